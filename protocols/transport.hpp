@@ -1,0 +1,189 @@
+#pragma once
+
+#include <weft/protocols/protocol.hpp>
+#include <weft/reactor/address.hpp>
+#include <weft/reactor/bytes.hpp>
+#include <weft/reactor/clock.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace weft {
+
+class Loop;
+class Transport;
+template<class T>
+class Future;
+namespace detail {
+class Mailbox;
+}
+
+/// A weak reference to a transport: a slot number and its generation. Copy it freely; `get()` on the loop's
+/// thread gives the transport, or null once its `connection_lost` has returned or the loop is gone.
+class TransportRef {
+public:
+    TransportRef() = default;
+    TransportRef(std::shared_ptr<detail::Mailbox> loop, std::uint64_t token)
+        : loop_(std::move(loop)), token_(token) {}
+
+    Transport* get() const noexcept;
+    explicit operator bool() const noexcept { return get() != nullptr; }
+    Transport* operator->() const noexcept { return get(); }
+
+private:
+    std::shared_ptr<detail::Mailbox> loop_;
+    std::uint64_t token_ = 0;
+};
+
+/// What `Transport::try_read` found.
+struct ReadResult {
+    enum class State : std::uint8_t { data, would_block, eof, failed };
+    State state;
+    std::size_t size = 0;  ///< bytes read; above 0 iff `state` is `data`
+    std::error_code error; ///< set iff `state` is `failed`
+};
+
+/// Water marks of a write buffer, in bytes: `pause_writing` comes above `high`, `resume_writing` at `low`.
+struct WriteLimits {
+    std::size_t high = 64 * 1024;
+    std::size_t low = 16 * 1024;
+};
+
+/// What to do with input that nobody read when a connection is closed. Closing a TCP socket with unread
+/// input sends RST, and the peer may lose the last bytes that we sent (RFC 1122, 4.2.2.13). A lingering close
+/// sends FIN, then discards input until the peer's FIN, `timeout` or `bytes`.
+struct Linger {
+    enum class Mode : std::uint8_t {
+        never,  ///< close at once
+        unread, ///< linger if input is known to wait unread (the default)
+        always, ///< linger unless the peer has sent its FIN
+    };
+    Mode mode = Mode::unread;
+    std::size_t bytes = 1 << 20;
+    Duration timeout = std::chrono::seconds(2);
+};
+
+/// The system's half of a stream connection. The loop owns it; hold a `Transport&` between
+/// `connection_made` and the return of `connection_lost`, or a `TransportRef` for longer.
+/// All calls are for the loop's thread. None suspends, and none but `write` (`pause_writing`) calls back
+/// before it returns.
+class Transport {
+public:
+    /// Sends `data`, now if possible; what does not fit is copied and sent later, in order. Inside a callback of
+    /// this same connection small writes gather and leave together when it returns. Empty data does nothing;
+    /// after `close` or the connection's loss it is dropped; after `write_eof` it throws `UsageError`.
+    virtual void write(Bytes data) = 0;
+    void write(std::string_view text) { write(bytes_of(text)); }
+    /// Writes the pieces as one (writelines), with one system call where possible.
+    virtual void write_all(std::span<const Bytes> pieces) = 0;
+    /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
+    virtual void write_eof() = 0;
+    /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.
+    virtual void close() = 0;
+    /// Drops what is buffered and calls `connection_lost` in the closing phase, never before it returns. A TCP
+    /// peer sees RST. `reason` is what `connection_lost` gets.
+    virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;
+    /// True from `close`, `abort` or the loss of the connection on.
+    virtual bool is_closing() const noexcept = 0;
+
+    /// No data callback and no `eof_received` from now on, until `resume_reading`. Idempotent.
+    virtual void pause_reading() = 0;
+    virtual void resume_reading() = 0;
+    virtual bool is_reading() const noexcept = 0;
+    /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes
+    /// bytes that would have been pushed.
+    virtual ReadResult try_read(MutableBytes into) = 0;
+
+    /// `high` = 0 pauses on any buffering. Without `low` it is a quarter of `high`. Throws `UsageError` if
+    /// low > high. Takes effect at once.
+    virtual void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low = {}) = 0;
+    virtual WriteLimits write_buffer_limits() const noexcept = 0;
+    /// Bytes accepted by `write` that the kernel has not taken yet.
+    virtual std::size_t write_buffer_size() const noexcept = 0;
+    /// Completes when the buffer is at the low-water mark or below; at once if writing is not paused. Fails with
+    /// the connection's error when it is lost. Any number may wait.
+    virtual Future<void> drain() = 0;
+
+    /// Calls `Protocol::idle_timeout` when for `timeout` no byte was received or taken by the kernel; zero
+    /// or less calls it off. Costs one store per event, no timer is re-armed.
+    virtual void set_idle_timeout(Duration timeout) = 0;
+    virtual void set_linger(Linger linger) = 0;
+
+    /// Attaches another protocol and returns the old one, whose callbacks have ended (`connection_lost` is not
+    /// called on it). The new one's `connection_made` is called by whoever wants it called. Bytes not yet
+    /// delivered go to the new one. Inside a data callback, keep the returned protocol until the callback
+    /// has returned: it is the one that is running.
+    virtual std::unique_ptr<Protocol> set_protocol(std::unique_ptr<Protocol> protocol) = 0;
+    virtual Protocol& protocol() const noexcept = 0;
+
+    /// The names of both ends, empty where there are none. Remembered, so they stay right until
+    /// `connection_lost` has returned.
+    virtual Address local_address() const = 0;
+    virtual Address peer_address() const = 0;
+    /// The descriptor, for options that have no name here; -1 without one. Do not close it.
+    virtual int fd() const noexcept = 0;
+    /// The peer's process, for Unix sockets; else empty.
+    virtual std::optional<Credentials> peer_credentials() const = 0;
+
+    virtual Loop& loop() const noexcept = 0;
+    virtual TransportRef ref() const = 0;
+
+protected:
+    ~Transport() = default;
+};
+
+/// The system's half of a datagram endpoint. Rules as for `Transport`.
+class DatagramTransport {
+public:
+    /// Sends one datagram: gathered with others and sent by the end of the callback or turn. `to` is left out on
+    /// connected endpoints and must be the peer if given (`UsageError` otherwise). Empty data is sent as an
+    /// empty datagram. Errors reach `error_received`. After `close` it is dropped.
+    virtual void send_to(Bytes data, const Address& to) = 0;
+    virtual void send(Bytes data) = 0;
+    /// The same with a source address or ECN bits, or to be split by the kernel (GSO, UDP_SEGMENT; udp(7)).
+    struct SendOptions {
+        const Address* from = nullptr;
+        std::uint16_t segment_size = 0;
+        std::int8_t ecn = -1;
+    };
+    virtual void send_to(Bytes data, const Address& to, const SendOptions& options) = 0;
+    /// Sends what has been gathered, now.
+    virtual void flush() = 0;
+
+    /// Sends what is buffered, then calls `connection_lost({})`; never before it returns.
+    virtual void close() = 0;
+    virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;
+    virtual bool is_closing() const noexcept = 0;
+    virtual void pause_reading() = 0;
+    virtual void resume_reading() = 0;
+
+    virtual void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low = {}) = 0;
+    virtual WriteLimits write_buffer_limits() const noexcept = 0;
+    virtual std::size_t write_buffer_size() const noexcept = 0;
+
+    virtual Result<void> set_broadcast(bool on) = 0;
+    virtual Result<void> set_ttl(int hops) = 0;
+    virtual Result<void> set_multicast_ttl(int hops) = 0;
+    virtual Result<void> set_multicast_loop(bool on) = 0;
+    /// The interface that multicast is sent through, by number (if_nametoindex(3)).
+    virtual Result<void> set_multicast_interface(std::uint32_t interface) = 0;
+    /// Joins `group`, from anybody or from `source` only (RFC 3376), on `interface` or the system's choice.
+    virtual Result<void> join(const Address& group, std::uint32_t interface = 0,
+                              const Address* source = nullptr) = 0;
+    virtual Result<void> leave(const Address& group, std::uint32_t interface = 0,
+                               const Address* source = nullptr) = 0;
+
+    virtual Address local_address() const = 0;
+    virtual Address peer_address() const = 0; ///< empty unless connected
+    virtual int fd() const noexcept = 0;
+    virtual Loop& loop() const noexcept = 0;
+    virtual DatagramProtocol& protocol() const noexcept = 0;
+
+protected:
+    ~DatagramTransport() = default;
+};
+
+} // namespace weft

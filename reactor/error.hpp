@@ -1,0 +1,66 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace weft {
+
+/// What can go wrong that no errno names. Everything that the kernel reports keeps its errno in
+/// `std::generic_category()`, so that `code == std::errc::connection_refused` works everywhere.
+enum class Errc {
+    aborted = 1,      ///< the connection or operation was given up on this side
+    broken_promise,   ///< the promise was destroyed without an outcome
+    invalid_state,    ///< the operation does not fit the object's present state
+    closed,           ///< the loop, server or transport is closed
+    too_long,         ///< a message is longer than the limit that was set
+    malformed,        ///< the bytes do not follow the protocol
+    incomplete,       ///< the stream ended inside a message
+    forked,           ///< the loop belongs to the parent process
+    deadlock,         ///< nothing can ever wake this loop
+    queue_full,       ///< a bounded queue has no room
+    empty_buffer,     ///< a protocol offered no room to receive into
+    nested,           ///< a loop was entered again from one of its own callbacks
+    bad_address,      ///< text that is not an address
+    not_an_event_fd,  ///< a file descriptor that can not be waited for (a regular file)
+};
+
+const std::error_category& weft_category() noexcept;
+std::error_code make_error_code(Errc code) noexcept;
+
+/// An error and what it happened to: "listen on 127.0.0.1:80: Permission denied".
+/// `context` says what was asked and of what; the code says what happened.
+struct Error {
+    std::error_code code;
+    std::string context;
+
+    /// "context: reason", for people.
+    std::string message() const;
+    operator const std::error_code&() const noexcept { return code; }
+};
+
+/// A call that can not be right wherever it stands: `run` inside a callback, `write` after
+/// `write_eof`, a loop used from a foreign thread in debug mode. The text names the culprit.
+struct UsageError : std::logic_error {
+    using std::logic_error::logic_error;
+};
+
+/// Thrown where the outcome of a cancelled future is asked for. Not a `std::exception`, so that
+/// `catch (const std::exception&)` does not swallow a cancellation.
+struct Cancelled {};
+
+/// Base for exceptions that must end `Loop::run`: thrown out of a callback they are not given to the
+/// unhandled-exception sink but leave `run` unchanged. The loop can be run again afterwards.
+struct FatalError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+/// The code for an errno value.
+inline std::error_code errno_code(int number) noexcept {
+    return {number, std::generic_category()};
+}
+
+} // namespace weft
+
+template<>
+struct std::is_error_code_enum<weft::Errc> : std::true_type {};

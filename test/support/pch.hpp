@@ -1,0 +1,6 @@
+#include <catch2/catch.hpp>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
