@@ -1,0 +1,235 @@
+#include "posix_datagram.hpp"
+
+#include "posix_kernel.hpp"
+#include "posix_syscall.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <linux/errqueue.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <new>
+
+// Some facts about datagrams on Linux
+//
+// Control messages arrive only for what was switched on: IP_PKTINFO, IP_RECVTOS (ip(7)),
+// IPV6_RECVPKTINFO, IPV6_RECVTCLASS (ipv6(7)), UDP_GRO (udp(7)). An IPv6 socket that receives from
+// an IPv4-mapped peer reports packet info in the IPv6 form and TOS in the IPv4 form. TOS comes as
+// one byte, TCLASS and GRO as an int.
+//
+// Descriptors that a Unix peer sends along (SCM_RIGHTS) are installed in this process by the
+// receive call if there is room in the control buffer, even when MSG_CTRUNC tells that some were
+// dropped. Nobody asked for them, so every one that was installed is closed.
+//
+// sendmmsg reports an error only if the first message failed; otherwise the count, and the error is
+// met again by the next call.
+
+namespace weft::detail {
+namespace {
+
+template<class T>
+T payload(const cmsghdr* message) noexcept {
+    T value{};
+    std::memcpy(&value, CMSG_DATA(message),
+                std::min(sizeof value, message->cmsg_len - CMSG_LEN(0)));
+    return value;
+}
+
+Address make_address(const in_addr& ip) noexcept {
+    std::array<std::uint8_t, 4> bytes;
+    std::memcpy(bytes.data(), &ip, bytes.size());
+    return Address::ipv4(bytes, 0);
+}
+
+Address make_address(const in6_pktinfo& info) noexcept {
+    std::array<std::uint8_t, 16> bytes;
+    std::memcpy(bytes.data(), &info.ipi6_addr, bytes.size());
+    // Only addresses of a link need the interface to be complete.
+    const bool link =
+        IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr) || IN6_IS_ADDR_MC_LINKLOCAL(&info.ipi6_addr);
+    return Address::ipv6(bytes, 0, link ? info.ipi6_ifindex : 0);
+}
+
+void close_descriptors(const cmsghdr* message) noexcept {
+    const std::size_t count = (message->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+        int fd;
+        std::memcpy(&fd, CMSG_DATA(message) + i * sizeof fd, sizeof fd);
+        ::close(fd);
+    }
+}
+
+void read_control(msghdr& header, DatagramSlot& slot) noexcept {
+    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message;
+         message = CMSG_NXTHDR(&header, message)) {
+        const int type = message->cmsg_type;
+        if (message->cmsg_level == SOL_SOCKET && type == SCM_RIGHTS) {
+            close_descriptors(message);
+        } else if (message->cmsg_level == IPPROTO_IP && type == IP_PKTINFO) {
+            const auto info = payload<in_pktinfo>(message);
+            slot.to = make_address(info.ipi_addr);
+            slot.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
+        } else if (message->cmsg_level == IPPROTO_IPV6 && type == IPV6_PKTINFO) {
+            const auto info = payload<in6_pktinfo>(message);
+            slot.to = make_address(info);
+            slot.interface = info.ipi6_ifindex;
+        } else if (message->cmsg_level == IPPROTO_IP && type == IP_TOS) {
+            slot.ecn = static_cast<std::int8_t>(payload<std::uint8_t>(message) & 3);
+        } else if (message->cmsg_level == IPPROTO_IPV6 && type == IPV6_TCLASS) {
+            slot.ecn = static_cast<std::int8_t>(payload<int>(message) & 3);
+        } else if (message->cmsg_level == IPPROTO_UDP && type == UDP_GRO) {
+            slot.segment_size = static_cast<std::uint16_t>(payload<int>(message));
+        }
+    }
+}
+
+/// Appends control messages to a header's buffer.
+class ControlWriter {
+public:
+    ControlWriter(msghdr& header, DatagramScratch::Control& room) noexcept
+        : header_(header), room_(room) {
+        header_.msg_control = nullptr;
+        header_.msg_controllen = 0;
+    }
+
+    template<class T>
+    void put(int level, int type, const T& value) noexcept {
+        static_assert(CMSG_SPACE(sizeof(in6_pktinfo)) + 3 * CMSG_SPACE(sizeof(int)) <=
+                      DatagramScratch::control_size);
+        auto* message = reinterpret_cast<cmsghdr*>(room_.bytes + header_.msg_controllen);
+        // The padding too: the kernel reads no further than cmsg_len, but memory checkers do.
+        std::memset(static_cast<void*>(message), 0, CMSG_SPACE(sizeof value));
+        message->cmsg_level = level;
+        message->cmsg_type = type;
+        message->cmsg_len = CMSG_LEN(sizeof value);
+        std::memcpy(CMSG_DATA(message), &value, sizeof value);
+        header_.msg_control = room_.bytes;
+        header_.msg_controllen += CMSG_SPACE(sizeof value);
+    }
+
+private:
+    msghdr& header_;
+    DatagramScratch::Control& room_;
+};
+
+void put_source(ControlWriter& control, const Address& from) noexcept {
+    if (from.family() == Address::Family::ipv4) {
+        in_pktinfo info{};
+        info.ipi_spec_dst = reinterpret_cast<const sockaddr_in*>(from.data())->sin_addr;
+        control.put(IPPROTO_IP, IP_PKTINFO, info);
+    } else if (from.family() == Address::Family::ipv6) {
+        const auto* address = reinterpret_cast<const sockaddr_in6*>(from.data());
+        in6_pktinfo info{};
+        info.ipi6_addr = address->sin6_addr;
+        info.ipi6_ifindex = address->sin6_scope_id;
+        control.put(IPPROTO_IPV6, IPV6_PKTINFO, info);
+    }
+}
+
+void describe(const OutDatagram& datagram, msghdr& header, iovec& piece,
+              DatagramScratch::Control& room) noexcept {
+    header = {};
+    if (datagram.to && !datagram.to->empty()) {
+        header.msg_name = const_cast<sockaddr*>(datagram.to->data());
+        header.msg_namelen = datagram.to->size();
+    }
+    piece = {const_cast<std::byte*>(datagram.data.data()), datagram.data.size()};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    ControlWriter control(header, room);
+    if (datagram.from) put_source(control, *datagram.from);
+    if (datagram.ecn >= 0) {
+        // An IPv6 socket may send to an IPv4-mapped peer, and each protocol reads its own kind
+        // only.
+        const int bits = datagram.ecn & 3;
+        const bool ipv4 = datagram.to && datagram.to->family() == Address::Family::ipv4;
+        control.put(IPPROTO_IP, IP_TOS, bits);
+        if (!ipv4) control.put(IPPROTO_IPV6, IPV6_TCLASS, bits);
+    }
+    if (datagram.segment_size != 0) control.put(IPPROTO_UDP, UDP_SEGMENT, datagram.segment_size);
+}
+
+} // namespace
+
+DatagramScratch* PosixKernel::scratch() noexcept {
+    if (!scratch_) scratch_.reset(new (std::nothrow) DatagramScratch);
+    return scratch_.get();
+}
+
+Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
+    DatagramScratch* room = scratch();
+    if (!room) return Sys::fail(ENOMEM);
+    const std::size_t wanted = std::min(slots.size(), DatagramScratch::batch);
+    for (std::size_t i = 0; i < wanted; ++i) {
+        msghdr& header = room->headers[i].msg_hdr;
+        room->pieces[i] = {slots[i].data, slots[i].capacity};
+        header = {};
+        header.msg_name = slots[i].from.data();
+        header.msg_namelen = Address::capacity;
+        header.msg_iov = &room->pieces[i];
+        header.msg_iovlen = 1;
+        header.msg_control = room->control[i].bytes;
+        header.msg_controllen = DatagramScratch::control_size;
+    }
+    const Sys got = uninterrupted([&] {
+        return ::recvmmsg(fd, room->headers.data(), static_cast<unsigned>(wanted),
+                          MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
+    });
+    if (!got.ok()) return got;
+    Address local; // its port belongs to every `to`, which packet info tells without one
+    for (std::size_t i = 0; i < got.count(); ++i) {
+        msghdr& header = room->headers[i].msg_hdr;
+        DatagramSlot& slot = slots[i];
+        slot.size = std::min<std::size_t>(room->headers[i].msg_len, slot.capacity);
+        slot.truncated = (header.msg_flags & MSG_TRUNC) != 0;
+        slot.from.set_size(header.msg_namelen);
+        slot.to = Address();
+        slot.interface = 0;
+        slot.segment_size = 0;
+        slot.ecn = -1;
+        if (header.msg_controllen == 0) continue;
+        read_control(header, slot);
+        if (slot.to.empty()) continue;
+        if (local.empty() && !local_address(fd, local).ok()) continue;
+        slot.to.set_port(local.port());
+    }
+    return got;
+}
+
+Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept {
+    DatagramScratch* room = scratch();
+    if (!room) return Sys::fail(ENOMEM);
+    const std::size_t count = std::min(datagrams.size(), DatagramScratch::batch);
+    for (std::size_t i = 0; i < count; ++i)
+        describe(datagrams[i], room->headers[i].msg_hdr, room->pieces[i], room->control[i]);
+    return uninterrupted([&] {
+        return ::sendmmsg(fd, room->headers.data(), static_cast<unsigned>(count),
+                          MSG_NOSIGNAL | MSG_DONTWAIT);
+    });
+}
+
+Sys PosixKernel::recv_error(int fd, Address& to) noexcept {
+    DatagramScratch::Control control;
+    std::byte start[1]; // of the datagram that failed, which nobody wants; the rest is cut off
+    iovec piece{start, sizeof start};
+    msghdr header{};
+    header.msg_name = to.data();
+    header.msg_namelen = Address::capacity;
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    header.msg_control = control.bytes;
+    header.msg_controllen = sizeof control.bytes;
+    const Sys got =
+        uninterrupted([&] { return ::recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT); });
+    to.set_size(got.ok() ? header.msg_namelen : 0);
+    if (!got.ok()) return got;
+    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message;
+         message = CMSG_NXTHDR(&header, message)) {
+        if ((message->cmsg_level == IPPROTO_IP && message->cmsg_type == IP_RECVERR) ||
+            (message->cmsg_level == IPPROTO_IPV6 && message->cmsg_type == IPV6_RECVERR))
+            return Sys(static_cast<std::int64_t>(payload<sock_extended_err>(message).ee_errno));
+    }
+    return Sys(0); // an entry of another kind, a time stamp for example
+}
+
+} // namespace weft::detail

@@ -1,0 +1,293 @@
+#include "posix_kernel.hpp"
+
+#include "posix_datagram.hpp"
+#include "posix_syscall.hpp"
+#include "signals.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+namespace weft::detail {
+namespace {
+
+// MSG_DONTWAIT beside O_NONBLOCK: another process that shares an adopted descriptor may clear the
+// latter.
+constexpr int send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+
+#ifdef IOV_MAX
+constexpr std::size_t max_pieces = IOV_MAX;
+#else
+constexpr std::size_t max_pieces = 1024; // UIO_MAXIOV of Linux, writev(2)
+#endif
+
+template<class Call>
+Sys with_address(Address& address, Call call) noexcept {
+    socklen_t size = Address::capacity;
+    const Sys result = uninterrupted([&] { return call(address.data(), &size); });
+    address.set_size(result.ok() ? size : 0);
+    return result;
+}
+
+/// Writes to a pipe without the SIGPIPE that no flag can suppress there: it is blocked for this
+/// thread, and if the write raised it, taken away again before the mask is restored.
+template<class Call>
+Sys without_sigpipe(Call call) noexcept {
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    const Sys result = uninterrupted(call);
+    if (result.error() == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+        const timespec at_once{};
+        while (sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return result;
+}
+
+FileKind kind_of_mode(mode_t mode) noexcept {
+    if (S_ISREG(mode)) return FileKind::regular;
+    if (S_ISDIR(mode)) return FileKind::directory;
+    if (S_ISCHR(mode)) return FileKind::character;
+    if (S_ISFIFO(mode)) return FileKind::pipe;
+    return FileKind::other;
+}
+
+} // namespace
+
+OwnedFd::~OwnedFd() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+ForkWitness::ForkWitness() {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        throw std::system_error(errno_code(errno), "kernel: mmap of one page");
+    // Linux before 4.14 has no such advice.
+    if (madvise(memory, page, MADV_WIPEONFORK) != 0) owner_ = getpid();
+    mark_ = ::new (memory) std::atomic<unsigned char>(1);
+}
+
+ForkWitness::~ForkWitness() {
+    munmap(mark_, static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
+}
+
+void ForkWitness::renew() noexcept {
+    if (owner_ != 0) owner_ = getpid();
+    mark_->store(1, std::memory_order_relaxed);
+}
+
+bool ForkWitness::is_other_process() const noexcept {
+    return owner_ != getpid();
+}
+
+timespec time_left(TimePoint deadline, TimePoint now) noexcept {
+    timespec left{};
+    if (deadline <= now) return left;
+    // A deadline after a start that may lie before zero: the difference can exceed the range.
+    const auto wait = static_cast<std::uint64_t>(deadline.time_since_epoch().count()) -
+                      static_cast<std::uint64_t>(now.time_since_epoch().count());
+    left.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
+    left.tv_nsec = static_cast<long>(wait % 1'000'000'000);
+    return left;
+}
+
+PosixKernel::PosixKernel() = default;
+
+PosixKernel::~PosixKernel() {
+    stop_signals();
+}
+
+TimePoint PosixKernel::now() noexcept {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return TimePoint(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+}
+
+void PosixKernel::random(MutableBytes out) noexcept {
+    while (!out.empty()) {
+        const auto part = std::min<std::size_t>(out.size(), 256); // getentropy(3)'s limit
+        if (getentropy(out.data(), part) != 0) {
+            // Going on with guessable numbers would be worse than to end.
+            std::perror("weft: getentropy");
+            std::abort();
+        }
+        out = out.subspan(part);
+    }
+}
+
+Sys PosixKernel::watch_signal(int number) noexcept {
+    if (!signals_) signals_ = SignalSink::acquire(*this);
+    return signals_ ? signals_->watch(number) : Sys::fail(ENOMEM);
+}
+
+Sys PosixKernel::unwatch_signal(int number) noexcept {
+    return signals_ ? signals_->unwatch(number) : Sys::fail(ENOENT);
+}
+
+std::uint64_t PosixKernel::take_signals() noexcept {
+    return signals_ ? signals_->take() : 0;
+}
+
+void PosixKernel::stop_signals() noexcept {
+    if (signals_) signals_->release();
+    signals_ = nullptr;
+}
+
+Sys PosixKernel::recv(int fd, void* data, std::size_t size) noexcept {
+    const Sys got = direct_recv(fd, data, size, MSG_DONTWAIT);
+    if (got.error() != ENOTSOCK) [[likely]]
+        return got;
+    return uninterrupted([&] { return ::read(fd, data, size); });
+}
+
+Sys PosixKernel::send(int fd, const void* data, std::size_t size) noexcept {
+    const Sys sent = direct_send(fd, data, size, send_flags);
+    if (sent.error() != ENOTSOCK) [[likely]]
+        return sent;
+    return without_sigpipe([&] { return ::write(fd, data, size); });
+}
+
+Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept {
+    // Were the first IOV_MAX pieces all empty, nothing would be sent and the caller could not tell
+    // why.
+    for (; count > 0 && pieces->iov_len == 0; --count)
+        ++pieces;
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(pieces);
+    message.msg_iovlen = std::min(count, max_pieces);
+    const Sys sent = uninterrupted([&] { return ::sendmsg(fd, &message, send_flags); });
+    if (sent.error() != ENOTSOCK) [[likely]]
+        return sent;
+    return without_sigpipe(
+        [&] { return ::writev(fd, pieces, static_cast<int>(message.msg_iovlen)); });
+}
+
+Sys PosixKernel::shutdown_write(int fd) noexcept {
+    return from_libc(::shutdown(fd, SHUT_WR));
+}
+
+void PosixKernel::close(int fd, bool reset) noexcept {
+    if (reset) {
+        // A linger time of zero makes close(2) send RST and drop what is queued (socket(7)).
+        const linger now{1, 0};
+        ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
+    // After EINTR the descriptor is gone on Linux, and may be somebody else's by the time of a
+    // retry.
+    ::close(fd);
+}
+
+Sys PosixKernel::socket(int family, int type, int protocol) noexcept {
+    return from_libc(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+}
+
+Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
+    return from_libc(::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
+}
+
+Sys PosixKernel::bind(int fd, const Address& address) noexcept {
+    return from_libc(::bind(fd, address.data(), address.size()));
+}
+
+Sys PosixKernel::listen(int fd, int backlog) noexcept {
+    return from_libc(::listen(fd, backlog));
+}
+
+Sys PosixKernel::accept(int fd, Address& peer) noexcept {
+    return with_address(peer, [fd](sockaddr* address, socklen_t* size) {
+        return ::accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    });
+}
+
+Sys PosixKernel::connect(int fd, const Address& address) noexcept {
+    Sys result = from_libc(::connect(fd, address.data(), address.size()));
+    if (result.error() != EINTR) [[likely]]
+        return result;
+    // The attempt goes on by itself (connect(2)); asking again tells how far it is.
+    result = uninterrupted([&] { return ::connect(fd, address.data(), address.size()); });
+    if (result.error() == EALREADY) return Sys::fail(EINPROGRESS);
+    return result.error() == EISCONN ? Sys(0) : result;
+}
+
+Sys PosixKernel::local_address(int fd, Address& address) noexcept {
+    return with_address(
+        address, [fd](sockaddr* to, socklen_t* size) { return ::getsockname(fd, to, size); });
+}
+
+Sys PosixKernel::peer_address(int fd, Address& address) noexcept {
+    return with_address(
+        address, [fd](sockaddr* to, socklen_t* size) { return ::getpeername(fd, to, size); });
+}
+
+Sys PosixKernel::set_option(int fd, int level, int name, const void* value,
+                            std::size_t size) noexcept {
+    return from_libc(::setsockopt(fd, level, name, value, static_cast<socklen_t>(size)));
+}
+
+Sys PosixKernel::get_option(int fd, int level, int name, void* value, std::size_t size) noexcept {
+    auto length = static_cast<socklen_t>(size);
+    const Sys result = from_libc(::getsockopt(fd, level, name, value, &length));
+    return result.ok() ? Sys(length) : result;
+}
+
+Sys PosixKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
+    ucred peer{};
+    const Sys result = get_option(fd, SOL_SOCKET, SO_PEERCRED, &peer, sizeof peer);
+    if (!result.ok()) return result;
+    // The kernel answers with pid 0 and uid -1 for sockets that are not Unix or not connected.
+    if (peer.pid == 0 && peer.uid == static_cast<uid_t>(-1)) return Sys::fail(ENOTCONN);
+    credentials = {peer.pid, peer.uid, peer.gid};
+    return Sys(0);
+}
+
+FileKind PosixKernel::kind_of(int fd) noexcept {
+    struct stat info;
+    if (::fstat(fd, &info) != 0) return FileKind::none;
+    if (!S_ISSOCK(info.st_mode)) return kind_of_mode(info.st_mode);
+    int type = 0;
+    if (!get_option(fd, SOL_SOCKET, SO_TYPE, &type, sizeof type).ok()) return FileKind::other;
+    if (type == SOCK_STREAM) return FileKind::stream_socket;
+    return type == SOCK_DGRAM ? FileKind::datagram_socket : FileKind::other;
+}
+
+bool PosixKernel::is_listening(int fd) noexcept {
+    int listening = 0;
+    return get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, sizeof listening).ok() &&
+           listening != 0;
+}
+
+Sys PosixKernel::set_nonblocking(int fd) noexcept {
+    const int status = ::fcntl(fd, F_GETFL);
+    if (status < 0 || ::fcntl(fd, F_SETFL, status | O_NONBLOCK) < 0) return Sys::fail(errno);
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags < 0) return Sys::fail(errno);
+    return from_libc(::fcntl(fd, F_SETFD, flags | FD_CLOEXEC));
+}
+
+Sys PosixKernel::open_reserve() noexcept {
+    return uninterrupted([] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
+}
+
+FileInfo PosixKernel::look_at(const std::string& path) noexcept {
+    struct stat info;
+    if (::lstat(path.c_str(), &info) != 0) return {};
+    return {kind_of_mode(info.st_mode), S_ISSOCK(info.st_mode), info.st_dev, info.st_ino};
+}
+
+Sys PosixKernel::unlink(const std::string& path) noexcept {
+    return from_libc(::unlink(path.c_str()));
+}
+
+} // namespace weft::detail
