@@ -1,0 +1,144 @@
+// The denominator of the echo comparisons: an epoll loop written by hand, in four variants.
+// Whatever a framework adds to this is its price. Level-triggered does one receive per event and
+// changes its registration only when a send blocks; edge-triggered registers once for everything
+// and takes a receive that did not fill the buffer as proof that nothing is left.
+
+#include "sockets.hpp"
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+/// `Edge`: edge-triggered instead of level-triggered. `Generic`: read/write instead of recv/send.
+template<bool Edge, bool Generic>
+class EchoServer {
+public:
+    explicit EchoServer(std::uint16_t port)
+        : listener_(bench::open_server(SOCK_STREAM, port)),
+          epoll_(bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
+        bench::control(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN);
+    }
+
+    [[noreturn]] void run() {
+        epoll_event events[bench::harvest];
+        for (;;) {
+            int count = ::epoll_wait(epoll_, events, bench::harvest, -1);
+            for (int i = 0; i < count; ++i) {
+                if (events[i].data.fd == listener_)
+                    accept_all();
+                else
+                    on_event(events[i].data.fd, events[i].events);
+            }
+        }
+    }
+
+private:
+    static constexpr std::uint32_t hangup = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    static constexpr std::uint32_t interest =
+        Edge ? EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET : EPOLLIN;
+
+    void accept_all() {
+        for (int fd; (fd = bench::accept_one(listener_)) >= 0;) {
+            if (backlogs_.size() <= static_cast<std::size_t>(fd)) backlogs_.resize(fd + 1);
+            bench::control(epoll_, EPOLL_CTL_ADD, fd, interest);
+        }
+    }
+
+    void on_event(int fd, std::uint32_t events) {
+        if (!backlogs_[fd].empty()) {
+            if (!flush(fd)) return;
+        } else if (!(events & (EPOLLIN | hangup))) {
+            return;
+        }
+        for (;;) {
+            ssize_t size = Generic ? ::read(fd, buffer_, sizeof buffer_)
+                                   : ::recv(fd, buffer_, sizeof buffer_, 0);
+            if (size <= 0) {
+                if (size == 0 || errno != EAGAIN) drop(fd);
+                return;
+            }
+            if (!reply(fd, buffer_, size)) return;
+            // A receive cut short has emptied the socket; with a hang-up the end is still to be
+            // read.
+            if (!Edge || (size < ssize_t{sizeof buffer_} && !(events & hangup))) return;
+        }
+    }
+
+    /// Sends `data`; keeps what the socket does not take. False when reading has to stop.
+    bool reply(int fd, const char* data, ssize_t size) {
+        ssize_t sent = transmit(fd, data, size);
+        if (sent == size) return true;
+        if (sent < 0) {
+            drop(fd);
+            return false;
+        }
+        backlogs_[fd].assign(data + sent, data + size);
+        if (!Edge) bench::control(epoll_, EPOLL_CTL_MOD, fd, EPOLLOUT);
+        return false;
+    }
+
+    bool flush(int fd) {
+        std::string& backlog = backlogs_[fd];
+        ssize_t sent = transmit(fd, backlog.data(), backlog.size());
+        if (sent < 0) {
+            drop(fd);
+            return false;
+        }
+        backlog.erase(0, sent);
+        if (!backlog.empty()) return false;
+        if (!Edge) bench::control(epoll_, EPOLL_CTL_MOD, fd, interest);
+        return true;
+    }
+
+    /// Returns the bytes taken, 0 when the socket is full, -1 when the connection is broken.
+    static ssize_t transmit(int fd, const char* data, std::size_t size) {
+        ssize_t sent = Generic ? ::write(fd, data, size) : ::send(fd, data, size, MSG_NOSIGNAL);
+        return sent < 0 && errno == EAGAIN ? 0 : sent;
+    }
+
+    void drop(int fd) {
+        backlogs_[fd].clear();
+        ::close(fd);
+    }
+
+    int listener_;
+    int epoll_;
+    std::vector<std::string> backlogs_; ///< unsent bytes, by descriptor
+    char buffer_[bench::buffer_size];
+};
+
+template<bool Edge, bool Generic>
+[[noreturn]] void serve(std::uint16_t port) {
+    static EchoServer<Edge, Generic> server(port);
+    server.run();
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app(
+        "A TCP echo server on epoll, written by hand: what the others are measured against");
+    std::uint16_t port = 8007;
+    std::string trigger = "level";
+    std::string calls = "recv";
+    app.add_option("--port", port, "port on 127.0.0.1")->capture_default_str();
+    app.add_option("--trigger", trigger, "how epoll reports")
+        ->check(CLI::IsMember({"level", "edge"}))
+        ->capture_default_str();
+    app.add_option("--calls", calls, "recv: recv and send; read: read and write")
+        ->check(CLI::IsMember({"recv", "read"}))
+        ->capture_default_str();
+    CLI11_PARSE(app, argc, argv);
+    std::signal(SIGPIPE, SIG_IGN); // write() has no MSG_NOSIGNAL
+    try {
+        if (trigger == "edge") calls == "read" ? serve<true, true>(port) : serve<true, false>(port);
+        calls == "read" ? serve<false, true>(port) : serve<false, false>(port);
+    } catch (const std::system_error& error) {
+        std::cerr << "bench-echo-base: port " << port << ": " << error.what() << '\n';
+        return 1;
+    }
+}
