@@ -1,0 +1,288 @@
+#pragma once
+
+#include <weft/reactor/error.hpp>
+#include <weft/reactor/function.hpp>
+#include <weft/reactor/mailbox.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <future>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace weft {
+
+class Loop;
+template<class T>
+class Future;
+template<class T>
+class Promise;
+
+/// Names done callbacks for their removal. Several may share one id.
+enum class CallbackId : std::uint64_t {};
+
+namespace detail {
+
+/// What futures of all types have in common. Shared by promises, futures and pending callbacks; counted
+/// atomically, because the last reference may be dropped on another thread. All else is for the loop's thread.
+class FutureStateBase {
+public:
+    enum class Status : std::uint8_t { pending, value, failed, cancelled };
+
+    explicit FutureStateBase(Loop& loop);
+    virtual ~FutureStateBase();
+    FutureStateBase(const FutureStateBase&) = delete;
+    FutureStateBase& operator=(const FutureStateBase&) = delete;
+
+    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+    void release() noexcept {
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    }
+
+    Status status() const noexcept { return status_; }
+    bool done() const noexcept { return status_ != Status::pending; }
+    const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
+    Loop* loop() const noexcept { return mailbox_->loop(); }
+
+    CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id);
+    std::size_t remove_callback(CallbackId id);
+    bool cancel();
+    void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
+    void fail(std::exception_ptr error);
+    void complete(Status status);
+    /// The exception of a failed future; it counts as retrieved from now on.
+    const std::exception_ptr& error() noexcept {
+        retrieved_ = true;
+        return error_;
+    }
+    /// Throws unless there is a value.
+    void check_value();
+    /// Throws unless pending.
+    void check_pending(const char* what) const;
+
+private:
+    struct Callback {
+        CallbackId id;
+        Function<void(FutureStateBase&)> function;
+    };
+    void schedule(Function<void(FutureStateBase&)> function);
+
+    std::atomic<int> references_{0};
+    Status status_ = Status::pending;
+    bool retrieved_ = false;
+    std::shared_ptr<Mailbox> mailbox_;
+    std::exception_ptr error_;
+    std::vector<Callback> callbacks_;
+    Function<void()> cancel_hook_;
+    std::uint64_t next_id_ = 1;
+};
+
+template<class T>
+class FutureState final : public FutureStateBase {
+public:
+    using FutureStateBase::FutureStateBase;
+    using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+    std::optional<Value> value;
+};
+
+/// A counted reference to a state.
+template<class State>
+class StateRef {
+public:
+    StateRef() noexcept = default;
+    explicit StateRef(State* state) noexcept : state_(state) {
+        if (state_) state_->retain();
+    }
+    StateRef(const StateRef& other) noexcept : StateRef(other.state_) {}
+    StateRef(StateRef&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    StateRef& operator=(StateRef other) noexcept {
+        std::swap(state_, other.state_);
+        return *this;
+    }
+    ~StateRef() {
+        if (state_) state_->release();
+    }
+    State* operator->() const noexcept { return state_; }
+    State& operator*() const noexcept { return *state_; }
+    State* get() const noexcept { return state_; }
+    explicit operator bool() const noexcept { return state_ != nullptr; }
+
+private:
+    State* state_ = nullptr;
+};
+
+template<class T>
+struct IsFuture : std::false_type {};
+template<class T>
+struct IsFuture<Future<T>> : std::true_type {
+    using Value = T;
+};
+
+[[noreturn]] void throw_no_state(const char* what);
+
+} // namespace detail
+
+/// The outcome of something that goes on: pending, then once and for ever a value, an error or cancelled.
+/// Belongs to one loop and is used on its thread; a reference, cheap to copy. An error that nobody ever
+/// looks at is reported to `Loop::on_unhandled` when the last reference goes.
+template<class T>
+class Future {
+    using State = detail::FutureState<T>;
+
+public:
+    using value_type = T;
+    Future() = default;
+    explicit Future(detail::StateRef<State> state) : state_(std::move(state)) {}
+
+    bool valid() const noexcept { return static_cast<bool>(state_); }
+    bool done() const { return state("done").done(); }
+    bool cancelled() const { return state("cancelled").status() == State::Status::cancelled; }
+
+    /// The value, which stays in the future. Throws its error, `Cancelled`, or `UsageError` while pending.
+    decltype(auto) result() const {
+        state("result").check_value();
+        if constexpr (!std::is_void_v<T>) return static_cast<T&>(*state_->value);
+    }
+    /// Moves the value out. Throws as `result()`.
+    T take() {
+        state("take").check_value();
+        if constexpr (!std::is_void_v<T>) return std::move(*state_->value);
+    }
+    /// The error, null if there is a value. Throws `Cancelled`, or `UsageError` while pending.
+    std::exception_ptr exception() const {
+        auto& state = this->state("exception");
+        if (state.status() != State::Status::failed) {
+            state.check_value();
+            return nullptr;
+        }
+        return state.error();
+    }
+    /// The error as a code: that of a `std::system_error`, `operation_canceled` if cancelled, empty if there is a value,
+    /// `Errc::invalid_state` while pending or for any other exception.
+    std::error_code error_code() const;
+
+    /// Gives the operation up. True if that changed the state; the operation itself is told, and done callbacks run.
+    bool cancel() { return state("cancel").cancel(); }
+
+    /// Calls `function(Future<T>)` in the loop once this is done, never before returning; in order of adding.
+    /// Callbacks that share an id are removed together.
+    template<class F>
+    CallbackId add_done_callback(F function, std::optional<CallbackId> id = {}) {
+        return state("add_done_callback")
+            .add_callback(
+                [function = std::move(function)](detail::FutureStateBase& base) mutable {
+                    function(Future(detail::StateRef<State>(static_cast<State*>(&base))));
+                },
+                id);
+    }
+    /// Removes every callback with `id` that is not scheduled yet; how many there were.
+    std::size_t remove_done_callback(CallbackId id) {
+        return state("remove_done_callback").remove_callback(id);
+    }
+
+    /// A future for what `function(value)` returns; a returned future is waited for. Errors and cancellation of this one
+    /// pass through without calling it, and cancelling the result cancels this one.
+    template<class F>
+    auto then(F function);
+    /// A future with this one's value, or with what `function(std::exception_ptr)` returns in place of an error.
+    template<class F>
+    Future<T> or_else(F function);
+
+    /// For a thread that is not the loop's: the same outcome as a standard future. Cancellation and a closed loop arrive
+    /// as `std::system_error` with `operation_canceled` and as `std::future_errc::broken_promise`.
+    std::future<T> to_std();
+
+    Loop* loop() const noexcept { return state_ ? state_->loop() : nullptr; }
+    const detail::StateRef<State>& state_ref() const noexcept { return state_; }
+
+private:
+    State& state(const char* what) const {
+        if (!state_) detail::throw_no_state(what);
+        return *state_;
+    }
+    detail::StateRef<State> state_;
+};
+
+/// The side that brings the outcome. Destroying it without one breaks the future (`Errc::broken_promise`).
+/// For the loop's thread.
+template<class T>
+class Promise {
+    using State = detail::FutureState<T>;
+
+public:
+    explicit Promise(Loop& loop) : state_(new State(loop)) {}
+    Promise(Promise&&) noexcept = default;
+    Promise& operator=(Promise&& other) noexcept {
+        Promise old(std::move(*this));
+        state_ = std::move(other.state_);
+        return *this;
+    }
+    ~Promise() {
+        if (state_ && !state_->done())
+            state_->fail(std::make_exception_ptr(std::system_error(Errc::broken_promise)));
+    }
+
+    Future<T> future() const { return Future<T>(state_); }
+    /// False once there is an outcome, be it the future's cancellation, or for a moved-from promise.
+    bool pending() const noexcept { return state_ && !state_->done(); }
+
+    /// Sets the outcome; `UsageError` if there is one already.
+    template<class... Value>
+    void set_value(Value&&... value) {
+        state_->check_pending("set_value");
+        set_value_if_pending(std::forward<Value>(value)...);
+    }
+    void set_exception(std::exception_ptr error) {
+        state_->check_pending("set_exception");
+        state_->fail(std::move(error));
+    }
+    void set_error(const Error& error) {
+        set_exception(std::make_exception_ptr(std::system_error(error.code, error.context)));
+    }
+    /// The same, silently doing nothing if there is an outcome already; true if it was set.
+    template<class... Value>
+    bool set_value_if_pending(Value&&... value) {
+        if (!pending()) return false;
+        state_->value.emplace(std::forward<Value>(value)...);
+        state_->complete(State::Status::value);
+        return true;
+    }
+    bool set_exception_if_pending(std::exception_ptr error) {
+        if (!pending()) return false;
+        state_->fail(std::move(error));
+        return true;
+    }
+    bool set_error_if_pending(const Error& error) {
+        if (!pending()) return false;
+        set_error(error);
+        return true;
+    }
+    /// Called, inside `Future::cancel`, if the future is cancelled while pending.
+    void on_cancel(Function<void()> hook) { state_->on_cancel(std::move(hook)); }
+
+private:
+    detail::StateRef<State> state_;
+};
+
+/// A future with a value.
+template<class T>
+Future<std::decay_t<T>> make_ready_future(Loop& loop, T&& value) {
+    Promise<std::decay_t<T>> promise(loop);
+    promise.set_value(std::forward<T>(value));
+    return promise.future();
+}
+inline Future<void> make_ready_future(Loop& loop) {
+    Promise<void> promise(loop);
+    promise.set_value();
+    return promise.future();
+}
+
+} // namespace weft
+
+#include <weft/reactor/future_inline.hpp>

@@ -1,0 +1,427 @@
+#include <weft/reactor/log.hpp>
+#include <weft/reactor/loop.hpp>
+
+#include "loop_entered.hpp"
+#include "watch_impl.hpp"
+
+#include <cstdlib>
+#include <cxxabi.h>
+#include <string>
+
+namespace weft {
+namespace {
+
+// More events than this wait for the next turn, which comes at once.
+constexpr std::size_t events_per_wait = 512;
+
+// A registration that outlived its descriptor (a duplicate in a forked child) shows as events for nobody, turn after
+// turn. After this many turns in a row the kernel's set is rebuilt; fewer are the normal course of closing things.
+constexpr int stale_turns_limit = 100;
+
+bool debug_wanted(const std::optional<bool>& option) {
+    if (option) return *option;
+    const char* value = std::getenv("WEFT_DEBUG");
+    return value != nullptr && *value != '\0' && std::string_view(value) != "0";
+}
+
+std::string place(const std::source_location& where) {
+    if (where.line() == 0) return {};
+    return std::string(" scheduled at ") + where.file_name() + ":" + std::to_string(where.line());
+}
+
+std::string describe(const std::exception_ptr& error) {
+    if (!error) return "no exception";
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (const Cancelled&) {
+        return "cancelled";
+    } catch (...) {
+        return "an exception that is not a std::exception";
+    }
+}
+
+} // namespace
+
+Loop::Loop(LoopOptions options)
+    : kernel_(options.kernel ? std::move(options.kernel) : make_default_kernel()),
+      events_(events_per_wait), slots_(1),
+      mailbox_(std::make_shared<detail::Mailbox>(*this, *kernel_)),
+      receive_buffer_(new std::byte[options.receive_buffer]), cork_(new Cork),
+      debug_(debug_wanted(options.debug)), options_(std::move(options)), thread_(std::this_thread::get_id()) {}
+
+Loop::~Loop() {
+    if (in_turn_ || running_) {
+        // Its own frames are on the stack below: going on would run them on freed memory.
+        log(LogLevel::error, "a loop was destroyed inside one of its own callbacks");
+        std::abort();
+    }
+    close();
+}
+
+// --- The turn -------------------------------------------------------------------------------------------------
+
+[[gnu::always_inline]] inline bool Loop::spend() {
+    if (allowance_.left == 0) return false;
+    --allowance_.left;
+    if (allowance_.until != TimePoint::max() && kernel_->now() >= allowance_.until) {
+        allowance_.left = 0;
+        return false;
+    }
+    return true;
+}
+
+bool Loop::ready_now() const noexcept {
+    return soon_.head != nullptr || !again_.empty() || !closing_.empty() || !flushing_.empty();
+}
+
+// What a turn that ran out of its budget, or that a FatalError left, has not come to.
+bool Loop::leftovers() const noexcept {
+    return event_next_ < event_end_ || batch_.head != nullptr || due_.linked();
+}
+
+// Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
+bool Loop::may_skip_poll() noexcept {
+    constexpr Duration longest = std::chrono::microseconds(20);
+    if (soon_.head == nullptr || !again_.empty() || embedded_) return false;
+    if (++turns_since_poll_ >= options_.turns_per_poll) return false;
+    return (turns_since_poll_ & 3) != 0 || kernel_->now() - polled_at_ < longest;
+}
+
+void Loop::wait(TimePoint until) {
+    event_next_ = event_end_ = 0;
+    if (ready_now() || stopping_) {
+        if (may_skip_poll()) return;
+        until = TimePoint::min();
+    } else {
+        until = std::min(until, timers_.next_deadline());
+    }
+    const bool sleeps = until != TimePoint::min();
+    if (sleeps && !mailbox_->prepare_to_sleep()) until = TimePoint::min();
+    const Sys got = kernel_->wait({events_.data(), events_per_wait}, until);
+    mailbox_->awake();
+    turns_since_poll_ = 0;
+    polled_at_ = now_ = kernel_->now();
+    if (!got.ok()) {
+        if (got.error() == EDEADLK) throw std::system_error(Errc::deadlock, "run");
+        if (got.error() == EOWNERDEAD) throw std::system_error(Errc::forked, "run");
+        throw std::system_error(got.code(), "wait for events");
+    }
+    event_end_ = got.count();
+    if (!again_.empty()) {
+        // Connections that used up their share of an earlier turn line up behind the new events.
+        if (events_.size() < event_end_ + again_.size()) events_.resize(event_end_ + again_.size());
+        for (const Event& event : again_) events_[event_end_++] = event;
+        again_.clear();
+    }
+}
+
+void Loop::collect() {
+    batch_.append(soon_);
+    while (detail::CallNode* node = mailbox_->pop()) {
+        node->next.store(nullptr, std::memory_order_relaxed);
+        batch_.push(node);
+    }
+    if (signal_count_ != 0) deliver_signals();
+}
+
+[[gnu::always_inline]] inline void Loop::dispatch_events() {
+    while (event_next_ < event_end_ && spend()) {
+        const Event event = events_[event_next_++];
+        const auto slot = static_cast<std::uint32_t>(event.token);
+        if (slot < slots_.size() && slots_[slot].generation == event.token >> 32) [[likely]] {
+            slots_[slot].source->on_ready(event.ready);
+        } else {
+            note_stale();
+        }
+    }
+}
+
+void Loop::fire_timers() {
+    timers_.expire(now_, due_);
+    while (due_.linked() && spend()) {
+        auto& timer = static_cast<detail::TimerNode&>(*due_.next);
+        timers_.fired(timer);
+        timer.on_timer();
+    }
+}
+
+void Loop::run_callbacks() {
+    while (batch_.head != nullptr && spend()) {
+        detail::CallNode* node = batch_.pop();
+        if (!node->function) { // cancelled
+            recycle(node);
+            continue;
+        }
+        auto function = std::move(node->function);
+        const auto location = node->location;
+        recycle(node);
+        watched_call(function, "a queued callback", location);
+    }
+}
+
+void Loop::flush() {
+    flushing_now_.swap(flushing_);
+    for (detail::Source* source : flushing_now_) source->on_flush();
+    flushing_now_.clear();
+}
+
+void Loop::finish_closing() {
+    closing_now_.swap(closing_);
+    for (detail::Source* source : closing_now_) source->on_finish();
+    closing_now_.clear();
+}
+
+/// One turn: the seven phases of the loop, in the words of its documentation. A turn that its budget cut short goes
+/// on where it stopped, without waiting.
+void Loop::turn(TimePoint wait_until) {
+    if (!leftovers()) {
+        ++turns_;
+        wait(wait_until);
+        collect();
+    }
+    dispatch_events();
+    fire_timers();
+    run_callbacks();
+    if (!flushing_.empty()) flush();
+    if (!closing_.empty()) finish_closing();
+    if (rebuild_wanted_) (void)rebuild_kernel("events for closed descriptors keep coming");
+}
+
+// --- Running --------------------------------------------------------------------------------------------------
+
+std::size_t Loop::make_turn(TimePoint wait_until) {
+    struct InTurn {
+        bool& flag;
+        explicit InTurn(bool& f) : flag(f) { flag = true; }
+        ~InTurn() { flag = false; }
+    } in_turn(in_turn_);
+    const std::size_t before = allowance_.left;
+    turn(wait_until);
+    return before - allowance_.left;
+}
+
+void Loop::run_turns(bool until_idle) {
+    const Entered entered(*this, running_, "run");
+    thread_ = std::this_thread::get_id();
+    allowance_ = {};
+    struct InTurn {
+        Loop& loop;
+        ~InTurn() {
+            loop.in_turn_ = false;
+            loop.stopping_ = false;
+        }
+    } in_turn{*this};
+    in_turn_ = true;
+    // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the same.
+    do {
+        if (until_idle && idle()) break;
+        allowance_.left = SIZE_MAX;
+        turn(stopping_ ? TimePoint::min() : TimePoint::max());
+    } while (!stopping_);
+}
+
+void Loop::run() { run_turns(false); }
+void Loop::run_until_idle() { run_turns(true); }
+
+std::size_t Loop::run_once(bool wait) {
+    const Entered entered(*this, running_, "run_once");
+    thread_ = std::this_thread::get_id();
+    allowance_ = {};
+    return make_turn(wait ? TimePoint::max() : TimePoint::min());
+}
+
+void Loop::run_until_done(detail::FutureStateBase& state) {
+    check_usable("run_until");
+    if (state.loop() != this) throw UsageError("run_until: the future belongs to another loop");
+    if (state.done()) return;
+    const CallbackId id = state.add_callback([this](detail::FutureStateBase&) { stop(); }, {});
+    struct Removed {
+        detail::FutureStateBase& state;
+        CallbackId id;
+        ~Removed() { state.remove_callback(id); }
+    } removed{state, id};
+    run();
+    if (!state.done()) throw std::system_error(Errc::aborted, "run_until: stopped before the future was done");
+}
+
+void Loop::stop() noexcept { stopping_ = true; }
+
+bool Loop::idle() const noexcept {
+    return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 && !ready_now() &&
+           !leftovers() && mailbox_->maybe_empty();
+}
+
+// --- Time and callbacks ---------------------------------------------------------------------------------------
+
+TimePoint Loop::now() noexcept {
+    if (!in_turn_ && kernel_) now_ = kernel_->now();
+    return now_;
+}
+
+Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_location location) {
+    check_usable("call_at");
+    detail::TimerRecord* record = free_timers_;
+    if (record != nullptr) {
+        free_timers_ = record->next_free;
+    } else {
+        record = new detail::TimerRecord;
+    }
+    record->loop = this;
+    record->function = std::move(function);
+    record->interval = Duration(-1);
+    record->location = location;
+    record->wanted = true;
+    Timer timer(record);
+    arm(*record, when);
+    return timer;
+}
+
+Timer Loop::call_every(Duration interval, Function<void()> function, std::source_location location) {
+    if (interval < Duration::zero()) throw UsageError("call_every: the interval is negative");
+    Timer timer = call_at(add_saturated(now(), interval), std::move(function), location);
+    timer.record_->interval = interval;
+    return timer;
+}
+
+void Loop::arm(detail::TimerNode& node, TimePoint when) {
+    timers_.add(node, when);
+    if (!in_turn_) outside_change();
+}
+
+void Loop::recycle(detail::TimerRecord* record) noexcept {
+    record->next_free = free_timers_;
+    free_timers_ = record;
+}
+
+detail::CallNode* Loop::new_node() {
+    if (state_ != State::open) {
+        log(LogLevel::warning, "call_soon on a closed loop: the callback is dropped");
+        return nullptr;
+    }
+    if (debug_) check_usable("call_soon");
+    detail::CallNode* node = free_nodes_;
+    if (node == nullptr) return new detail::CallNode;
+    free_nodes_ = node->next.load(std::memory_order_relaxed);
+    node->next.store(nullptr, std::memory_order_relaxed);
+    return node;
+}
+
+void Loop::recycle(detail::CallNode* node) noexcept {
+    if (node->sequence == 0) { // posted: made by another thread's allocator, and no handle refers to it
+        delete node;
+        return;
+    }
+    node->sequence = 0;
+    node->next.store(free_nodes_, std::memory_order_relaxed);
+    free_nodes_ = node;
+}
+
+void Loop::CallQueue::push(detail::CallNode* node) noexcept {
+    if (tail) {
+        tail->next.store(node, std::memory_order_relaxed);
+    } else {
+        head = node;
+    }
+    tail = node;
+    ++size;
+}
+
+detail::CallNode* Loop::CallQueue::pop() noexcept {
+    detail::CallNode* node = head;
+    head = node->next.load(std::memory_order_relaxed);
+    if (head == nullptr) tail = nullptr;
+    node->next.store(nullptr, std::memory_order_relaxed);
+    --size;
+    return node;
+}
+
+void Loop::CallQueue::append(CallQueue& other) noexcept {
+    if (other.head == nullptr) return;
+    if (tail) {
+        tail->next.store(other.head, std::memory_order_relaxed);
+    } else {
+        head = other.head;
+    }
+    tail = other.tail;
+    size += other.size;
+    other = {};
+}
+
+bool Handle::pending() const noexcept {
+    return node_ != nullptr && node_->sequence == sequence_ && static_cast<bool>(node_->function);
+}
+
+bool Handle::cancel() noexcept {
+    if (!pending()) return false;
+    auto captures = std::move(node_->function);
+    return true;
+}
+
+// --- What went wrong ------------------------------------------------------------------------------------------
+
+void Loop::watched_call(Function<void()>& function, std::string_view what, std::source_location location) {
+    const TimePoint start = debug_ ? kernel_->now() : TimePoint();
+    try {
+        function();
+    } catch (...) {
+        report_exception(what, location);
+    }
+    if (!debug_) return;
+    if (const Duration took = kernel_->now() - start; took > options_.slow_callback) {
+        log(LogLevel::warning,
+            std::string(what) + " took " +
+                std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms" +
+                place(location));
+    }
+}
+
+void Loop::report_exception(std::string_view message, std::source_location scheduled) {
+    try {
+        throw;
+    } catch (const FatalError&) {
+        throw;
+    } catch (abi::__forced_unwind&) { // pthread_cancel: must not be stopped
+        throw;
+    } catch (...) {
+        report({message, std::current_exception(), scheduled});
+    }
+}
+
+void Loop::report(const Unhandled& unhandled) noexcept {
+    try {
+        if (unhandled_) {
+            try {
+                unhandled_(unhandled);
+                return;
+            } catch (...) {
+                log(LogLevel::error, "the handler given to on_unhandled threw: " + describe(std::current_exception()));
+            }
+        }
+        log(LogLevel::error, std::string(unhandled.message) + place(unhandled.scheduled) + ": " +
+                                 describe(unhandled.exception));
+    } catch (...) {
+        log(LogLevel::error, "an unhandled exception could not be described: out of memory");
+    }
+}
+
+void Loop::on_unhandled(Function<void(const Unhandled&)> handler) { unhandled_ = std::move(handler); }
+
+void Loop::check_usable(std::string_view what) const {
+    if (state_ == State::closed) throw UsageError(std::string(what) + ": the loop is closed");
+    if (!debug_ || !in_turn_ || thread_ == std::this_thread::get_id()) return;
+    const auto number = [](std::thread::id id) { return std::to_string(std::hash<std::thread::id>{}(id)); };
+    throw UsageError(std::string(what) + ": called on thread " + number(std::this_thread::get_id()) +
+                     ", but the loop runs on thread " + number(thread_) + "; use post()");
+}
+
+void Loop::note_stale() {
+    ++stale_events_;
+    if (stale_turn_ == turns_) return;
+    stale_turns_ = stale_turn_ + 1 == turns_ ? stale_turns_ + 1 : 1;
+    stale_turn_ = turns_;
+    if (stale_turns_ >= stale_turns_limit) rebuild_wanted_ = true;
+}
+
+} // namespace weft

@@ -1,0 +1,370 @@
+#pragma once
+
+#include <weft/reactor/clock.hpp>
+#include <weft/reactor/error.hpp>
+#include <weft/reactor/future.hpp>
+#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/mailbox.hpp>
+#include <weft/reactor/result.hpp>
+#include <weft/reactor/source.hpp>
+#include <weft/reactor/timer.hpp>
+#include <weft/reactor/timer_queue.hpp>
+#include <weft/reactor/watch.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace weft {
+
+class ThreadPool;
+
+namespace detail {
+
+/// A job given to an executor, as the loop sees it.
+struct JobBase : ListNode {
+    virtual ~JobBase() = default;
+    virtual void deliver() = 0; ///< completes the future with the outcome
+    virtual void abort() = 0;   ///< completes it because the loop ends
+};
+
+/// Travels with a job through the pool. Wherever it ends, after the run, with a cancelled or a dropped job, it sends the
+/// job back to the loop, where alone its future may be touched.
+class JobTicket {
+public:
+    JobTicket(std::shared_ptr<JobBase> job, std::shared_ptr<Mailbox> loop) noexcept
+        : job_(std::move(job)), loop_(std::move(loop)) {}
+    JobTicket(JobTicket&&) noexcept = default;
+    JobTicket& operator=(JobTicket&&) = delete;
+    ~JobTicket();
+
+private:
+    std::shared_ptr<JobBase> job_;
+    std::shared_ptr<Mailbox> loop_;
+};
+
+} // namespace detail
+
+/// How a loop is made. The bounds keep one busy party from starving the others.
+struct LoopOptions {
+    /// The seam to the system; empty: `make_default_kernel()`.
+    std::unique_ptr<Kernel> kernel;
+    /// Checks that cost something: wrong threads, slow callbacks, unread errors, a poisoned receive buffer.
+    /// Empty: on iff the environment has `WEFT_DEBUG` set to anything but "" and "0".
+    std::optional<bool> debug;
+    /// In debug mode, a callback that runs longer is reported with the place that scheduled it.
+    Duration slow_callback = std::chrono::milliseconds(100);
+    /// Bytes of the one buffer that `data_received` is served from. 64 KiB stay in a level-2 cache.
+    std::size_t receive_buffer = 64 * 1024;
+    /// Reads of one connection before the others get their turn; with the default buffer at most 1 MiB.
+    int reads_per_turn = 16;
+    /// Connections accepted from one listener before the rest of the loop gets its turn.
+    int accepts_per_turn = 64;
+    /// Turns of queued callbacks that may pass without looking at the kernel, as long as they take less than
+    /// 20 us together. 1 looks every turn.
+    int turns_per_poll = 16;
+    /// Threads of the default executor; they are started when first needed.
+    unsigned executor_threads = 0; ///< 0: one per processor, plus 4
+};
+
+/// What nobody caught.
+struct Unhandled {
+    std::string_view message;        ///< what was going on: "data_received of 127.0.0.1:80 <- 127.0.0.1:4711"
+    std::exception_ptr exception;    ///< may be empty
+    std::source_location scheduled;  ///< where the callback came from; line 0 if not known
+};
+
+/// Names one queued callback. A weak handle: copy and drop it at will, while the loop lives.
+class Handle {
+public:
+    Handle() = default;
+    /// The callback will not run, and its captures are destroyed now. False: it already ran, runs, or was cancelled.
+    bool cancel() noexcept;
+    /// Whether it still waits to be run.
+    bool pending() const noexcept;
+
+private:
+    friend class Loop;
+    Handle(detail::CallNode* node, std::uint64_t sequence) : node_(node), sequence_(sequence) {}
+    detail::CallNode* node_ = nullptr;
+    std::uint64_t sequence_ = 0;
+};
+
+/// What a call of `Loop::step` left behind.
+struct StepResult {
+    std::size_t ran = 0;    ///< callbacks, events and timers handled
+    bool more_ready = false; ///< the budget ended before the work did: call `step` again soon
+    TimePoint next_deadline = TimePoint::max(); ///< when the next timer is due
+};
+
+/// The reactor: one per thread. Everything but `post`, `remote` and what goes through them is for that thread.
+///
+/// A turn has these phases, in this order:
+///   1. wait      for events, a deadline or a wake-up; not at all if callbacks are queued
+///   2. collect   the callbacks queued so far, the posted ones included: this turn's batch
+///   3. events    go straight to their transports, which call their protocols
+///   4. timers    that are due, in the order of their deadlines
+///   5. callbacks of the batch; what they queue is for the next turn
+///   6. flush     what was gathered for sending
+///   7. closing   `connection_lost` for what was closed, then its memory goes
+class Loop {
+public:
+    explicit Loop(LoopOptions options = {});
+    /// Closes the loop: see `close`.
+    ~Loop();
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+
+    // Running.
+    /// Runs turns until `stop`. Throws `UsageError` when it runs already, when another loop runs on this thread,
+    /// or when it is closed; `std::system_error` with `Errc::deadlock` when a simulated kernel finds that nothing
+    /// can ever happen; and whatever `FatalError` left a callback.
+    void run();
+    /// Runs until `future` is done and returns its value or throws its error (`Cancelled` if it was cancelled).
+    /// If `stop` comes first it throws `std::system_error` with `Errc::aborted`; the future stays as it is.
+    template<class T>
+    T run_until(Future<T> future);
+    /// Runs until nothing is left that could call back: no open transport or server, no armed timer, watch or
+    /// signal, no queued callback, no executor job. Or until `stop`.
+    void run_until_idle();
+    /// One turn; waits for something to happen if `wait` is set. Returns how many callbacks ran.
+    std::size_t run_once(bool wait = false);
+    /// Ends `run` after this turn. Before `run`: the next `run` makes one turn without waiting.
+    void stop() noexcept;
+    /// Ends everything: connections are aborted and told so, timers and queued callbacks are destroyed without being run,
+    /// pending futures break, running executor jobs are waited for and the queued ones cancelled. Throws `UsageError` inside
+    /// a callback; twice is fine. Afterwards every use is an error.
+    void close();
+    bool running() const noexcept { return running_; }
+    bool closed() const noexcept { return state_ == State::closed; }
+
+    // Time and callbacks.
+    /// The time of this turn, read once after the wait. Outside a turn it is read anew.
+    TimePoint now() noexcept;
+    /// Runs `function` in the next turn, in order of the calls.
+    template<class F>
+    Handle call_soon(F&& function, std::source_location location = std::source_location::current());
+    /// Runs `function` when `delay` has passed, never before. Destroying the timer cancels it.
+    template<class Rep, class Period>
+    [[nodiscard]] Timer call_later(std::chrono::duration<Rep, Period> delay, Function<void()> function,
+                                   std::source_location location = std::source_location::current()) {
+        return call_at(add_saturated(now(), to_duration(delay)), std::move(function), location);
+    }
+    [[nodiscard]] Timer call_at(TimePoint when, Function<void()> function,
+                                std::source_location location = std::source_location::current());
+    /// Runs `function` every `interval`, the first time after one. Ticks that were missed are not made up
+    /// for: the next is at the next multiple. An interval of 0 is once per turn.
+    [[nodiscard]] Timer call_every(Duration interval, Function<void()> function,
+                                   std::source_location location = std::source_location::current());
+    /// Runs `function` in the loop; from any thread, also this one, never before returning. Calls of one thread keep their
+    /// order. `Errc::closed` once the loop is closed; a `std::shared_ptr` from `remote()` outlives it.
+    std::error_code post(Function<void()> function,
+                         std::source_location location = std::source_location::current()) {
+        return mailbox_->post(std::move(function), location);
+    }
+    /// What other threads may keep: `remote()->post(…)` is safe whatever has become of the loop.
+    const std::shared_ptr<detail::Mailbox>& remote() const noexcept { return mailbox_; }
+
+    // The outside.
+    /// Watches a descriptor that is not weft's, level-triggered. The descriptor stays the caller's, who ends the watch
+    /// before closing it. Errors: EPERM for files, EEXIST if weft already knows it, EBADF.
+    Result<Watch> watch(int fd);
+    /// Calls `function` in the loop after signal `number` came, at least once after the last of a burst. Any number of
+    /// watches per signal and loop. Destroying the last restores the previous disposition. EINVAL: not catchable.
+    Result<SignalWatch> on_signal(int number, Function<void()> function);
+    /// Runs `function` on a thread of the default executor, or of `pool`, and completes the future in the loop.
+    /// Cancelling it before it started prevents it; afterwards its outcome is dropped. Fails with `Errc::queue_full`.
+    template<class F>
+    auto run_in_executor(F function) -> Future<std::invoke_result_t<F&>>;
+    template<class F>
+    auto run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_result_t<F&>>;
+    /// The default executor, started on first use.
+    ThreadPool& executor();
+    /// Receives what nobody caught; the default logs it. What the handler itself throws is logged, too.
+    void on_unhandled(Function<void(const Unhandled&)> handler);
+
+    // Embedding in a foreign main loop.
+    /// Readable whenever a `step` would find something to do: I/O, timers, posts, signals. ENOTSUP on kernels without such
+    /// a descriptor (poll, sim). The loop keeps it.
+    Result<int> pollable_fd();
+    struct Budget {
+        Duration time = std::chrono::milliseconds(10);
+        std::size_t count = 1000;
+    };
+    /// Handles what is ready, within the budget, and never waits. `UsageError` inside a callback of this loop.
+    StepResult step(Budget budget);
+    StepResult step() { return step(Budget{}); }
+    /// When the next timer is due; `TimePoint::min()` if there is work right now, `max()` if there is no timer.
+    TimePoint next_deadline() noexcept;
+    /// Called on the loop's thread when, outside a step, `next_deadline()` became earlier or work was queued: for hosts that
+    /// sleep until `next_deadline()` instead of polling the descriptor. Posts from other threads show at the
+    /// descriptor alone.
+    void on_wake(Function<void()> hook) { wake_hook_ = std::move(hook); }
+
+    /// In a forked child that goes on using the loop: starts the kernel over, with every descriptor still watched.
+    /// The child then shares its sockets with the parent.
+    Result<void> after_fork();
+
+    bool debug() const noexcept { return debug_; }
+    /// Counts of what is alive; all are 0 when everything has been ended.
+    struct Stats {
+        std::size_t sources = 0; ///< transports, listeners, watches, connection attempts
+        std::size_t timers = 0;
+        std::size_t signals = 0;
+        std::size_t callbacks = 0; ///< queued
+        std::size_t jobs = 0;    ///< in executors
+        std::uint64_t turns = 0;
+        std::uint64_t stale_events = 0; ///< events for what was closed in the meantime, dropped
+    };
+    Stats stats() const noexcept;
+
+    // For transports.
+    Kernel& kernel() noexcept { return *kernel_; }
+    const LoopOptions& options() const noexcept { return options_; }
+    /// A slot for `source`, counted as alive until `remove_source`.
+    Token add_source(detail::Source& source);
+    void remove_source(Token token) noexcept;
+    /// Events for `token` go to `source` from now on.
+    void replace_source(Token token, detail::Source& source) noexcept;
+    detail::Source* find_source(Token token) noexcept;
+    /// `on_ready(ready)` again in the next turn.
+    void again(Token token, std::uint32_t ready);
+    /// `on_finish()` in this turn's closing phase, or the next one's.
+    void finish_later(detail::Source& source);
+    /// `on_flush()` in this turn's flush phase; outside a turn, the next one's.
+    void flush_later(detail::Source& source);
+    bool in_turn() const noexcept { return in_turn_; }
+    detail::TimerQueue& timers() noexcept { return timers_; }
+    void arm(detail::TimerNode& node, TimePoint when);
+    void recycle(detail::TimerRecord* record) noexcept;
+    MutableBytes receive_buffer() noexcept { return {receive_buffer_.get(), options_.receive_buffer}; }
+    /// Small writes of the connection whose callback runs gather here.
+    struct Cork {
+        const void* owner = nullptr;
+        std::size_t size = 0;
+        static constexpr std::size_t capacity = 16 * 1024;
+        std::byte data[capacity];
+    };
+    Cork& cork() noexcept { return *cork_; }
+    /// To be called in a catch block: rethrows a `FatalError`, hands anything else to `on_unhandled`.
+    void report_exception(std::string_view message, std::source_location scheduled = no_location());
+    void report(const Unhandled& unhandled) noexcept;
+    /// Throws `UsageError` if this is not the loop's thread (debug mode), or the loop is closed.
+    void check_usable(std::string_view what) const;
+    static std::source_location no_location() noexcept { return {}; }
+    void begin_job(detail::JobBase& job) noexcept;
+    void end_job(detail::JobBase& job) noexcept;
+
+private:
+    friend struct detail::TimerRecord;
+    friend class detail::WatchedFd;
+    friend class detail::WatchedSignal;
+    enum class State : std::uint8_t { open, closing, closed };
+    struct Slot {
+        detail::Source* source = nullptr;
+        std::uint32_t generation = 0;
+        std::uint32_t next_free = 0;
+    };
+    struct CallQueue {
+        detail::CallNode* head = nullptr;
+        detail::CallNode* tail = nullptr;
+        std::size_t size = 0;
+        void push(detail::CallNode* node) noexcept;
+        detail::CallNode* pop() noexcept;
+        void append(CallQueue& other) noexcept;
+    };
+    /// What a turn may still do. `step` sets it, `run` has no bound.
+    struct Allowance {
+        std::size_t left = SIZE_MAX;
+        TimePoint until = TimePoint::max();
+    };
+    class Entered;
+
+    void turn(TimePoint wait_until);
+    void wait(TimePoint until);
+    void collect();
+    void dispatch_events();
+    void fire_timers();
+    void run_callbacks();
+    void flush();
+    void finish_closing();
+
+    bool spend();
+    bool may_skip_poll() noexcept;
+    void watched_call(Function<void()>& function, std::string_view what, std::source_location location);
+    void deliver_signals();
+    void outside_change();
+    void note_stale();
+    Result<void> rebuild_kernel(std::string_view why);
+    void run_turns(bool until_idle);
+    void end_sources();
+    bool leftovers() const noexcept;
+    std::size_t make_turn(TimePoint wait_until);
+    bool ready_now() const noexcept;
+    void destroy_callbacks() noexcept;
+    detail::CallNode* new_node();
+    void recycle(detail::CallNode* node) noexcept;
+    void run_until_done(detail::FutureStateBase& state);
+    bool idle() const noexcept;
+
+    // Hot: touched every turn, kept together.
+    std::unique_ptr<Kernel> kernel_;
+    std::vector<Event> events_;
+    std::size_t event_next_ = 0;
+    std::size_t event_end_ = 0;
+    std::vector<Slot> slots_;
+    std::vector<Event> again_;
+    CallQueue soon_;
+    CallQueue batch_;
+    detail::TimerQueue timers_;
+    detail::ListNode due_;
+    std::vector<detail::Source*> closing_;
+    std::vector<detail::Source*> closing_now_;
+    std::vector<detail::Source*> flushing_;
+    std::vector<detail::Source*> flushing_now_;
+    TimePoint now_{};
+    Allowance allowance_;
+    std::shared_ptr<detail::Mailbox> mailbox_;
+    std::unique_ptr<std::byte[]> receive_buffer_;
+    std::unique_ptr<Cork> cork_;
+    std::uint64_t turns_ = 0;
+    int turns_since_poll_ = 0;
+    bool in_turn_ = false;
+    bool running_ = false;
+    bool stopping_ = false;
+    bool debug_ = false;
+    bool embedded_ = false;
+    State state_ = State::open;
+
+    LoopOptions options_;
+    std::uint32_t free_slot_ = 0; // 0: none; slot 0 is never used
+    std::size_t sources_ = 0;
+    detail::ListNode jobs_;
+    std::size_t job_count_ = 0;
+    std::uint64_t sequence_ = 0;
+    detail::TimerRecord* free_timers_ = nullptr;
+    detail::CallNode* free_nodes_ = nullptr;
+    std::uint64_t stale_events_ = 0;
+    int stale_turns_ = 0;
+    std::uint64_t stale_turn_ = 0;
+    bool rebuild_wanted_ = false;
+    TimePoint polled_at_{};
+    TimePoint announced_ = TimePoint::max(); // what the host of an embedded loop knows to be the next deadline
+    detail::ListNode signals_;
+    std::size_t signal_count_ = 0;
+    std::uint16_t signal_uses_[65] = {}; // watches per signal number
+    std::thread::id thread_;
+    std::unique_ptr<ThreadPool> executor_;
+    Function<void(const Unhandled&)> unhandled_;
+    Function<void()> wake_hook_;
+};
+
+} // namespace weft
+
+#include <weft/reactor/loop_inline.hpp>

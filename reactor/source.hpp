@@ -1,0 +1,43 @@
+#pragma once
+
+#include <weft/reactor/kernel.hpp>
+
+#include <cstdint>
+
+namespace weft {
+
+class Transport;
+
+namespace detail {
+
+/// Something that occupies a slot of a loop: a transport, a listener, a watched descriptor. The loop calls it
+/// on its own thread; it may do anything but destroy a source that is not itself and still registered.
+class Source {
+public:
+    /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
+    virtual void on_ready(std::uint32_t ready) = 0;
+    /// In the closing phase, after `Loop::finish_later`: tell whoever must be told, and go. The source may
+    /// delete itself; the loop does not touch it afterwards.
+    virtual void on_finish() {}
+    /// In the flush phase, after `Loop::flush_later`.
+    virtual void on_flush() {}
+    /// The loop is being closed: end, with `Errc::aborted`, usually through `finish_later`.
+    virtual void on_loop_closing() = 0;
+    /// What to register anew when the kernel starts over: a descriptor (-1: none) and the interest in it.
+    struct Registration {
+        int fd = -1;
+        Interest interest = Interest::none;
+    };
+    virtual Registration registration() const noexcept { return {}; }
+    /// The stream transport that this source is, for `TransportRef`.
+    virtual Transport* as_transport() noexcept { return nullptr; }
+
+protected:
+    Source() = default;
+    ~Source() = default;
+    Source(const Source&) = delete;
+    Source& operator=(const Source&) = delete;
+};
+
+} // namespace detail
+} // namespace weft

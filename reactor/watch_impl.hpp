@@ -1,0 +1,71 @@
+#pragma once
+
+#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/loop.hpp>
+#include <weft/reactor/source.hpp>
+
+#include <memory>
+
+namespace weft::detail {
+
+/// The loop's side of a `Watch`. Owned by the `Watch`; while one of its callbacks runs, its end is put off.
+class WatchedFd final : public Source {
+public:
+    WatchedFd(Loop& loop, int fd);
+    Sys start() noexcept;
+    /// Ends the watch and destroys it, after the running callback if there is one.
+    void dispose() noexcept;
+
+    /// Sets one direction's callback; an empty one ends it.
+    void set(Interest direction, Function<void()> function);
+    /// Whether a direction has a callback.
+    bool has(Interest direction) const noexcept { return slot(direction) != nullptr; }
+    int fd() const noexcept { return fd_; }
+
+    void on_ready(std::uint32_t ready) override;
+    void on_loop_closing() override { end(); }
+    Registration registration() const noexcept override { return {out_ ? -1 : fd_, registered_}; }
+
+private:
+    // Shared only so that a callback that replaces itself stays alive while it runs.
+    using Callback = std::shared_ptr<Function<void()>>;
+    Callback& slot(Interest direction) noexcept { return direction == Interest::read ? reader_ : writer_; }
+    const Callback& slot(Interest direction) const noexcept {
+        return direction == Interest::read ? reader_ : writer_;
+    }
+    void end() noexcept;
+    void apply() noexcept;
+    bool call(Interest direction);
+
+    Loop* loop_; // null once the watch has ended
+    int fd_;
+    Token token_ = 0;
+    Interest registered_ = Interest::none;
+    bool out_ = false; // taken out of the kernel's set, see on_ready
+    bool busy_ = false;
+    bool orphan_ = false;
+    Callback reader_;
+    Callback writer_;
+};
+
+/// The loop's side of a `SignalWatch`, in the loop's list of them.
+class WatchedSignal final : public ListNode {
+public:
+    WatchedSignal(Loop& loop, int number, Function<void()> function);
+    /// Calls the callback.
+    void deliver();
+    int number() const noexcept { return number_; }
+    void dispose() noexcept;
+    void end() noexcept;
+
+    bool due = false; ///< it came and was not delivered to this watch yet
+
+private:
+    Loop* loop_;
+    int number_;
+    bool busy_ = false;
+    bool orphan_ = false;
+    Function<void()> function_;
+};
+
+} // namespace weft::detail
