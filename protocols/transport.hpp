@@ -96,6 +96,12 @@ public:
     /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes
     /// bytes that would have been pushed.
     virtual ReadResult try_read(MutableBytes into) = 0;
+    /// Gives input back: `data` was received and is not wanted now. It is copied and comes again before anything
+    /// else, `eof_received` included, while reading is on, by the contract of whatever protocol is attached
+    /// then, and to `try_read`; never before the callback under way has returned. What is given back last comes
+    /// first. This is how a protocol stops inside what it was handed: for a pause, or an upgrade that loses no
+    /// byte. Dropped once the transport is closing.
+    virtual void unread(Bytes data) = 0;
 
     /// `high` = 0 pauses on any buffering. Without `low` it is a quarter of `high`. Throws `UsageError` if
     /// low > high. Takes effect at once.

@@ -1,0 +1,127 @@
+#include "support/codec.hpp"
+
+#include <weft/protocols/line_framing.hpp>
+
+#include <catch2/catch.hpp>
+
+using namespace weft;
+using namespace weft::test;
+
+namespace {
+
+using LineDecoder = Decoder<LineFramer>;
+
+/// Counts the bytes it is shown again, to prove that a search does not begin anew with every chunk.
+struct CountingFramer {
+    Scan scan(Bytes bytes, std::size_t scanned) const {
+        *looked_at += bytes.size() - scanned;
+        return inner.scan(bytes, scanned);
+    }
+    std::size_t max_message() const { return inner.max_message(); }
+    std::size_t max_frame() const { return inner.max_frame(); }
+    std::string_view name() const { return "counting"; }
+    LineFramer inner{LineEnd::lf, 1 << 20};
+    std::size_t* looked_at;
+};
+
+/// Breaks the framer's contract on purpose.
+struct BadFramer {
+    Scan scan(Bytes, std::size_t) const { return answer; }
+    std::size_t max_message() const { return 4; }
+    std::size_t max_frame() const { return 4; }
+    std::string_view name() const { return "bad framing"; }
+    Scan answer = Scan::more();
+};
+
+} // namespace
+
+TEST_CASE("A message that lies whole in the input is a view of it and needs no memory") {
+    LineDecoder decoder;
+    const std::string chunk = "one\r\ntwo\r\n";
+    Bytes input = bytes_of(chunk);
+    const auto one = decoder.next(input);
+    REQUIRE(one.state == LineDecoder::State::message);
+    CHECK(one.message.data() == bytes_of(chunk).data());
+    CHECK(one.message.size() == 3);
+    CHECK(text_of(input) == "two\r\n");
+    const auto two = decoder.next(input);
+    CHECK(two.message.data() == bytes_of(chunk).data() + 5);
+    CHECK(input.empty());
+    CHECK(decoder.next(input).state == LineDecoder::State::more);
+    CHECK(decoder.capacity() == 0);
+}
+
+TEST_CASE("Memory is held only while a cut message is incomplete") {
+    LineDecoder decoder;
+    Bytes input = bytes_of("one\r\ntw");
+    CHECK(text_of(decoder.next(input).message) == "one");
+    CHECK(decoder.capacity() == 0);
+    CHECK(decoder.next(input).state == LineDecoder::State::more);
+    CHECK(decoder.capacity() > 0);
+    CHECK(text_of(decoder.partial()) == "tw");
+    input = bytes_of("o\r\nthree\r\n");
+    CHECK(text_of(decoder.next(input).message) == "two");
+    CHECK(text_of(input) == "three\r\n");
+    CHECK(decoder.partial().empty());
+    CHECK(text_of(decoder.next(input).message) == "three");
+    CHECK(decoder.capacity() == 0);
+    input = bytes_of("four");
+    CHECK(decoder.next(input).state == LineDecoder::State::more);
+    input = bytes_of("\n");
+    CHECK(text_of(decoder.next(input).message) == "four");
+    decoder.release();
+    CHECK(decoder.capacity() == 0);
+}
+
+TEST_CASE("The memory for a cut message never exceeds the longest frame") {
+    LineDecoder decoder(LineFramer(LineEnd::any, 1000));
+    const std::string big(5000, 'x');
+    for (std::size_t size : {std::size_t{1}, std::size_t{300}, std::size_t{699}}) {
+        Bytes input = bytes_of(std::string_view(big).substr(0, size));
+        REQUIRE(decoder.next(input).state == LineDecoder::State::more);
+        CHECK(decoder.capacity() <= 1002);
+    }
+    Bytes input = bytes_of(big);
+    CHECK(decoder.next(input).state == LineDecoder::State::error);
+    CHECK(decoder.capacity() <= 1002);
+    CHECK(decoder.partial().size() == 1000);
+    CHECK(input.size() == 5000);
+    CHECK(decoder.next(input).state == LineDecoder::State::error);
+    decoder.reset();
+    CHECK(decoder.capacity() == 0);
+    input = bytes_of("fine\n");
+    CHECK(text_of(decoder.next(input).message) == "fine");
+}
+
+TEST_CASE("A long line that arrives byte by byte is searched once, not once per byte") {
+    std::size_t looked_at = 0;
+    Decoder<CountingFramer> decoder(CountingFramer{.looked_at = &looked_at});
+    for (int i = 0; i < 100'000; ++i) {
+        Bytes input = bytes_of("x");
+        REQUIRE(decoder.next(input).state == Decoder<CountingFramer>::State::more);
+    }
+    CHECK(looked_at == 100'000);
+}
+
+TEST_CASE("The end of the stream is an error only inside a message") {
+    LineDecoder decoder;
+    CHECK(decoder.end().ok());
+    CHECK(decoder.feed(bytes_of("one\n"), [](Bytes) {}));
+    CHECK(decoder.end().ok());
+    CHECK(decoder.feed(bytes_of("two"), [](Bytes) {}));
+    REQUIRE(!decoder.end().ok());
+    CHECK(decoder.end().error().code == Errc::incomplete);
+    CHECK(decoder.end().error().message() ==
+          "line framing, 3 bytes into a message: the stream ended inside a message");
+}
+
+TEST_CASE("A framer that breaks its contract is named") {
+    Bytes input = bytes_of("12345");
+    CHECK_THROWS_WITH(Decoder<BadFramer>().next(input),
+                      Catch::Matchers::StartsWith("bad framing: "));
+    Decoder<BadFramer> more;
+    input = bytes_of("1234");
+    CHECK(more.next(input).state == Decoder<BadFramer>::State::more);
+    input = bytes_of("5");
+    CHECK_THROWS_AS(more.next(input), UsageError);
+}
