@@ -30,6 +30,11 @@ inline std::size_t open_descriptors() {
 
 using Maker = std::unique_ptr<Kernel> (*)();
 
+/// Generates the kernels that this system has.
+inline Maker every_kernel() {
+    return GENERATE(Maker(weft::make_epoll_kernel), Maker(weft::make_poll_kernel));
+}
+
 /// A kernel and the check that it and the case leave no descriptor behind.
 struct Fixture {
     std::size_t before = open_descriptors();
@@ -47,9 +52,12 @@ struct Fixture {
 /// A pair of descriptors closed at the end, through the kernel so that it forgets them.
 struct Pair {
     Kernel& kernel;
-    int near = -1;
-    int far = -1;
+    int near;
+    int far;
 
+    Pair(Kernel& owner, int near_fd, int far_fd) : kernel(owner), near(near_fd), far(far_fd) {}
+    Pair(const Pair&) = delete;
+    Pair& operator=(const Pair&) = delete;
     ~Pair() {
         close_near();
         close_far();

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <thread>
@@ -10,10 +11,8 @@
 using namespace kernel_test;
 namespace ready = weft::ready;
 
-#define EVERY_KERNEL GENERATE(Maker(weft::make_epoll_kernel))
-
 TEST_CASE("A registration can be made once, changed and forgotten [F6]") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
     CHECK(kernel->modify(pair.near, 1, Interest::read).error() == ENOENT);
     CHECK(kernel->remove(pair.near).error() == ENOENT);
@@ -30,7 +29,7 @@ TEST_CASE("A registration can be made once, changed and forgotten [F6]") {
 }
 
 TEST_CASE("Files and directories can not be waited for [F6]") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     for (const char* path : {"/proc/self/exe", "/tmp"}) {
         const int fd = open(path, O_RDONLY | O_CLOEXEC);
         REQUIRE(fd >= 0);
@@ -40,7 +39,7 @@ TEST_CASE("Files and directories can not be waited for [F6]") {
 }
 
 TEST_CASE("A level-triggered event comes for as long as the state lasts") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
     REQUIRE(kernel->add(pair.near, 1, Interest::read).ok());
     send_text(*kernel, pair.far, "abcdef");
@@ -53,7 +52,7 @@ TEST_CASE("A level-triggered event comes for as long as the state lasts") {
 }
 
 TEST_CASE("An edge-triggered event comes once until the socket was found empty or full") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
     REQUIRE(kernel->add(pair.near, 1, Interest::stream).ok());
     CHECK(look(*kernel, 1) == ready::writable);
@@ -79,7 +78,7 @@ TEST_CASE("An edge-triggered event comes once until the socket was found empty o
 }
 
 TEST_CASE("A wake-up ends the present or the next wait, once") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     for (int i = 0; i < 3; ++i)
         kernel->wake();
     CHECK(look(*kernel, 1, never) == 0);
@@ -94,7 +93,7 @@ TEST_CASE("A wake-up ends the present or the next wait, once") {
 }
 
 TEST_CASE("A wait never ends before its deadline without a wake-up [s14] [F27]") {
-    Fixture kernel(EVERY_KERNEL);
+    Fixture kernel(every_kernel());
     for (const auto delay : {1ns, 999ns, 50'000ns, 999'999ns, 1'000'001ns, 2'500'000ns}) {
         const TimePoint deadline = kernel->now() + delay;
         CHECK(look(*kernel, 1, deadline) == 0);
@@ -102,4 +101,338 @@ TEST_CASE("A wait never ends before its deadline without a wake-up [s14] [F27]")
     }
     CHECK(look(*kernel, 1, kernel->now() - 1h) == 0);
     CHECK(look(*kernel, 1, TimePoint(-1h)) == 0);
+}
+
+TEST_CASE("The event bits of every end of a stream are those of the table [F10]") {
+    Fixture kernel(every_kernel());
+    constexpr std::uint32_t in = ready::readable, out = ready::writable, err = ready::error,
+                            hup = ready::hangup, rdhup = ready::read_hangup;
+    // Registering looks at the present state, and asks for all there is.
+    const auto bits_of = [&](int fd) {
+        REQUIRE(kernel->add(fd, 7, Interest::stream).ok());
+        const std::uint32_t bits = look(*kernel, 7);
+        CHECK(look(*kernel, 7) == 0); // edges: told once
+        REQUIRE(kernel->remove(fd).ok());
+        return bits;
+    };
+
+    SECTION("TCP before connect") {
+        const int fd = taken(kernel->socket(AF_INET, SOCK_STREAM, 0));
+        CHECK(bits_of(fd) == (out | hup));
+        kernel->close(fd);
+    }
+    SECTION("TCP connected, then the peer's end, then ours") {
+        Pair pair = tcp_pair(*kernel);
+        CHECK(bits_of(pair.near) == out);
+        REQUIRE(kernel->shutdown_write(pair.far).ok());
+        CHECK(bits_of(pair.near) == (in | out | rdhup));
+        CHECK(recv_text(*kernel, pair.near).empty());
+        REQUIRE(kernel->shutdown_write(pair.near).ok());
+        CHECK(bits_of(pair.near) == (in | out | hup | rdhup));
+    }
+    SECTION("TCP reset by the peer") {
+        Pair pair = tcp_pair(*kernel);
+        send_text(*kernel, pair.far, "last words");
+        pair.close_far(true);
+        CHECK(bits_of(pair.near) == (in | out | err | hup | rdhup));
+        int error = 0;
+        CHECK(kernel->get_option(pair.near, SOL_SOCKET, SO_ERROR, &error, sizeof error).ok());
+        CHECK(error == ECONNRESET);
+    }
+    SECTION("TCP refused") {
+        Address address;
+        kernel->close(tcp_listener(*kernel, address));
+        const int fd = taken(kernel->socket(AF_INET, SOCK_STREAM, 0));
+        REQUIRE(kernel->connect(fd, address).error() == EINPROGRESS);
+        CHECK(bits_of(fd) == (in | out | err | hup | rdhup));
+        int error = 0;
+        CHECK(kernel->get_option(fd, SOL_SOCKET, SO_ERROR, &error, sizeof error).ok());
+        CHECK(error == ECONNREFUSED);
+        kernel->close(fd);
+    }
+    SECTION("the peer of a Unix stream is gone") {
+        Pair pair = unix_pair(*kernel);
+        pair.close_far();
+        CHECK(bits_of(pair.near) == (in | out | hup | rdhup));
+    }
+    SECTION("the writer of a pipe is gone") {
+        Pair pair = pipe_pair(*kernel);
+        send_text(*kernel, pair.far, "x");
+        pair.close_far();
+        CHECK(bits_of(pair.near) == (in | hup));
+        CHECK(recv_text(*kernel, pair.near) == "x");
+        CHECK(bits_of(pair.near) == hup);
+        CHECK(recv_text(*kernel, pair.near).empty());
+    }
+    SECTION("the reader of a pipe is gone") {
+        Pair pair = pipe_pair(*kernel);
+        pair.close_near();
+        CHECK(bits_of(pair.far) == (out | err));
+    }
+}
+
+TEST_CASE("Ends that come to a registered stream are told, and only once [F10]") {
+    Fixture kernel(every_kernel());
+    Pair pair = tcp_pair(*kernel);
+    REQUIRE(kernel->add(pair.near, 7, Interest::stream).ok());
+    CHECK(look(*kernel, 7) == ready::writable);
+    REQUIRE(kernel->shutdown_write(pair.far).ok());
+    const std::uint32_t fin = look(*kernel, 7);
+    CHECK((fin & ~ready::writable) == (ready::readable | ready::read_hangup));
+    CHECK(look(*kernel, 7) == 0);
+    CHECK(recv_text(*kernel, pair.near).empty());
+    CHECK(look(*kernel, 7) == 0); // the end of the stream stays readable, but that is known
+    // What is sent to a closed socket is answered by RST.
+    pair.close_far();
+    send_text(*kernel, pair.near, "x");
+    const std::uint32_t rst = look(*kernel, 7, kernel->now() + 10s);
+    CHECK((rst & ready::error) != 0);
+    CHECK((rst & ready::hangup) != 0);
+    CHECK(look(*kernel, 7) == 0);
+}
+
+TEST_CASE("A registration made before connect tells when the connection is there") {
+    Fixture kernel(every_kernel());
+    Address address;
+    const int listener = tcp_listener(*kernel, address);
+    Pair pair(*kernel, taken(kernel->socket(AF_INET, SOCK_STREAM, 0)), -1);
+    REQUIRE(kernel->add(pair.near, 7, Interest::stream).ok());
+    CHECK(look(*kernel, 7) == (ready::writable | ready::hangup));
+    CHECK(look(*kernel, 7) == 0);
+    (void)kernel->connect(pair.near, address);
+    CHECK(look(*kernel, 7) == ready::writable);
+    kernel->close(listener);
+}
+
+TEST_CASE("With no interest left, errors and hang-ups are told once and do not spin [F10]") {
+    Fixture kernel(every_kernel());
+    Pair pair = tcp_pair(*kernel);
+    REQUIRE(kernel->add(pair.near, 7, Interest::read).ok());
+    REQUIRE(kernel->modify(pair.near, 7, Interest::none).ok());
+    send_text(*kernel, pair.far, "unread");
+    CHECK(look(*kernel, 7) == 0);
+    pair.close_far(true);
+    CHECK(look(*kernel, 7) == (ready::error | ready::hangup));
+    CHECK(look(*kernel, 7) == 0);
+    // Asked again, it tells all.
+    REQUIRE(kernel->modify(pair.near, 7, Interest::read).ok());
+    CHECK((look(*kernel, 7) & ready::readable) != 0);
+}
+
+TEST_CASE("More events than there is room for all get their turn") {
+    Fixture kernel(every_kernel());
+    std::vector<std::unique_ptr<Pair>> pairs;
+    for (Token token = 0; token < 10; ++token) {
+        pairs.emplace_back(new Pair(unix_pair(*kernel)));
+        send_text(*kernel, pairs.back()->far, "x");
+        REQUIRE(kernel->add(pairs.back()->near, token, Interest::read).ok());
+    }
+    std::vector<int> seen(10);
+    for (int i = 0; i < 8; ++i) {
+        std::array<Event, 5> events;
+        REQUIRE(kernel->wait(events, at_once).count() == 5);
+        for (const Event& event : events)
+            ++seen.at(event.token);
+    }
+    CHECK(seen == std::vector<int>(10, 4)); // level-triggered: in turns
+}
+
+TEST_CASE(
+    "A descriptor that was closed is forgotten, and its number can be added again [F4] [F6]") {
+    Fixture kernel(every_kernel());
+    Pair pair = unix_pair(*kernel);
+    const int number = pair.near;
+    REQUIRE(kernel->add(number, 1, Interest::both).ok());
+    SECTION("through the kernel") {
+        pair.close_near();
+    }
+    SECTION("behind its back, noticed by a wait") {
+        close(number);
+        CHECK(look(*kernel, 1) == 0);
+        CHECK(kernel->modify(number, 1, Interest::read).error() == EBADF);
+    }
+    SECTION("behind its back, noticed by add") {
+        close(number);
+    }
+    pair.near = -1;
+    Pair other = unix_pair(*kernel);
+    REQUIRE(other.near == number);
+    REQUIRE(kernel->add(number, 2, Interest::write).ok());
+    CHECK(look(*kernel, 2) == ready::writable);
+}
+
+TEST_CASE("Resetting a kernel forgets all registrations and keeps it usable [F5]") {
+    Fixture kernel(every_kernel());
+    Pair pair = unix_pair(*kernel);
+    const Sys pollable = kernel->pollable_fd();
+    // A duplicate keeps epoll's registration alive beyond the close: the case that reset is for.
+    const int duplicate = dup(pair.near);
+    REQUIRE(kernel->add(pair.near, 1, Interest::write).ok());
+    pair.close_near();
+    if (kernel->name() == "epoll") CHECK(look(*kernel, 1) == ready::writable);
+    REQUIRE(kernel->reset().ok());
+    CHECK(look(*kernel, 1) == 0);
+    CHECK(kernel->pollable_fd().error() == pollable.error());
+    if (pollable.ok()) CHECK(kernel->pollable_fd().fd() == pollable.fd());
+    REQUIRE(kernel->add(duplicate, 2, Interest::write).ok());
+    CHECK(look(*kernel, 2) == ready::writable);
+    REQUIRE(kernel->remove(duplicate).ok());
+    kernel->wake();
+    CHECK(look(*kernel, 2, never) == 0);
+    close(duplicate);
+}
+
+TEST_CASE("The epoll kernel's descriptor is readable when a wait would return, and at the armed "
+          "deadline") {
+    Fixture kernel(weft::make_epoll_kernel);
+    const auto readable = [&](int milliseconds) {
+        pollfd poll_it{kernel->pollable_fd().fd(), POLLIN, 0};
+        return poll(&poll_it, 1, milliseconds) == 1;
+    };
+    CHECK(!readable(0));
+    kernel->wake();
+    CHECK(readable(0));
+    CHECK(look(*kernel, 1, never) == 0);
+    CHECK(!readable(0));
+
+    const TimePoint deadline = kernel->now() + 1ms;
+    REQUIRE(kernel->arm(deadline).ok());
+    CHECK(readable(10'000));
+    CHECK(kernel->now() >= deadline);
+    // The timer is no wake-up: a wait for something later goes on.
+    const TimePoint later = kernel->now() + 1ms;
+    CHECK(look(*kernel, 1, later) == 0);
+    CHECK(kernel->now() >= later);
+    REQUIRE(kernel->arm(kernel->now() - 1h).ok());
+    CHECK(readable(0));
+    REQUIRE(kernel->arm(never).ok());
+    CHECK(!readable(0));
+    REQUIRE(kernel->arm(TimePoint(-1ns)).ok());
+    CHECK(readable(0));
+    REQUIRE(kernel->reset().ok());
+    REQUIRE(kernel->arm(kernel->now() + 1ms).ok());
+    CHECK(readable(10'000));
+}
+
+TEST_CASE("The poll kernel says that it has no descriptor to poll") {
+    Fixture kernel(weft::make_poll_kernel);
+    CHECK(kernel->pollable_fd().error() == ENOTSUP);
+    CHECK(kernel->arm(never).error() == ENOTSUP);
+}
+
+TEST_CASE(
+    "In a forked child a kernel refuses to work until reset, and leaves the parent alone [F31]") {
+    Fixture kernel(every_kernel());
+    Pair pair = unix_pair(*kernel);
+    REQUIRE(kernel->add(pair.near, 1, Interest::read).ok());
+    const pid_t child = fork();
+    if (child == 0) {
+        // No assertions here: Catch's state is the parent's. The exit code says which step failed.
+        std::array<Event, 4> events;
+        if (kernel->wait(events, at_once).error() != EOWNERDEAD) _exit(1);
+        if (kernel->add(pair.far, 2, Interest::read).error() != EOWNERDEAD) _exit(2);
+        if (kernel->remove(pair.near).error() != EOWNERDEAD) _exit(3);
+        kernel->wake();
+        if (!kernel->reset().ok()) _exit(4);
+        if (!kernel->add(pair.far, 2, Interest::write).ok()) _exit(5);
+        const Sys got = kernel->wait(events, at_once);
+        if (!got.ok() || got.count() != 1 || events[0].token != 2) _exit(6);
+        if (!kernel->remove(pair.far).ok()) _exit(7);
+        kernel->wake();
+        if (const Sys woken = kernel->wait(events, never); !woken.ok() || woken.count() != 0)
+            _exit(8);
+        kernel.kernel.reset();
+        _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    // No wake-up came over, the registration is there, and the eventfd or pipe works.
+    const TimePoint deadline = kernel->now() + 1ms;
+    CHECK(look(*kernel, 1, deadline) == 0);
+    CHECK(kernel->now() >= deadline);
+    send_text(*kernel, pair.far, "x");
+    CHECK(look(*kernel, 1) == ready::readable);
+}
+
+TEST_CASE("Interrupting signals neither end a wait nor shorten it [F8]") {
+    Fixture kernel(every_kernel());
+    struct sigaction action {
+    }, before{};
+    static std::atomic<int> interruptions;
+    interruptions = 0;
+    action.sa_handler = [](int) { ++interruptions; };
+    REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
+    const pthread_t waiter = pthread_self();
+    const TimePoint deadline = kernel->now() + 20ms;
+    std::thread interrupter([&] {
+        while (interruptions < 5) {
+            pthread_kill(waiter, SIGUSR1);
+            std::this_thread::yield();
+        }
+    });
+    CHECK(look(*kernel, 1, deadline) == 0);
+    CHECK(kernel->now() >= deadline);
+    interrupter.join();
+    CHECK(interruptions >= 5);
+    REQUIRE(sigaction(SIGUSR1, &before, nullptr) == 0);
+}
+
+TEST_CASE("A signal handler may wake a kernel") {
+    Fixture kernel(every_kernel());
+    static Kernel* target;
+    target = &*kernel;
+    struct sigaction action {
+    }, before{};
+    action.sa_handler = [](int) { target->wake(); };
+    REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
+    raise(SIGUSR1);
+    CHECK(look(*kernel, 1, never) == 0);
+    const pthread_t waiter = pthread_self();
+    std::thread interrupter([&] { pthread_kill(waiter, SIGUSR1); });
+    CHECK(look(*kernel, 1, never) == 0);
+    interrupter.join();
+    REQUIRE(sigaction(SIGUSR1, &before, nullptr) == 0);
+}
+
+TEST_CASE("A kernel that can not be made throws the reason and leaves nothing open [F2]") {
+    const auto maker = every_kernel();
+    const std::size_t before = open_descriptors();
+    rlimit limit;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    const int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    // Room for 0 and for 1 descriptor: both steps of making a kernel fail once.
+    for (rlim_t room : {0, 1}) {
+        const rlimit tight{static_cast<rlim_t>(lowest) + 1 + room, limit.rlim_max};
+        REQUIRE(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+        std::error_code code;
+        std::string text;
+        try {
+            maker();
+        } catch (const std::system_error& error) {
+            code = error.code();
+            text = error.what();
+        }
+        REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        CHECK(code == std::errc::too_many_files_open);
+        CHECK_THAT(text, Catch::Matchers::Contains("kernel"));
+    }
+    close(lowest);
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("WEFT_KERNEL chooses the kernel") {
+    const auto name_for = [](const char* value) {
+        setenv("WEFT_KERNEL", value, 1);
+        return std::string(weft::make_default_kernel()->name());
+    };
+    const char* before = getenv("WEFT_KERNEL");
+    const std::string saved = before ? before : "";
+    CHECK(name_for("") == "epoll");
+    CHECK(name_for("epoll") == "epoll");
+    CHECK(name_for("poll") == "poll");
+    CHECK_THROWS_WITH(name_for("kpoll"), Catch::Matchers::Contains("kpoll"));
+    CHECK_THROWS_AS(name_for("kpoll"), std::invalid_argument);
+    setenv("WEFT_KERNEL", saved.c_str(), 1);
 }
