@@ -22,6 +22,7 @@ enum class Errc {
     empty_buffer,     ///< a protocol offered no room to receive into
     nested,           ///< a loop was entered again from one of its own callbacks
     bad_address,      ///< text that is not an address
+    callback_threw,   ///< a callback of the protocol threw
     not_an_event_fd,  ///< a file descriptor that can not be waited for (a regular file)
 };
 

@@ -22,6 +22,8 @@ public:
     static constexpr Sys fail(int error_number) noexcept { return Sys(-std::int64_t(error_number)); }
 
     constexpr bool ok() const noexcept { return value_ >= 0; }
+    /// The count if above 0, else 0 for none or a negated errno value.
+    constexpr std::int64_t value() const noexcept { return value_; }
     /// The count; only when `ok()`.
     constexpr std::size_t count() const noexcept { return static_cast<std::size_t>(value_); }
     /// The descriptor; only when `ok()`.

@@ -1,0 +1,186 @@
+// From addresses to listening sockets, for TCP and Unix sockets.
+
+#include "server_state.hpp"
+
+#include <cerrno>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace weft {
+namespace detail {
+namespace {
+
+/// A descriptor until it is handed on.
+class Socket {
+public:
+    Socket(Kernel& kernel, int fd) noexcept : kernel_(kernel), fd_(fd) {}
+    ~Socket() {
+        if (fd_ >= 0) kernel_.close(fd_);
+    }
+    Socket(const Socket&) = delete;
+    Socket& operator=(const Socket&) = delete;
+    int get() const noexcept { return fd_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+
+private:
+    Kernel& kernel_;
+    int fd_;
+};
+
+Sys set(Kernel& kernel, int fd, int level, int name, int value) noexcept {
+    return kernel.set_option(fd, level, name, &value, sizeof value);
+}
+
+int family_of(const Address& address) noexcept { return address.data()->sa_family; }
+
+// Accepted TCP sockets inherit these from their listener, so that a connection costs no call for them.
+Sys set_tcp_options(Kernel& kernel, int fd, const Address& address, const ListenOptions& options) noexcept {
+    Sys done = 0;
+    const auto apply = [&](int level, int name, int value) {
+        if (done.ok()) done = set(kernel, fd, level, name, value);
+    };
+    if (options.reuse_address) apply(SOL_SOCKET, SO_REUSEADDR, 1);
+    if (options.reuse_port) apply(SOL_SOCKET, SO_REUSEPORT, 1);
+    if (address.family() == Address::Family::ipv6)
+        apply(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only || !address.is_any());
+    if (options.nodelay) apply(IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options.keep_alive) {
+        apply(SOL_SOCKET, SO_KEEPALIVE, 1);
+        apply(IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(options.keep_alive->idle.count()));
+        apply(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(options.keep_alive->interval.count()));
+        apply(IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive->probes);
+    }
+    return done;
+}
+
+Result<void> listen_on(ServerState& server, Address address, StreamKind kind) {
+    Kernel& kernel = server.loop.kernel();
+    const auto failed = [&](Sys sys) { return address_error(sys.code(), "listen on", address); };
+    const Sys made = kernel.socket(family_of(address), SOCK_STREAM, 0);
+    if (!made.ok()) return failed(made);
+    Socket socket(kernel, made.fd());
+    if (kind == StreamKind::tcp) {
+        if (const Sys set = set_tcp_options(kernel, socket.get(), address, server.options); !set.ok())
+            return failed(set);
+    }
+    if (const Sys bound = kernel.bind(socket.get(), address); !bound.ok()) return failed(bound);
+    if (const Sys done = kernel.listen(socket.get(), server.options.backlog); !done.ok()) return failed(done);
+    Address name = address;
+    (void)kernel.local_address(socket.get(), name);
+    return server.add_listener(socket.release(), kind, name);
+}
+
+/// The addresses that a listening text stands for.
+Result<std::vector<Address>> listen_addresses(std::string_view text) {
+    constexpr std::string_view localhost = "localhost:";
+    if (text.starts_with(localhost)) {
+        // RFC 6761, 6.3: a name that means the loopback addresses, without a look-up.
+        auto four = Address::parse("127.0.0.1:" + std::string(text.substr(localhost.size())));
+        if (!four.ok()) return four.error();
+        return std::vector{*four, Address::loopback_ipv6(four->port())};
+    }
+    auto one = Address::parse(text);
+    if (!one.ok()) return one.error();
+    if (!one->is_ip())
+        return Error{Errc::bad_address, "listen on \"" + std::string(text) + "\" (not a TCP address)"};
+    return std::vector{*one};
+}
+
+bool no_such_family(std::error_code code) noexcept {
+    return code == std::errc::address_family_not_supported || code == std::errc::address_not_available;
+}
+
+Result<void> listen_on_text(ServerState& server, std::string_view text) {
+    auto addresses = listen_addresses(text);
+    if (!addresses.ok()) return addresses.error();
+    const bool any = text.starts_with('*') || text.starts_with(':');
+    std::size_t listening = 0;
+    for (const Address& address : *addresses) {
+        auto done = listen_on(server, address, StreamKind::tcp);
+        // A host without IPv6 has one loopback address, and "any address" is IPv4's there.
+        if (!done.ok() && any && no_such_family(done.error().code))
+            done = listen_on(server, Address::any_ipv4(address.port()), StreamKind::tcp);
+        if (!done.ok() && !(listening != 0 && no_such_family(done.error().code))) return done;
+        if (done.ok()) ++listening;
+    }
+    return {};
+}
+
+// Whether somebody accepts connections at a socket file.
+bool answers(Kernel& kernel, const Address& address) {
+    const Sys made = kernel.socket(AF_UNIX, SOCK_STREAM, 0);
+    if (!made.ok()) return true; // not known, so it is left alone
+    Socket socket(kernel, made.fd());
+    return kernel.connect(socket.get(), address).error() != ECONNREFUSED;
+}
+
+} // namespace
+} // namespace detail
+
+namespace tcp {
+
+Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory, ListenOptions options) {
+    const std::string text(address);
+    return listen(loop, std::span(&text, 1), std::move(factory), std::move(options));
+}
+
+Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
+                      ListenOptions options) {
+    loop.check_usable("listen");
+    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    Server server(state);
+    for (const std::string& address : addresses)
+        if (auto done = detail::listen_on_text(*state, address); !done.ok()) return done.error();
+    if (addresses.empty()) return Error{Errc::bad_address, "listen (no address given)"};
+    return server;
+}
+
+} // namespace tcp
+
+namespace unix_socket {
+
+Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory, ListenOptions options) {
+    loop.check_usable("listen");
+    auto address = Address::unix_path(path);
+    if (!address.ok()) return address.error();
+    Kernel& kernel = loop.kernel();
+    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    Server server(state);
+    auto done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
+    if (!done.ok() && done.error().code == std::errc::address_in_use && !address->is_abstract()) {
+        const FileInfo found = kernel.look_at(address->path());
+        if (!found.is_socket)
+            return detail::address_error(errno_code(EEXIST), "listen on (the path is no socket)", *address);
+        if (detail::answers(kernel, *address)) return done.error();
+        // Left behind by a server that is gone. Looked at again, so that another's new file is not removed.
+        if (kernel.look_at(address->path()) == found) (void)kernel.unlink(address->path());
+        done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
+    }
+    if (!done.ok()) return done.error();
+    if (!address->is_abstract()) state->own_file(kernel.look_at(address->path()));
+    return server;
+}
+
+} // namespace unix_socket
+
+Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options) {
+    loop.check_usable("adopt_listener");
+    Kernel& kernel = loop.kernel();
+    detail::Socket socket(kernel, fd);
+    const auto failed = [fd](std::error_code code) {
+        return Error{code, "adopt listening descriptor " + std::to_string(fd)};
+    };
+    if (kernel.kind_of(fd) != FileKind::stream_socket) return failed(errno_code(ENOTSOCK));
+    if (!kernel.is_listening(fd)) return failed(errno_code(EINVAL));
+    if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return failed(done.code());
+    Address address;
+    if (const Sys done = kernel.local_address(fd, address); !done.ok()) return failed(done.code());
+    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    Server server(state);
+    const auto kind = address.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
+    if (auto done = state->add_listener(socket.release(), kind, address); !done.ok()) return done.error();
+    return server;
+}
+
+} // namespace weft

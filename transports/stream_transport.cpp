@@ -1,0 +1,414 @@
+// Some facts about edge-triggered streams. A socket registered once with EPOLLIN|EPOLLOUT|EPOLLRDHUP|EPOLLET reports
+// each change once: data arriving, room appearing after a send found none, FIN, RST. Between changes it costs
+// nothing, so pausing and resuming are a flag here and no system call. The price is that `readable` and `writable`
+// must be remembered, and cleared only by proof: EAGAIN, or, on TCP, a read that did not fill the buffer or a send
+// that did not take everything (the kernel then reports the next change). After FIN or RST was announced a short
+// read proves nothing, because the end of the stream still has to be read and no further edge will come. Unix sockets
+// may return short reads at message borders with more behind them, so only EAGAIN counts there.
+
+#include "stream_transport.hpp"
+
+#include "server_state.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace weft::detail {
+
+StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
+                                 const Address& peer) noexcept
+    : loop_(loop), channel_(channel), fd_(fd),
+      flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)), kind_(kind) {
+    if (peer.size() <= peer_.size()) {
+        peer_size_ = static_cast<std::uint8_t>(peer.size());
+        std::memcpy(peer_.data(), peer.data(), peer.size());
+    } else {
+        extras().peer = peer;
+    }
+}
+
+void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready) {
+    token_ = token;
+    protocol_ = std::move(protocol);
+    reading_ = protocol_->reading();
+    if (ready & (ready::readable | ready::read_hangup | ready::hangup | ready::error)) flags_ |= readable;
+    if (ready & (ready::read_hangup | ready::hangup | ready::error)) flags_ |= hangup;
+    guarded("connection_made", [&] { protocol_->connection_made(*this); });
+    if (can_read()) queue_again();
+}
+
+StreamTransport& StreamTransport::from_server_link(ListNode& link) noexcept {
+    // The list holds nothing but this member of transports.
+    auto* bytes = reinterpret_cast<std::byte*>(&link);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+    return *reinterpret_cast<StreamTransport*>(bytes - offsetof(StreamTransport, server_link));
+#pragma GCC diagnostic pop
+}
+
+void StreamTransport::attach(ServerState& server) noexcept {
+    server_ = &server;
+    server.add_connection(server_link);
+}
+
+StreamTransport::Extras& StreamTransport::extras() {
+    if (!extras_) extras_ = std::make_unique<Extras>(*this);
+    return *extras_;
+}
+
+std::string StreamTransport::describe(const char* what) const {
+    return std::string(what) + " of the connection " + local_address().to_string() + " with " +
+           peer_address().to_string();
+}
+
+/// Calls the user with writes gathered, and turns what comes out into the connection's end. False if it threw.
+template<class Call>
+bool StreamTransport::guarded(const char* name, Call&& call) {
+    cork();
+    try {
+        call();
+    } catch (...) {
+        Loop::Cork& gathered = loop_.cork();
+        if (gathered.owner == this) {
+            gathered.owner = nullptr;
+            gathered.size = 0;
+        }
+        abort(Errc::callback_threw);
+        loop_.report_exception(describe(name));
+        return false;
+    }
+    uncork();
+    return true;
+}
+
+// --- Reading --------------------------------------------------------------------------------------------------
+
+void StreamTransport::on_ready(std::uint32_t ready) {
+    constexpr auto ended = ready::read_hangup | ready::hangup | ready::error;
+    if (ready == 0) {
+        flags_ &= ~again_queued;
+    } else {
+        if (ready & (ready::readable | ended)) flags_ |= readable;
+        if (ready & ended) flags_ |= hangup;
+        if (ready & (ready::writable | ready::hangup | ready::error)) {
+            flags_ |= writable;
+            if (queue_) flush_queue();
+        }
+    }
+    if (can_read()) {
+        receive();
+    } else if (has(lingering)) {
+        discard_input();
+    }
+}
+
+/// One read, or a part of what was given back: a count above 0, 0 at the end, or an error.
+[[gnu::always_inline]] inline Sys StreamTransport::read_some(MutableBytes into) {
+    if (has(given_back)) [[unlikely]] return take_given_back(into);
+    const Sys got = channel_.recv(fd_, into.data(), into.size());
+    if (got.value() <= 0) return got;
+    if (got.count() < into.size() && (flags_ & (short_read_empties | hangup)) == short_read_empties)
+        flags_ &= ~readable;
+    note_activity();
+    return got;
+}
+
+Sys StreamTransport::take_given_back(MutableBytes into) noexcept {
+    auto& unread = extras_->unread;
+    const std::size_t size = std::min(into.size(), unread.size());
+    std::memcpy(into.data(), unread.data(), size);
+    unread.erase(unread.begin(), unread.begin() + static_cast<std::ptrdiff_t>(size));
+    if (unread.empty()) {
+        flags_ &= ~given_back;
+        unread.shrink_to_fit();
+    }
+    return Sys(static_cast<std::int64_t>(size));
+}
+
+void StreamTransport::unread(Bytes data) {
+    if (has(closing | eof_seen) || data.empty()) return;
+    auto& unread = extras().unread;
+    unread.insert(unread.begin(), data.begin(), data.end());
+    flags_ |= given_back;
+    flags_ &= ~ready_told;
+    if (!has(in_callback) && can_read()) queue_again();
+}
+
+void StreamTransport::receive() {
+    switch (reading_) {
+    case Reading::push: return receive_pushed();
+    case Reading::buffered: return receive_buffered();
+    case Reading::pull: return offer_pull();
+    }
+}
+
+void StreamTransport::receive_pushed() {
+    const MutableBytes buffer = loop_.receive_buffer();
+    int left = loop_.options().reads_per_turn;
+    do {
+        if (left-- == 0) return queue_again();
+        const Sys got = read_some(buffer);
+        if (got.value() <= 0) return read_ended(got);
+        const std::size_t size = got.count();
+        const bool fine = guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); });
+        // Who kept the span beyond the call shall notice.
+        if (loop_.debug()) std::memset(buffer.data(), 0xDD, size);
+        if (!fine) return;
+    } while (can_read() && reading_ == Reading::push);
+    if (can_read()) queue_again(); // the protocol was exchanged for one that reads otherwise
+}
+
+void StreamTransport::receive_buffered() {
+    int left = loop_.options().reads_per_turn;
+    do {
+        if (left-- == 0) return queue_again();
+        MutableBytes buffer;
+        if (!guarded("get_buffer", [&] { buffer = protocol_->get_buffer(loop_.options().receive_buffer); })) return;
+        if (!can_read()) return; // closed or paused inside get_buffer
+        if (buffer.empty()) {
+            abort(Errc::empty_buffer);
+            return loop_.report({describe("get_buffer"), nullptr, Loop::no_location()});
+        }
+        const Sys got = read_some(buffer);
+        if (got.value() <= 0) return read_ended(got);
+        const std::size_t size = got.count();
+        if (!guarded("buffer_updated", [&] { protocol_->buffer_updated(size); })) return;
+    } while (can_read() && reading_ == Reading::buffered);
+    if (can_read()) queue_again();
+}
+
+void StreamTransport::offer_pull() {
+    if (has(ready_told)) return;
+    flags_ |= ready_told;
+    guarded("read_ready", [&] { protocol_->read_ready(); });
+}
+
+// A read brought no bytes: nothing there, the end, or an error.
+void StreamTransport::read_ended(Sys result) {
+    if (result.ok()) return got_eof();
+    if (result.would_block()) {
+        flags_ &= ~readable;
+        if (has(write_broken)) finish(extras().write_error);
+        return;
+    }
+    report_if_odd(result.error(), "receiving");
+    finish(result.code());
+}
+
+// A peer that goes away is the order of the day; any other failure is also told to whoever looks after the loop.
+void StreamTransport::report_if_odd(int error, const char* what) {
+    if (error == ECONNRESET || error == EPIPE || error == ECONNABORTED) return;
+    auto exception = std::make_exception_ptr(std::system_error(errno_code(error), describe(what)));
+    loop_.report({"a connection failed", std::move(exception), Loop::no_location()});
+}
+
+void StreamTransport::got_eof() {
+    flags_ |= eof_seen;
+    flags_ &= ~readable;
+    if (has(write_broken)) return finish(extras().write_error);
+    bool keep_open = false;
+    if (!guarded("eof_received", [&] { keep_open = protocol_->eof_received(); })) return;
+    if (!keep_open || has(eof_sent)) close();
+}
+
+ReadResult StreamTransport::try_read(MutableBytes into) {
+    using State = ReadResult::State;
+    if (has(eof_seen)) return {State::eof, 0, {}};
+    if (has(closing)) return {State::failed, 0, reason() ? reason() : make_error_code(Errc::closed)};
+    if (!has(readable | given_back)) {
+        flags_ &= ~ready_told;
+        return {State::would_block, 0, {}};
+    }
+    if (into.empty()) throw UsageError(describe("try_read: no room to read into"));
+    const Sys got = read_some(into);
+    if (got.value() > 0) return {State::data, got.count(), {}};
+    flags_ &= ~readable;
+    if (got.ok()) {
+        flags_ |= eof_seen;
+        if (has(write_broken)) finish(extras().write_error);
+        return {State::eof, 0, {}};
+    }
+    if (got.would_block()) {
+        flags_ &= ~ready_told;
+        if (!has(write_broken)) return {State::would_block, 0, {}};
+        finish(extras().write_error);
+        return {State::failed, 0, extras().write_error};
+    }
+    finish(got.code());
+    return {State::failed, 0, got.code()};
+}
+
+void StreamTransport::pause_reading() { flags_ |= paused; }
+
+void StreamTransport::resume_reading() {
+    flags_ &= ~paused;
+    if (can_read()) queue_again();
+}
+
+// Another turn for this connection, because it has had its share of this one or nobody is there to be called.
+void StreamTransport::queue_again() {
+    if (has(again_queued)) return;
+    flags_ |= again_queued;
+    loop_.again(token_, 0);
+}
+
+std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol> protocol) {
+    if (!protocol) throw UsageError("set_protocol: the protocol is null");
+    protocol_.swap(protocol);
+    reading_ = protocol_->reading();
+    flags_ &= ~ready_told;
+    if (can_read() && !has(in_callback)) queue_again();
+    return protocol;
+}
+
+// --- Ending ---------------------------------------------------------------------------------------------------
+
+void StreamTransport::close() {
+    if (has(closing)) return;
+    flags_ |= closing;
+    if (!queue_ && loop_.cork().owner != this) finish_or_linger();
+}
+
+void StreamTransport::abort(std::error_code reason) {
+    if (has(finishing)) return;
+    flags_ |= closing | reset;
+    queue_.reset();
+    Loop::Cork& gathered = loop_.cork();
+    if (gathered.owner == this) gathered.size = 0;
+    finish(reason);
+}
+
+void StreamTransport::finish(std::error_code reason) {
+    if (has(finishing)) return;
+    flags_ |= closing | finishing;
+    flags_ &= ~lingering;
+    if (reason) extras().reason = reason;
+    loop_.finish_later(*this);
+}
+
+void StreamTransport::on_finish() {
+    if (extras_) {
+        loop_.timers().cancel(*extras_);
+        auto waiters = std::move(extras_->drain_waiters);
+        const auto why = reason() ? reason() : make_error_code(Errc::closed);
+        for (auto& waiter : waiters) waiter.set_error_if_pending({why, "drain"});
+    }
+    std::exception_ptr fatal;
+    try {
+        protocol_->connection_lost(reason());
+    } catch (...) {
+        try {
+            loop_.report_exception(describe("connection_lost"));
+        } catch (...) {
+            fatal = std::current_exception();
+        }
+    }
+    protocol_.reset();
+    channel_.close(fd_, has(reset));
+    loop_.remove_source(token_);
+    if (server_) server_->remove_connection(server_link);
+    delete this;
+    if (fatal) std::rethrow_exception(fatal);
+}
+
+void StreamTransport::tell_draining() {
+    if (!has(closing)) guarded("draining", [&] { protocol_->draining(*this); });
+}
+
+void StreamTransport::on_loop_closing() { abort(Errc::aborted); }
+
+void StreamTransport::finish_or_linger() {
+    const Linger linger = extras_ ? extras_->linger : Linger{};
+    const bool wanted = linger.mode == Linger::Mode::always ||
+                        (linger.mode == Linger::Mode::unread && has(readable));
+    if (!wanted || has(eof_seen | write_broken) || kind_ == StreamKind::memory) return finish({});
+    if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
+    flags_ |= lingering | eof_sent;
+    if (has(readable)) discard_input();
+    if (!has(lingering)) return;
+    if (linger.mode == Linger::Mode::unread && extras().discarded == 0) return finish({});
+    extras().idle_timeout = Duration(0);
+    loop_.arm(extras(), add_saturated(loop_.now(), linger.timeout));
+}
+
+void StreamTransport::discard_input() {
+    const MutableBytes buffer = loop_.receive_buffer();
+    Extras& extra = extras();
+    for (int left = loop_.options().reads_per_turn; has(readable);) {
+        if (left-- == 0) return queue_again();
+        const Sys got = channel_.recv(fd_, buffer.data(), buffer.size());
+        if (!got.ok() && got.would_block()) {
+            flags_ &= ~readable;
+            return;
+        }
+        // The peer's FIN, its RST, or more than it is worth: what we sent has arrived or never will.
+        if (!got.ok() || got.count() == 0) return finish({});
+        extra.discarded += got.count();
+        if (extra.discarded > extra.linger.bytes) return finish({});
+    }
+}
+
+// --- The rest -------------------------------------------------------------------------------------------------
+
+void StreamTransport::on_timer(Extras& extra) {
+    if (has(lingering)) return finish({});
+    if (extra.idle_timeout <= Duration::zero() || has(finishing)) return;
+    // Activity only stores its time; the timer finds out here whether there was any.
+    const TimePoint due = add_saturated(extra.last_activity, extra.idle_timeout);
+    if (due > loop_.now()) return loop_.arm(extra, due);
+    extra.last_activity = loop_.now();
+    loop_.arm(extra, add_saturated(loop_.now(), extra.idle_timeout));
+    guarded("idle_timeout", [&] { protocol_->idle_timeout(*this); });
+}
+
+void StreamTransport::set_idle_timeout(Duration timeout) {
+    if (has(lingering | finishing)) return;
+    Extras& extra = extras();
+    extra.idle_timeout = timeout;
+    extra.last_activity = loop_.now();
+    if (timeout <= Duration::zero()) {
+        loop_.timers().cancel(extra);
+    } else {
+        loop_.arm(extra, add_saturated(loop_.now(), timeout));
+    }
+}
+
+void StreamTransport::set_linger(Linger linger) { extras().linger = linger; }
+
+Address StreamTransport::local_address() const {
+    Address address;
+    if (kind_ != StreamKind::memory) (void)loop_.kernel().local_address(fd_, address);
+    return address;
+}
+
+Address StreamTransport::peer_address() const {
+    if (peer_size_ == 0) return extras_ ? extras_->peer : Address();
+    Address address;
+    std::memcpy(address.data(), peer_.data(), peer_size_);
+    address.set_size(peer_size_);
+    return address;
+}
+
+std::optional<Credentials> StreamTransport::peer_credentials() const {
+    Credentials credentials;
+    if (kind_ != StreamKind::unix_socket || !loop_.kernel().peer_credentials(fd_, credentials).ok()) return {};
+    return credentials;
+}
+
+Source::Registration StreamTransport::registration() const noexcept {
+    return {kind_ == StreamKind::memory ? -1 : fd_, Interest::stream};
+}
+
+} // namespace weft::detail
+
+namespace weft {
+
+Transport* TransportRef::get() const noexcept {
+    if (!loop_ || loop_->loop() == nullptr) return nullptr;
+    detail::Source* source = loop_->loop()->find_source(token_);
+    return source ? source->as_transport() : nullptr;
+}
+
+} // namespace weft

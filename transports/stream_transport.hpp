@@ -1,0 +1,167 @@
+#pragma once
+
+#include <weft/protocols/protocol.hpp>
+#include <weft/protocols/transport.hpp>
+#include <weft/reactor/loop.hpp>
+#include <weft/reactor/source.hpp>
+
+#include "write_queue.hpp"
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace weft::detail {
+
+class ServerState;
+
+/// What a stream transport is made over.
+enum class StreamKind : std::uint8_t { tcp, unix_socket, memory };
+
+/// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves their bytes and
+/// in what a short read means. Registered once, edge-triggered, with the readiness kept in `flags_`: a call is made
+/// only when the kernel said that it can succeed. The loop owns it; it deletes itself in the closing phase.
+class StreamTransport final : public Transport, public Source {
+public:
+    /// Takes over `fd`, which is registered with `token` for this transport or about to be.
+    StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind, const Address& peer) noexcept;
+
+    /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`. Events named in
+    /// `ready` have been seen already.
+    void open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready = 0);
+    /// Joins the connections of `server`.
+    void attach(ServerState& server) noexcept;
+    /// Calls `Protocol::draining`.
+    void tell_draining();
+    /// The server's hook in its list of connections.
+    ListNode server_link;
+    static StreamTransport& from_server_link(ListNode& link) noexcept;
+
+    void write(Bytes data) override;
+    using Transport::write;
+    void write_all(std::span<const Bytes> pieces) override;
+    void write_eof() override;
+    void close() override;
+    void abort(std::error_code reason) override;
+    bool is_closing() const noexcept override { return has(closing); }
+    void pause_reading() override;
+    void resume_reading() override;
+    bool is_reading() const noexcept override { return !has(paused | closing | eof_seen); }
+    ReadResult try_read(MutableBytes into) override;
+    void unread(Bytes data) override;
+    void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
+    WriteLimits write_buffer_limits() const noexcept override { return {high_, low_}; }
+    std::size_t write_buffer_size() const noexcept override;
+    Future<void> drain() override;
+    void set_idle_timeout(Duration timeout) override;
+    void set_linger(Linger linger) override;
+    std::unique_ptr<Protocol> set_protocol(std::unique_ptr<Protocol> protocol) override;
+    Protocol& protocol() const noexcept override { return *protocol_; }
+    Address local_address() const override;
+    Address peer_address() const override;
+    int fd() const noexcept override { return kind_ == StreamKind::memory ? -1 : fd_; }
+    std::optional<Credentials> peer_credentials() const override;
+    Loop& loop() const noexcept override { return loop_; }
+    TransportRef ref() const override { return {loop_.remote(), token_}; }
+
+    void on_ready(std::uint32_t ready) override;
+    void on_finish() override;
+    void on_loop_closing() override;
+    Registration registration() const noexcept override;
+    Transport* as_transport() noexcept override { return this; }
+
+    // Facts about the connection, any number at once.
+    enum Flag : std::uint32_t {
+        readable = 1 << 0,       ///< the kernel said so, and no read has found it empty since
+        writable = 1 << 1,       ///< likewise for sending
+        hangup = 1 << 2,         ///< FIN, RST or an error was announced: a short read does not mean empty
+        eof_seen = 1 << 3,       ///< a read has returned the end of the stream
+        paused = 1 << 4,         ///< the user does not want to be called with data
+        closing = 1 << 5,        ///< close, abort or loss: the user's writes are dropped from now on
+        finishing = 1 << 6,      ///< stands in the loop's list of what ends in the closing phase
+        eof_wanted = 1 << 7,     ///< write_eof was called
+        eof_sent = 1 << 8,       ///< the sending direction is shut down
+        writing_paused = 1 << 9, ///< the protocol was told to pause
+        again_queued = 1 << 10,  ///< stands in the loop's list for another turn
+        ready_told = 1 << 11,    ///< a pulling protocol was told and has not met an empty socket since
+        lingering = 1 << 12,     ///< closed for the user, discarding input until the peer is done
+        reset = 1 << 13,         ///< close with RST
+        write_broken = 1 << 14,  ///< sending failed; what can still be read is delivered first
+        short_read_empties = 1 << 15, ///< TCP: a read that did not fill its buffer has emptied the socket
+        in_callback = 1 << 16,   ///< a callback of this connection is on the stack
+        given_back = 1 << 17,    ///< `Extras::unread` holds input to be delivered before any other
+    };
+
+private:
+    /// What few connections need, allocated for those.
+    struct Extras final : TimerNode {
+        explicit Extras(StreamTransport& t) noexcept : transport(t) {}
+        void on_timer() override { transport.on_timer(*this); }
+        StreamTransport& transport;
+        Duration idle_timeout{0};
+        TimePoint last_activity{};
+        Linger linger;
+        std::size_t discarded = 0;
+        std::vector<std::byte> unread; ///< given back by the protocol
+        std::error_code write_error;
+        std::error_code reason;
+        std::vector<Promise<void>> drain_waiters;
+        Address peer; ///< one too long for `peer_`
+    };
+
+    bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
+    bool can_read() const noexcept {
+        return has(readable | given_back) && !has(paused | closing | eof_seen);
+    }
+    Extras& extras();
+    void note_activity() noexcept {
+        if (extras_) [[unlikely]] extras_->last_activity = loop_.now();
+    }
+
+    Sys read_some(MutableBytes into);
+    Sys take_given_back(MutableBytes into) noexcept;
+    void receive();
+    void receive_pushed();
+    void receive_buffered();
+    void offer_pull();
+    void read_ended(Sys result);
+    void got_eof();
+    template<class Call>
+    bool guarded(const char* name, Call&& call);
+    void cork() noexcept;
+    void uncork();
+    void send_now(Bytes head, Bytes data);
+    void enqueue(Bytes data);
+    void flush_queue();
+    void drained();
+    void send_failed(int error);
+    void check_high_water();
+    void check_low_water();
+    void queue_again();
+    void finish(std::error_code reason);
+    void finish_or_linger();
+    void discard_input();
+    void on_timer(Extras& extras);
+    std::error_code reason() const noexcept { return extras_ ? extras_->reason : std::error_code(); }
+    void report_if_odd(int error, const char* what);
+    std::string describe(const char* what) const;
+
+    Loop& loop_;
+    ByteChannel& channel_;
+    std::unique_ptr<Protocol> protocol_;
+    std::unique_ptr<WriteQueue> queue_; // null or not empty
+    std::unique_ptr<Extras> extras_;
+    ServerState* server_ = nullptr;
+    Token token_ = 0;
+    int fd_;
+    std::uint32_t flags_;
+    std::uint32_t high_ = 64 * 1024;
+    std::uint32_t low_ = 16 * 1024;
+    Reading reading_ = Reading::push;
+    StreamKind kind_;
+    std::uint8_t peer_size_ = 0;
+    std::array<std::byte, 28> peer_{}; // an IP address; others are rare and kept in the extras
+};
+
+} // namespace weft::detail
