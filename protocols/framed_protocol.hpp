@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/protocols/decoder.hpp>
+#include <weft/protocols/length_framing.hpp>
 #include <weft/protocols/line_framing.hpp>
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
@@ -236,7 +237,12 @@ public:
     void message_received(Bytes message) final { line_received(text_of(message)); }
 };
 
-/// A protocol of messages that end in a delimiter.
+/// Protocols of messages that end in a delimiter, have their length before them, or all have one
+/// length.
 using DelimiterProtocol = FramedProtocol<DelimiterFramer>;
+using LengthPrefixedProtocol = FramedProtocol<LengthFramer>;
+using VarintProtocol = FramedProtocol<VarintFramer>;
+using NetstringProtocol = FramedProtocol<NetstringFramer>;
+using FixedProtocol = FramedProtocol<FixedFramer>;
 
 } // namespace weft

@@ -24,6 +24,20 @@ struct CountingFramer {
     std::size_t* looked_at;
 };
 
+/// The example of protocols/README.md.
+class CardFramer {
+public:
+    weft::Scan scan(weft::Bytes bytes, std::size_t) const noexcept {
+        const int more = std::to_integer<int>(bytes[0]) - '0';
+        if (more < 0 || more > 9) return weft::Scan::malformed();
+        const std::size_t size = 80 * (1 + static_cast<std::size_t>(more));
+        return bytes.size() < size ? weft::Scan::more(size) : weft::Scan::frame(1, size - 1, size);
+    }
+    std::size_t max_message() const noexcept { return 799; }
+    std::size_t max_frame() const noexcept { return 800; }
+    std::string_view name() const noexcept { return "card framing"; }
+};
+
 /// Breaks the framer's contract on purpose.
 struct BadFramer {
     Scan scan(Bytes, std::size_t) const { return answer; }
@@ -124,4 +138,12 @@ TEST_CASE("A framer that breaks its contract is named") {
     CHECK(more.next(input).state == Decoder<BadFramer>::State::more);
     input = bytes_of("5");
     CHECK_THROWS_AS(more.next(input), UsageError);
+}
+
+TEST_CASE("A framer of one's own decodes across every cut") {
+    const std::string one(79, 'a');
+    const std::string ten(799, 'b');
+    check_decodes(CardFramer(), "0" + one + "9" + ten + "0" + one, {{one, ten, one}, ""});
+    check_decodes(CardFramer(), "0" + one + "x", {{one}, "malformed"});
+    check_decodes(CardFramer(), "1" + one, {{}, "incomplete"});
 }

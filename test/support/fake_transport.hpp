@@ -1,19 +1,13 @@
 #pragma once
 
 #include <weft/protocols/transport.hpp>
+#include <weft/reactor/future.hpp>
 
 #include <algorithm>
 #include <deque>
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#if __has_include(<weft/reactor/future.hpp>)
-#include <weft/reactor/future.hpp>
-#else
-template<>
-class weft::Future<void> {};
-#endif
 
 namespace weft::test {
 
