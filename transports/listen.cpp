@@ -1,6 +1,7 @@
 // From addresses to listening sockets, for TCP and Unix sockets.
 
 #include "server_state.hpp"
+#include "socket_options.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>
@@ -9,49 +10,29 @@
 
 namespace weft {
 namespace detail {
-namespace {
 
-/// A descriptor until it is handed on.
-class Socket {
-public:
-    Socket(Kernel& kernel, int fd) noexcept : kernel_(kernel), fd_(fd) {}
-    ~Socket() {
-        if (fd_ >= 0) kernel_.close(fd_);
-    }
-    Socket(const Socket&) = delete;
-    Socket& operator=(const Socket&) = delete;
-    int get() const noexcept { return fd_; }
-    int release() noexcept { return std::exchange(fd_, -1); }
-
-private:
-    Kernel& kernel_;
-    int fd_;
-};
-
-Sys set(Kernel& kernel, int fd, int level, int name, int value) noexcept {
-    return kernel.set_option(fd, level, name, &value, sizeof value);
+void OptionSetter::set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_alive) noexcept {
+    if (nodelay) set(IPPROTO_TCP, TCP_NODELAY, 1);
+    if (!keep_alive) return;
+    set(SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(keep_alive->idle.count()));
+    set(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(keep_alive->interval.count()));
+    set(IPPROTO_TCP, TCP_KEEPCNT, keep_alive->probes);
 }
+
+namespace {
 
 int family_of(const Address& address) noexcept { return address.data()->sa_family; }
 
 // Accepted TCP sockets inherit these from their listener, so that a connection costs no call for them.
 Sys set_tcp_options(Kernel& kernel, int fd, const Address& address, const ListenOptions& options) noexcept {
-    Sys done = 0;
-    const auto apply = [&](int level, int name, int value) {
-        if (done.ok()) done = set(kernel, fd, level, name, value);
-    };
-    if (options.reuse_address) apply(SOL_SOCKET, SO_REUSEADDR, 1);
-    if (options.reuse_port) apply(SOL_SOCKET, SO_REUSEPORT, 1);
+    OptionSetter setter(kernel, fd);
+    if (options.reuse_address) setter.set(SOL_SOCKET, SO_REUSEADDR, 1);
+    if (options.reuse_port) setter.set(SOL_SOCKET, SO_REUSEPORT, 1);
     if (address.family() == Address::Family::ipv6)
-        apply(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only || !address.is_any());
-    if (options.nodelay) apply(IPPROTO_TCP, TCP_NODELAY, 1);
-    if (options.keep_alive) {
-        apply(SOL_SOCKET, SO_KEEPALIVE, 1);
-        apply(IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(options.keep_alive->idle.count()));
-        apply(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(options.keep_alive->interval.count()));
-        apply(IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive->probes);
-    }
-    return done;
+        setter.set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only || !address.is_any());
+    setter.set_tcp(options.nodelay, options.keep_alive);
+    return setter.result();
 }
 
 Result<void> listen_on(ServerState& server, Address address, StreamKind kind) {
@@ -181,6 +162,30 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
     const auto kind = address.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     if (auto done = state->add_listener(socket.release(), kind, address); !done.ok()) return done.error();
     return server;
+}
+
+Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
+    loop.check_usable("adopt_connection");
+    if (!protocol) throw UsageError("adopt_connection: the protocol is null");
+    Kernel& kernel = loop.kernel();
+    const auto failed = [fd](std::error_code code) {
+        return Error{code, "adopt connected descriptor " + std::to_string(fd)};
+    };
+    if (kernel.kind_of(fd) != FileKind::stream_socket) return failed(errno_code(ENOTSOCK));
+    Address local;
+    Address peer;
+    if (const Sys done = kernel.local_address(fd, local); !done.ok()) return failed(done.code());
+    if (const Sys done = kernel.peer_address(fd, peer); !done.ok()) return failed(done.code());
+    if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return failed(done.code());
+    const auto kind = local.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
+    auto transport = std::make_unique<detail::StreamTransport>(loop, kernel, fd, kind, peer);
+    const Token token = loop.add_source(*transport);
+    if (const Sys added = kernel.add(fd, token, Interest::stream); !added.ok()) {
+        loop.remove_source(token);
+        return failed(added.code());
+    }
+    transport->open_later(token, std::move(protocol));
+    return transport.release()->ref();
 }
 
 } // namespace weft

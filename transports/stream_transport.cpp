@@ -35,8 +35,21 @@ void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std:
     reading_ = protocol_->reading();
     if (ready & (ready::readable | ready::read_hangup | ready::hangup | ready::error)) flags_ |= readable;
     if (ready & (ready::read_hangup | ready::hangup | ready::error)) flags_ |= hangup;
-    guarded("connection_made", [&] { protocol_->connection_made(*this); });
+    announce();
     if (can_read()) queue_again();
+}
+
+void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol) {
+    token_ = token;
+    protocol_ = std::move(protocol);
+    reading_ = protocol_->reading();
+    flags_ |= unannounced;
+    queue_again();
+}
+
+void StreamTransport::announce() {
+    flags_ &= ~unannounced;
+    guarded("connection_made", [&] { protocol_->connection_made(*this); });
 }
 
 StreamTransport& StreamTransport::from_server_link(ListNode& link) noexcept {
@@ -99,8 +112,10 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     }
     if (can_read()) {
         receive();
-    } else if (has(lingering)) {
-        discard_input();
+    } else if (has(lingering | unannounced) && !has(finishing)) [[unlikely]] {
+        if (has(lingering)) return discard_input();
+        announce();
+        if (can_read()) queue_again();
     }
 }
 
@@ -297,7 +312,7 @@ void StreamTransport::on_finish() {
     }
     std::exception_ptr fatal;
     try {
-        protocol_->connection_lost(reason());
+        if (!has(unannounced)) protocol_->connection_lost(reason());
     } catch (...) {
         try {
             loop_.report_exception(describe("connection_lost"));

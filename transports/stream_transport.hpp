@@ -30,6 +30,8 @@ public:
     /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`. Events named in
     /// `ready` have been seen already.
     void open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready = 0);
+    /// The same, but `connection_made` comes in the next turn: for those who made it and have not returned yet.
+    void open_later(Token token, std::unique_ptr<Protocol> protocol);
     /// Joins the connections of `server`.
     void attach(ServerState& server) noexcept;
     /// Calls `Protocol::draining`.
@@ -47,7 +49,7 @@ public:
     bool is_closing() const noexcept override { return has(closing); }
     void pause_reading() override;
     void resume_reading() override;
-    bool is_reading() const noexcept override { return !has(paused | closing | eof_seen); }
+    bool is_reading() const noexcept override { return !has(paused | closing | eof_seen | unannounced); }
     ReadResult try_read(MutableBytes into) override;
     void unread(Bytes data) override;
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
@@ -91,6 +93,7 @@ public:
         short_read_empties = 1 << 15, ///< TCP: a read that did not fill its buffer has emptied the socket
         in_callback = 1 << 16,   ///< a callback of this connection is on the stack
         given_back = 1 << 17,    ///< `Extras::unread` holds input to be delivered before any other
+        unannounced = 1 << 18,   ///< `connection_made` is still to come
     };
 
 private:
@@ -112,13 +115,14 @@ private:
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
     bool can_read() const noexcept {
-        return has(readable | given_back) && !has(paused | closing | eof_seen);
+        return has(readable | given_back) && !has(paused | closing | eof_seen | unannounced);
     }
     Extras& extras();
     void note_activity() noexcept {
         if (extras_) [[unlikely]] extras_->last_activity = loop_.now();
     }
 
+    void announce();
     Sys read_some(MutableBytes into);
     Sys take_given_back(MutableBytes into) noexcept;
     void receive();

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <weft/reactor/kernel.hpp>
+#include <weft/transports/server.hpp>
+
+#include <optional>
+#include <utility>
+
+namespace weft::detail {
+
+/// A descriptor until it is handed on.
+class Socket {
+public:
+    Socket(Kernel& kernel, int fd) noexcept : kernel_(kernel), fd_(fd) {}
+    ~Socket() {
+        if (fd_ >= 0) kernel_.close(fd_);
+    }
+    Socket(const Socket&) = delete;
+    Socket& operator=(const Socket&) = delete;
+    int get() const noexcept { return fd_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+
+private:
+    Kernel& kernel_;
+    int fd_;
+};
+
+/// Applies options one after the other until one fails.
+class OptionSetter {
+public:
+    OptionSetter(Kernel& kernel, int fd) noexcept : kernel_(kernel), fd_(fd) {}
+    void set(int level, int name, int value) noexcept {
+        if (done_.ok()) done_ = kernel_.set_option(fd_, level, name, &value, sizeof value);
+    }
+    /// What listening and connecting TCP sockets have in common.
+    void set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_alive) noexcept;
+    Sys result() const noexcept { return done_; }
+
+private:
+    Kernel& kernel_;
+    int fd_;
+    Sys done_ = 0;
+};
+
+} // namespace weft::detail
