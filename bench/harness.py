@@ -1,7 +1,7 @@
-"""What bench/ratio and bench/count share: starting servers and the client, and reading what they cost.
+"""What bench/ratio and bench/count share: starting servers and the client, reading what they cost.
 
 Both sides run under SCHED_BATCH: a wake-up then does not preempt the running side, so that on one
-processor the client gets all its messages out before the server runs, and the server finds them all.
+processor the client gets all its messages out before the server runs, which then finds them all.
 """
 
 import ctypes
@@ -219,7 +219,7 @@ class Server:
             time.sleep(0.01)
 
     def finish(self):
-        """Asks the server to end, so that a tracer around it reports; returns its standard error."""
+        """Asks the server to end, so that a tracer around it reports; returns its stderr."""
         os.kill(self.traced_pid(), signal.SIGTERM)
         self.process.wait()
         return self.said()
@@ -278,7 +278,7 @@ class Load:
         return text
 
     def warm(self):
-        """Returns when all connections are open and the warm-up is over; the server is idle then."""
+        """Returns when all connections are open and the warm-up is over, the server idle."""
         self.line()
 
     def measure(self):
