@@ -11,6 +11,7 @@ import pathlib
 import random
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,6 +94,9 @@ def settle_options(options):
         name, equals, command = text.partition("=")
         if not equals or "{port}" not in command:
             raise Failure(f"'{text}' is not NAME=COMMAND with {{port}} in the command")
+        program = command.replace("{build}", str(options.build)).split()[0]
+        if not shutil.which(program):
+            raise Failure(f"{name}: there is no program {program}")
         servers.append((name, command))
     if len(servers) < 2 or len({name for name, _ in servers}) < len(servers):
         raise Failure("give at least two servers, of different names")
