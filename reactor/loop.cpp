@@ -48,7 +48,7 @@ Loop::Loop(LoopOptions options)
     : kernel_(options.kernel ? std::move(options.kernel) : make_default_kernel()),
       events_(events_per_wait), slots_(1),
       mailbox_(std::make_shared<detail::Mailbox>(*this, *kernel_)),
-      receive_buffer_(new std::byte[options.receive_buffer]), cork_(new Cork),
+      receive_buffer_(new std::byte[options.receive_buffer]),
       debug_(debug_wanted(options.debug)), options_(std::move(options)), thread_(std::this_thread::get_id()) {}
 
 Loop::~Loop() {
@@ -63,12 +63,20 @@ Loop::~Loop() {
 // --- The turn -------------------------------------------------------------------------------------------------
 
 [[gnu::always_inline]] inline bool Loop::spend() {
-    if (allowance_.left == 0) return false;
+    if (allowance_.left == 0 && !refill()) [[unlikely]] return false;
     --allowance_.left;
+    return true;
+}
+
+bool Loop::refill() noexcept {
+    if (allowance_.in_reserve == 0) return false;
     if (allowance_.until != TimePoint::max() && kernel_->now() >= allowance_.until) {
-        allowance_.left = 0;
+        allowance_.in_reserve = 0;
         return false;
     }
+    --allowance_.in_reserve;
+    ++allowance_.spent;
+    allowance_.left = 1;
     return true;
 }
 
@@ -128,10 +136,11 @@ void Loop::collect() {
 
 [[gnu::always_inline]] inline void Loop::dispatch_events() {
     while (event_next_ < event_end_ && spend()) {
-        const Event event = events_[event_next_++];
-        const auto slot = static_cast<std::uint32_t>(event.token);
-        if (slot < slots_.size() && slots_[slot].generation == event.token >> 32) [[likely]] {
-            slots_[slot].source->on_ready(event.ready);
+        const Event& event = events_[event_next_++];
+        // Tokens come from add_source and slots are never taken away, so the index is good; the use may be over.
+        const Slot& slot = slots_[static_cast<std::uint32_t>(event.token)];
+        if (slot.generation == event.token >> 32) [[likely]] {
+            slot.source->on_ready(event.ready);
         } else {
             note_stale();
         }

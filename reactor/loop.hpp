@@ -246,12 +246,12 @@ public:
     MutableBytes receive_buffer() noexcept { return {receive_buffer_.get(), options_.receive_buffer}; }
     /// Small writes of the connection whose callback runs gather here.
     struct Cork {
-        const void* owner = nullptr;
+        const void* owner = nullptr; ///< whose callback runs; null between callbacks
         std::size_t size = 0;
+        std::unique_ptr<std::byte[]> data{new std::byte[capacity]};
         static constexpr std::size_t capacity = 16 * 1024;
-        std::byte data[capacity];
     };
-    Cork& cork() noexcept { return *cork_; }
+    Cork& cork() noexcept { return cork_; }
     /// To be called in a catch block: rethrows a `FatalError`, hands anything else to `on_unhandled`.
     void report_exception(std::string_view message, std::source_location scheduled = no_location());
     void report(const Unhandled& unhandled) noexcept;
@@ -279,10 +279,12 @@ private:
         detail::CallNode* pop() noexcept;
         void append(CallQueue& other) noexcept;
     };
-    /// What a turn may still do. `step` sets it, `run` has no bound.
+    /// What a turn may still do. `run` has no bound; `step` hands it out one by one, to look at the clock each time.
     struct Allowance {
-        std::size_t left = SIZE_MAX;
+        std::size_t left = SIZE_MAX;     ///< may be spent without asking
+        std::size_t in_reserve = 0;      ///< may be moved to `left` while there is time
         TimePoint until = TimePoint::max();
+        std::size_t spent = 0;           ///< of the reserve
     };
     class Entered;
 
@@ -296,6 +298,7 @@ private:
     void finish_closing();
 
     bool spend();
+    bool refill() noexcept;
     bool may_skip_poll() noexcept;
     void watched_call(Function<void()>& function, std::string_view what, std::source_location location);
     void deliver_signals();
@@ -332,7 +335,7 @@ private:
     Allowance allowance_;
     std::shared_ptr<detail::Mailbox> mailbox_;
     std::unique_ptr<std::byte[]> receive_buffer_;
-    std::unique_ptr<Cork> cork_;
+    Cork cork_;
     std::uint64_t turns_ = 0;
     int turns_since_poll_ = 0;
     bool in_turn_ = false;

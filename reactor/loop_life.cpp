@@ -211,13 +211,15 @@ StepResult Loop::step(Budget budget) {
     thread_ = std::this_thread::get_id();
     embedded_ = true;
     StepResult result;
-    allowance_.left = budget.count;
+    allowance_.left = 0;
+    allowance_.in_reserve = budget.count;
     allowance_.until = budget.time == Duration::max() ? TimePoint::max()
                                                       : add_saturated(kernel_->now(), budget.time);
     do {
-        result.ran += make_turn(TimePoint::min());
-    } while (allowance_.left != 0 && !stopping_ && (ready_now() || leftovers()));
+        (void)make_turn(TimePoint::min());
+    } while (allowance_.in_reserve != 0 && !stopping_ && (ready_now() || leftovers()));
     stopping_ = false;
+    result.ran = allowance_.spent;
     allowance_ = {};
     result.more_ready = ready_now() || leftovers();
     result.next_deadline = timers_.next_deadline();

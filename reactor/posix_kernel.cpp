@@ -145,18 +145,31 @@ void PosixKernel::stop_signals() noexcept {
     signals_ = nullptr;
 }
 
+// What is not a count is looked at out of line: interrupted calls are made again, and descriptors that are no sockets are
+// read and written as files are.
+[[gnu::noinline, gnu::cold]] static Sys recv_again(int fd, void* data, std::size_t size, Sys got) noexcept {
+    while (got.error() == EINTR) got = direct_recv(fd, data, size, MSG_DONTWAIT);
+    if (got.error() != ENOTSOCK) return got;
+    return uninterrupted([&] { return ::read(fd, data, size); });
+}
+
 Sys PosixKernel::recv(int fd, void* data, std::size_t size) noexcept {
     const Sys got = direct_recv(fd, data, size, MSG_DONTWAIT);
-    if (got.error() != ENOTSOCK) [[likely]]
-        return got;
-    return uninterrupted([&] { return ::read(fd, data, size); });
+    if (got.ok()) [[likely]] return got;
+    return recv_again(fd, data, size, got);
+}
+
+[[gnu::noinline, gnu::cold]] static Sys send_again(int fd, const void* data, std::size_t size,
+                                                   Sys sent) noexcept {
+    while (sent.error() == EINTR) sent = direct_send(fd, data, size, send_flags);
+    if (sent.error() != ENOTSOCK) return sent;
+    return without_sigpipe([&] { return ::write(fd, data, size); });
 }
 
 Sys PosixKernel::send(int fd, const void* data, std::size_t size) noexcept {
     const Sys sent = direct_send(fd, data, size, send_flags);
-    if (sent.error() != ENOTSOCK) [[likely]]
-        return sent;
-    return without_sigpipe([&] { return ::write(fd, data, size); });
+    if (sent.ok()) [[likely]] return sent;
+    return send_again(fd, data, size, sent);
 }
 
 Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept {

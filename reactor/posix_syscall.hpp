@@ -99,19 +99,14 @@ inline long direct_call(long number, long a, long b, long c, long d, long e, lon
 #endif
 }
 
+// Not retried either: that is for the caller's slow path, so that the fast one stays free of a loop.
 inline Sys direct_recv(int fd, void* data, std::size_t size, int flags) noexcept {
-    for (;;) {
-        const long result = direct_call(SYS_recvfrom, fd, reinterpret_cast<long>(data),
-                                        static_cast<long>(size), flags, 0, 0);
-        if (result != -EINTR) return Sys(result);
-    }
+    return Sys(direct_call(SYS_recvfrom, fd, reinterpret_cast<long>(data), static_cast<long>(size),
+                           flags, 0, 0));
 }
 inline Sys direct_send(int fd, const void* data, std::size_t size, int flags) noexcept {
-    for (;;) {
-        const long result = direct_call(SYS_sendto, fd, reinterpret_cast<long>(data),
-                                        static_cast<long>(size), flags, 0, 0);
-        if (result != -EINTR) return Sys(result);
-    }
+    return Sys(direct_call(SYS_sendto, fd, reinterpret_cast<long>(data), static_cast<long>(size),
+                           flags, 0, 0));
 }
 
 /// Not retried: the timeout is relative, and the caller has to recompute it. A null timeout has no

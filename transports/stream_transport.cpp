@@ -76,48 +76,39 @@ std::string StreamTransport::describe(const char* what) const {
            peer_address().to_string();
 }
 
-/// Calls the user with writes gathered, and turns what comes out into the connection's end. False if it threw.
+/// Calls the user with writes gathered, and turns what comes out into the connection's end. False if it threw. Calls
+/// come from the loop, never from inside another callback, so the cork buffer is free.
 template<class Call>
-bool StreamTransport::guarded(const char* name, Call&& call) {
-    cork();
+[[gnu::always_inline]] inline bool StreamTransport::guarded(const char* name, Call&& call) {
+    loop_.cork().owner = this;
     try {
         call();
     } catch (...) {
-        Loop::Cork& gathered = loop_.cork();
-        if (gathered.owner == this) {
-            gathered.owner = nullptr;
-            gathered.size = 0;
-        }
-        abort(Errc::callback_threw);
-        loop_.report_exception(describe(name));
+        callback_threw(name);
         return false;
     }
     uncork();
     return true;
 }
 
-// --- Reading --------------------------------------------------------------------------------------------------
-
-void StreamTransport::on_ready(std::uint32_t ready) {
-    constexpr auto ended = ready::read_hangup | ready::hangup | ready::error;
-    if (ready == 0) {
-        flags_ &= ~again_queued;
-    } else {
-        if (ready & (ready::readable | ended)) flags_ |= readable;
-        if (ready & ended) flags_ |= hangup;
-        if (ready & (ready::writable | ready::hangup | ready::error)) {
-            flags_ |= writable;
-            if (queue_) flush_queue();
-        }
-    }
-    if (can_read()) {
-        receive();
-    } else if (has(lingering | unannounced) && !has(finishing)) [[unlikely]] {
-        if (has(lingering)) return discard_input();
-        announce();
-        if (can_read()) queue_again();
-    }
+/// In a catch block: what the callback wrote is dropped with the connection.
+void StreamTransport::callback_threw(const char* name) {
+    Loop::Cork& gathered = loop_.cork();
+    gathered.owner = nullptr;
+    gathered.size = 0;
+    abort(Errc::callback_threw);
+    loop_.report_exception(describe(name));
 }
+
+/// The callback has returned: what it wrote leaves, and what had to wait for that happens.
+[[gnu::always_inline]] inline void StreamTransport::uncork() {
+    Loop::Cork& gathered = loop_.cork();
+    gathered.owner = nullptr;
+    if (gathered.size != 0) send_gathered();
+    if (has(closing | eof_wanted) && !queue_) [[unlikely]] drained();
+}
+
+// --- Reading --------------------------------------------------------------------------------------------------
 
 /// One read, or a part of what was given back: a count above 0, 0 at the end, or an error.
 [[gnu::always_inline]] inline Sys StreamTransport::read_some(MutableBytes into) {
@@ -148,7 +139,22 @@ void StreamTransport::unread(Bytes data) {
     unread.insert(unread.begin(), data.begin(), data.end());
     flags_ |= given_back;
     flags_ &= ~ready_told;
-    if (!has(in_callback) && can_read()) queue_again();
+    if (!in_callback() && can_read()) queue_again();
+}
+
+[[gnu::always_inline]] inline void StreamTransport::receive_pushed() {
+    const MutableBytes buffer = loop_.receive_buffer();
+    int left = loop_.options().reads_per_turn;
+    do {
+        if (left-- == 0) return queue_again();
+        const Sys got = read_some(buffer);
+        if (got.value() <= 0) return read_ended(got);
+        const std::size_t size = got.count();
+        if (!guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); })) return;
+        // Who kept the span beyond the call shall notice.
+        if (loop_.debug()) [[unlikely]] std::memset(buffer.data(), 0xDD, size);
+    } while (can_read() && reading_ == Reading::push);
+    if (can_read()) queue_again(); // the protocol was exchanged for one that reads otherwise
 }
 
 void StreamTransport::receive() {
@@ -157,22 +163,6 @@ void StreamTransport::receive() {
     case Reading::buffered: return receive_buffered();
     case Reading::pull: return offer_pull();
     }
-}
-
-void StreamTransport::receive_pushed() {
-    const MutableBytes buffer = loop_.receive_buffer();
-    int left = loop_.options().reads_per_turn;
-    do {
-        if (left-- == 0) return queue_again();
-        const Sys got = read_some(buffer);
-        if (got.value() <= 0) return read_ended(got);
-        const std::size_t size = got.count();
-        const bool fine = guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); });
-        // Who kept the span beyond the call shall notice.
-        if (loop_.debug()) std::memset(buffer.data(), 0xDD, size);
-        if (!fine) return;
-    } while (can_read() && reading_ == Reading::push);
-    if (can_read()) queue_again(); // the protocol was exchanged for one that reads otherwise
 }
 
 void StreamTransport::receive_buffered() {
@@ -198,6 +188,30 @@ void StreamTransport::offer_pull() {
     if (has(ready_told)) return;
     flags_ |= ready_told;
     guarded("read_ready", [&] { protocol_->read_ready(); });
+}
+
+void StreamTransport::on_ready(std::uint32_t ready) {
+    constexpr auto ended = ready::read_hangup | ready::hangup | ready::error;
+    // The one event that a busy connection sees over and over.
+    if (ready == ready::readable) [[likely]] {
+        flags_ |= readable;
+    } else if (ready == 0) {
+        flags_ &= ~again_queued;
+    } else {
+        if (ready & (ready::readable | ended)) flags_ |= readable;
+        if (ready & ended) flags_ |= hangup;
+        if (ready & (ready::writable | ended)) {
+            flags_ |= writable;
+            if (queue_) flush_queue();
+        }
+    }
+    if (can_read()) [[likely]] {
+        receive();
+    } else if (has(lingering | unannounced) && !has(finishing)) {
+        if (has(lingering)) return discard_input();
+        announce();
+        if (can_read()) queue_again();
+    }
 }
 
 // A read brought no bytes: nothing there, the end, or an error.
@@ -274,7 +288,7 @@ std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol
     protocol_.swap(protocol);
     reading_ = protocol_->reading();
     flags_ &= ~ready_told;
-    if (can_read() && !has(in_callback)) queue_again();
+    if (can_read() && !in_callback()) queue_again();
     return protocol;
 }
 
@@ -283,7 +297,7 @@ std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol
 void StreamTransport::close() {
     if (has(closing)) return;
     flags_ |= closing;
-    if (!queue_ && loop_.cork().owner != this) finish_or_linger();
+    if (!queue_ && !in_callback()) finish_or_linger();
 }
 
 void StreamTransport::abort(std::error_code reason) {
@@ -291,7 +305,7 @@ void StreamTransport::abort(std::error_code reason) {
     flags_ |= closing | reset;
     queue_.reset();
     Loop::Cork& gathered = loop_.cork();
-    if (gathered.owner == this) gathered.size = 0;
+    if (in_callback()) gathered.size = 0;
     finish(reason);
 }
 

@@ -22,7 +22,7 @@ enum class StreamKind : std::uint8_t { tcp, unix_socket, memory };
 /// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves their bytes and
 /// in what a short read means. Registered once, edge-triggered, with the readiness kept in `flags_`: a call is made
 /// only when the kernel said that it can succeed. The loop owns it; it deletes itself in the closing phase.
-class StreamTransport final : public Transport, public Source {
+class StreamTransport final : public Source, public Transport {
 public:
     /// Takes over `fd`, which is registered with `token` for this transport or about to be.
     StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind, const Address& peer) noexcept;
@@ -91,9 +91,8 @@ public:
         reset = 1 << 13,         ///< close with RST
         write_broken = 1 << 14,  ///< sending failed; what can still be read is delivered first
         short_read_empties = 1 << 15, ///< TCP: a read that did not fill its buffer has emptied the socket
-        in_callback = 1 << 16,   ///< a callback of this connection is on the stack
-        given_back = 1 << 17,    ///< `Extras::unread` holds input to be delivered before any other
-        unannounced = 1 << 18,   ///< `connection_made` is still to come
+        given_back = 1 << 16,    ///< `Extras::unread` holds input to be delivered before any other
+        unannounced = 1 << 17,   ///< `connection_made` is still to come
     };
 
 private:
@@ -133,9 +132,14 @@ private:
     void got_eof();
     template<class Call>
     bool guarded(const char* name, Call&& call);
-    void cork() noexcept;
+    void callback_threw(const char* name);
+    /// A callback of this connection is on the stack, and its small writes gather in the loop's cork buffer.
+    bool in_callback() const noexcept { return loop_.cork().owner == this; }
     void uncork();
+    void write_otherwise(Bytes data);
+    void send_gathered();
     void send_now(Bytes head, Bytes data);
+    void queue_unsent(Bytes head, Bytes data, Sys sent);
     void enqueue(Bytes data);
     void flush_queue();
     void drained();

@@ -14,43 +14,39 @@ constexpr std::size_t capped(std::size_t bytes) noexcept { return bytes < UINT32
 
 } // namespace
 
-/// From here on the connection's small writes gather in the loop's cork buffer.
-void StreamTransport::cork() noexcept {
-    flags_ |= in_callback;
+/// Sends what a callback wrote.
+void StreamTransport::send_gathered() {
     Loop::Cork& gathered = loop_.cork();
-    if (gathered.owner == nullptr) gathered.owner = this;
-}
-
-/// The callback has returned: what it wrote leaves, and what it asked for that had to wait for that happens.
-void StreamTransport::uncork() {
-    flags_ &= ~in_callback;
-    Loop::Cork& gathered = loop_.cork();
-    if (gathered.owner != this) return;
-    gathered.owner = nullptr;
-    if (gathered.size != 0) {
-        const Bytes data(gathered.data, gathered.size);
-        gathered.size = 0;
-        send_now({}, data);
+    const Bytes data(gathered.data.get(), gathered.size);
+    gathered.size = 0;
+    if (has(writable)) [[likely]] {
+        const Sys sent = channel_.send(fd_, data.data(), data.size());
+        if (sent.value() == static_cast<std::int64_t>(data.size())) [[likely]] return note_activity();
+        return queue_unsent({}, data, sent);
     }
-    if (has(closing | eof_wanted) && !queue_) drained();
+    queue_unsent({}, data, 0);
 }
 
 void StreamTransport::write(Bytes data) {
-    if (has(closing | eof_wanted | write_broken)) [[unlikely]] {
-        if (has(eof_wanted) && !has(closing) && !data.empty())
-            throw UsageError(describe("write: write_eof was called"));
-        return;
-    }
-    if (data.empty()) return;
-    if (queue_) return enqueue(data);
     Loop::Cork& gathered = loop_.cork();
-    if (gathered.owner != this) return send_now({}, data);
-    if (data.size() <= Loop::Cork::capacity - gathered.size) [[likely]] {
-        std::memcpy(gathered.data + gathered.size, data.data(), data.size());
+    // In a callback of its own, with nothing waiting and room in the cork buffer: the common case. An empty write wraps
+    // around and takes the other way.
+    if (gathered.owner == this && !queue_ && !has(closing | eof_wanted | write_broken) &&
+        data.size() - 1 < Loop::Cork::capacity - gathered.size) [[likely]] {
+        std::memcpy(gathered.data.get() + gathered.size, data.data(), data.size());
         gathered.size += data.size();
         return;
     }
-    const Bytes head(gathered.data, gathered.size);
+    write_otherwise(data);
+}
+
+[[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
+    if (data.empty() || has(closing | write_broken)) return;
+    if (has(eof_wanted)) throw UsageError(describe("write: write_eof was called"));
+    if (queue_) return enqueue(data);
+    if (!in_callback()) return send_now({}, data);
+    Loop::Cork& gathered = loop_.cork();
+    const Bytes head(gathered.data.get(), gathered.size);
     gathered.size = 0;
     send_now(head, data);
 }
@@ -60,15 +56,15 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
     std::size_t total = 0;
     for (const Bytes piece : pieces) total += piece.size();
     const bool simple = has(closing | eof_wanted | write_broken) || queue_ || total == 0 ||
-                        (gathered.owner == this && total <= Loop::Cork::capacity - gathered.size);
+                        (in_callback() && total <= Loop::Cork::capacity - gathered.size);
     if (simple || pieces.size() >= pieces_per_send) {
         for (const Bytes piece : pieces) write(piece);
         return;
     }
     iovec vector[pieces_per_send];
     std::size_t count = 0;
-    const bool corked = gathered.owner == this && gathered.size != 0;
-    if (corked) vector[count++] = {gathered.data, gathered.size};
+    const bool corked = in_callback() && gathered.size != 0;
+    if (corked) vector[count++] = {gathered.data.get(), gathered.size};
     for (const Bytes piece : pieces)
         if (!piece.empty()) vector[count++] = {const_cast<std::byte*>(piece.data()), piece.size()};
     std::size_t sent = 0;
@@ -97,25 +93,28 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
 
 /// Sends `head`, then `data`, as far as the kernel takes them; queues the rest.
 void StreamTransport::send_now(Bytes head, Bytes data) {
-    std::size_t sent = 0;
-    if (has(writable)) {
-        Sys done = 0;
-        if (head.empty()) {
-            done = channel_.send(fd_, data.data(), data.size());
-        } else {
-            const iovec pieces[] = {{const_cast<std::byte*>(head.data()), head.size()},
-                                    {const_cast<std::byte*>(data.data()), data.size()}};
-            done = channel_.sendv(fd_, pieces, 2);
-        }
-        if (!done.ok() && !done.would_block()) return send_failed(done.error());
-        sent = done.ok() ? done.count() : 0;
-        if (sent != 0) note_activity();
-        if (sent == head.size() + data.size()) return;
-        flags_ &= ~writable;
+    if (!has(writable)) return queue_unsent(head, data, 0);
+    Sys sent = 0;
+    if (head.empty()) {
+        sent = channel_.send(fd_, data.data(), data.size());
+    } else {
+        const iovec pieces[] = {{const_cast<std::byte*>(head.data()), head.size()},
+                                {const_cast<std::byte*>(data.data()), data.size()}};
+        sent = channel_.sendv(fd_, pieces, 2);
     }
-    queue_ = std::make_unique<WriteQueue>();
-    if (sent < head.size()) queue_->append(head.subspan(sent));
-    queue_->append(data.subspan(sent > head.size() ? sent - head.size() : 0));
+    if (sent.value() == static_cast<std::int64_t>(head.size() + data.size())) return note_activity();
+    queue_unsent(head, data, sent);
+}
+
+/// The kernel took only `sent` bytes, or none.
+[[gnu::noinline]] void StreamTransport::queue_unsent(Bytes head, Bytes data, Sys sent) {
+    if (!sent.ok() && !sent.would_block()) return send_failed(sent.error());
+    const std::size_t taken = sent.ok() ? sent.count() : 0;
+    if (taken != 0) note_activity();
+    flags_ &= ~writable;
+    if (!queue_) queue_ = std::make_unique<WriteQueue>();
+    if (taken < head.size()) queue_->append(head.subspan(taken));
+    queue_->append(data.subspan(taken > head.size() ? taken - head.size() : 0));
     check_high_water();
 }
 
@@ -165,18 +164,18 @@ void StreamTransport::send_failed(int error) {
     flags_ |= write_broken;
     flags_ &= ~writable;
     if (!can_read()) return finish(code);
-    if (!has(in_callback)) queue_again();
+    if (!in_callback()) queue_again();
 }
 
 void StreamTransport::write_eof() {
     if (has(closing | eof_wanted)) return;
     flags_ |= eof_wanted;
-    if (!queue_ && loop_.cork().owner != this) drained();
+    if (!queue_ && !in_callback()) drained();
 }
 
 std::size_t StreamTransport::write_buffer_size() const noexcept {
     const Loop::Cork& gathered = loop_.cork();
-    return (queue_ ? queue_->size() : 0) + (gathered.owner == this ? gathered.size : 0);
+    return (queue_ ? queue_->size() : 0) + (in_callback() ? gathered.size : 0);
 }
 
 void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
@@ -209,13 +208,24 @@ void StreamTransport::check_low_water() {
         for (auto& waiter : waiters) waiter.set_value_if_pending();
     }
     if (has(finishing)) return;
-    cork();
+    // Inside somebody's callback (of this connection, or of another that changed our limits) writes go their usual way;
+    // called by the loop, they gather.
+    Loop::Cork& gathered = loop_.cork();
+    const bool mine = gathered.owner == nullptr;
+    if (mine) gathered.owner = this;
+    const auto uncorked = [&] {
+        if (!mine) return;
+        gathered.owner = nullptr;
+        if (gathered.size != 0) send_gathered();
+    };
     try {
         protocol_->resume_writing();
+        uncorked();
     } catch (...) {
+        uncorked();
         loop_.report_exception(describe("resume_writing"));
     }
-    uncork();
+    if (mine && has(closing | eof_wanted) && !queue_) drained();
 }
 
 Future<void> StreamTransport::drain() {
