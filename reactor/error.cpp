@@ -22,7 +22,7 @@ public:
         case Errc::nested: return "the loop is already running";
         case Errc::bad_address: return "not an address";
         case Errc::callback_threw: return "a callback of the protocol threw";
-        case Errc::not_an_event_fd: return "a regular file can not be waited for";
+        case Errc::not_an_event_fd: return "this kind of file can not be waited for";
         }
         return "unknown weft error " + std::to_string(value);
     }

@@ -23,7 +23,7 @@ enum class Errc {
     nested,           ///< a loop was entered again from one of its own callbacks
     bad_address,      ///< text that is not an address
     callback_threw,   ///< a callback of the protocol threw
-    not_an_event_fd,  ///< a file descriptor that can not be waited for (a regular file)
+    not_an_event_fd,  ///< a file descriptor that can not be waited for (a regular file, a directory)
 };
 
 const std::error_category& weft_category() noexcept;

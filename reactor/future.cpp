@@ -28,7 +28,7 @@ FutureStateBase::~FutureStateBase() {
     // The last reference may go on any thread, so the report travels by post.
     auto error = std::move(error_);
     const auto code = error_code_of(error);
-    if (code == Errc::broken_promise) return; // nobody waits and nobody promises: nothing is lost
+    if (code == Errc::broken_promise || code == Errc::aborted) return; // nobody waits and nobody promises: nothing is lost
     auto report = [mailbox = mailbox_.get(), error]() {
         if (Loop* loop = mailbox->loop())
             loop->report({"a future's error was never retrieved", error, Loop::no_location()});
@@ -83,6 +83,12 @@ void FutureStateBase::complete(Status status) {
 void FutureStateBase::fail(std::exception_ptr error) {
     error_ = std::move(error);
     complete(Status::failed);
+}
+
+void FutureStateBase::abandon() {
+    Loop* loop = mailbox_->loop();
+    const bool ending = loop == nullptr || loop->closing();
+    fail(std::make_exception_ptr(std::system_error(ending ? Errc::aborted : Errc::broken_promise)));
 }
 
 bool FutureStateBase::cancel() {

@@ -55,6 +55,8 @@ public:
     bool cancel();
     void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
     void fail(std::exception_ptr error);
+    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
+    void abandon();
     void complete(Status status);
     /// The exception of a failed future; it counts as retrieved from now on.
     const std::exception_ptr& error() noexcept {
@@ -209,7 +211,8 @@ private:
     detail::StateRef<State> state_;
 };
 
-/// The side that brings the outcome. Destroying it without one breaks the future (`Errc::broken_promise`).
+/// The side that brings the outcome. Destroying it without one breaks the future (`Errc::broken_promise`, or
+/// `Errc::aborted` if that happens because the loop is closed).
 /// For the loop's thread.
 template<class T>
 class Promise {
@@ -224,8 +227,7 @@ public:
         return *this;
     }
     ~Promise() {
-        if (state_ && !state_->done())
-            state_->fail(std::make_exception_ptr(std::system_error(Errc::broken_promise)));
+        if (state_ && !state_->done()) state_->abandon();
     }
 
     Future<T> future() const { return Future<T>(state_); }

@@ -143,6 +143,8 @@ public:
     void close();
     bool running() const noexcept { return running_; }
     bool closed() const noexcept { return state_ == State::closed; }
+    /// From the begin of `close` on: everything that is still pending is aborted.
+    bool closing() const noexcept { return state_ != State::open; }
 
     // Time and callbacks.
     /// The time of this turn, read once after the wait. Outside a turn it is read anew.

@@ -176,16 +176,11 @@ Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protoc
     Address peer;
     if (const Sys done = kernel.local_address(fd, local); !done.ok()) return failed(done.code());
     if (const Sys done = kernel.peer_address(fd, peer); !done.ok()) return failed(done.code());
-    if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return failed(done.code());
     const auto kind = local.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
-    auto transport = std::make_unique<detail::StreamTransport>(loop, kernel, fd, kind, peer);
-    const Token token = loop.add_source(*transport);
-    if (const Sys added = kernel.add(fd, token, Interest::stream); !added.ok()) {
-        loop.remove_source(token);
-        return failed(added.code());
-    }
-    transport->open_later(token, std::move(protocol));
-    return transport.release()->ref();
+    TransportRef ref;
+    const auto error = detail::StreamTransport::adopt(loop, fd, kind, peer, std::move(protocol), ref);
+    if (error) return failed(error);
+    return ref;
 }
 
 } // namespace weft

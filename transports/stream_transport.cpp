@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <sys/socket.h>
 
 namespace weft::detail {
 
@@ -21,6 +22,9 @@ StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, Strea
                                  const Address& peer) noexcept
     : loop_(loop), channel_(channel), fd_(fd),
       flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)), kind_(kind) {
+    // A pipe has one direction; the other one counts as having ended already.
+    if (kind == StreamKind::pipe_reader) flags_ |= eof_wanted | eof_sent;
+    if (kind == StreamKind::pipe_writer) flags_ |= eof_seen;
     if (peer.size() <= peer_.size()) {
         peer_size_ = static_cast<std::uint8_t>(peer.size());
         std::memcpy(peer_.data(), peer.data(), peer.size());
@@ -45,6 +49,21 @@ void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol
     reading_ = protocol_->reading();
     flags_ |= unannounced;
     queue_again();
+}
+
+std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
+                                       std::unique_ptr<Protocol> protocol, TransportRef& ref) {
+    Kernel& kernel = loop.kernel();
+    if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return done.code();
+    auto transport = std::make_unique<StreamTransport>(loop, kernel, fd, kind, peer);
+    const Token token = loop.add_source(*transport);
+    if (const Sys added = kernel.add(fd, token, Interest::stream); !added.ok()) {
+        loop.remove_source(token);
+        return added.code();
+    }
+    transport->open_later(token, std::move(protocol));
+    ref = transport.release()->ref(); // the loop owns it from here on
+    return {};
 }
 
 void StreamTransport::announce() {
@@ -211,7 +230,16 @@ void StreamTransport::on_ready(std::uint32_t ready) {
         if (has(lingering)) return discard_input();
         announce();
         if (can_read()) queue_again();
+    } else if ((ready & ready::error) && has(eof_seen) && !has(finishing)) {
+        broken_after_eof();
     }
+}
+
+/// Nothing is read any more, so an error shows here or nowhere: a reset after the peer's FIN, or a pipe without a reader.
+void StreamTransport::broken_after_eof() {
+    int error = kind_ == StreamKind::pipe_writer ? EPIPE : 0;
+    if (!is_pipe()) (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+    finish(errno_code(error != 0 ? error : ECONNRESET));
 }
 
 // A read brought no bytes: nothing there, the end, or an error.
@@ -222,6 +250,8 @@ void StreamTransport::read_ended(Sys result) {
         if (has(write_broken)) finish(extras().write_error);
         return;
     }
+    // Linux reports the end of a pseudo-terminal's other side so.
+    if (result.error() == EIO && kind_ == StreamKind::pipe_reader) return got_eof();
     report_if_odd(result.error(), "receiving");
     finish(result.code());
 }
@@ -350,9 +380,10 @@ void StreamTransport::on_loop_closing() { abort(Errc::aborted); }
 
 void StreamTransport::finish_or_linger() {
     const Linger linger = extras_ ? extras_->linger : Linger{};
+    if (kind_ >= StreamKind::memory) return finish({});
     const bool wanted = linger.mode == Linger::Mode::always ||
                         (linger.mode == Linger::Mode::unread && has(readable));
-    if (!wanted || has(eof_seen | write_broken) || kind_ == StreamKind::memory) return finish({});
+    if (!wanted || has(eof_seen | write_broken)) return finish({});
     if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     if (has(readable)) discard_input();
@@ -408,7 +439,7 @@ void StreamTransport::set_linger(Linger linger) { extras().linger = linger; }
 
 Address StreamTransport::local_address() const {
     Address address;
-    if (kind_ != StreamKind::memory) (void)loop_.kernel().local_address(fd_, address);
+    if (kind_ < StreamKind::memory) (void)loop_.kernel().local_address(fd_, address);
     return address;
 }
 

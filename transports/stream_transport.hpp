@@ -17,7 +17,7 @@ namespace weft::detail {
 class ServerState;
 
 /// What a stream transport is made over.
-enum class StreamKind : std::uint8_t { tcp, unix_socket, memory };
+enum class StreamKind : std::uint8_t { tcp, unix_socket, memory, pipe_reader, pipe_writer };
 
 /// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves their bytes and
 /// in what a short read means. Registered once, edge-triggered, with the readiness kept in `flags_`: a call is made
@@ -32,6 +32,9 @@ public:
     void open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready = 0);
     /// The same, but `connection_made` comes in the next turn: for those who made it and have not returned yet.
     void open_later(Token token, std::unique_ptr<Protocol> protocol);
+    /// Makes a descriptor from elsewhere a transport, opened later. On an error it stays the caller's.
+    static std::error_code adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
+                                 std::unique_ptr<Protocol> protocol, TransportRef& ref);
     /// Joins the connections of `server`.
     void attach(ServerState& server) noexcept;
     /// Calls `Protocol::draining`.
@@ -130,6 +133,8 @@ private:
     void offer_pull();
     void read_ended(Sys result);
     void got_eof();
+    void broken_after_eof();
+    bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
     template<class Call>
     bool guarded(const char* name, Call&& call);
     void callback_threw(const char* name);

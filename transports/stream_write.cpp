@@ -42,6 +42,7 @@ void StreamTransport::write(Bytes data) {
 
 [[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
     if (data.empty() || has(closing | write_broken)) return;
+    if (kind_ == StreamKind::pipe_reader) throw UsageError("write: this end of the pipe is for reading");
     if (has(eof_wanted)) throw UsageError(describe("write: write_eof was called"));
     if (queue_) return enqueue(data);
     if (!in_callback()) return send_now({}, data);
