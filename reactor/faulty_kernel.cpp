@@ -27,6 +27,7 @@ constexpr std::string_view names[] = {
     "recv",
     "send",
     "sendv",
+    "send_file",
     "shutdown_write",
     "close",
     "socket",
@@ -49,6 +50,7 @@ constexpr std::string_view names[] = {
     "open_reserve",
     "look_at",
     "unlink",
+    "read_file",
     "resolve",
 };
 static_assert(std::size(names) == call_count);
@@ -245,6 +247,12 @@ Sys FaultyKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept
             left -= pieces[whole++].iov_len;
         return shortened(fd, inner_->sendv(fd, pieces, whole), whole < count);
     });
+}
+Sys FaultyKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
+    return forward(Call::send_file, [&] { return inner_->send_file(fd, file, offset, size); });
+}
+Sys FaultyKernel::read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept {
+    return forward(Call::read_file, [&] { return inner_->read_file(file, offset, data, size); });
 }
 Sys FaultyKernel::shutdown_write(int fd) noexcept {
     return forward(Call::shutdown_write, [&] { return inner_->shutdown_write(fd); });

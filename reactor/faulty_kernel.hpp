@@ -28,6 +28,7 @@ enum class Call : std::uint8_t {
     recv,
     send,
     sendv,
+    send_file,
     shutdown_write,
     close,
     socket,
@@ -50,6 +51,7 @@ enum class Call : std::uint8_t {
     open_reserve,
     look_at,
     unlink,
+    read_file,
     resolve,
 };
 
@@ -112,6 +114,7 @@ public:
     Sys recv(int fd, void* data, std::size_t size) noexcept override;
     Sys send(int fd, const void* data, std::size_t size) noexcept override;
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override;
+    Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept override;
     Sys shutdown_write(int fd) noexcept override;
     void close(int fd, bool reset = false) noexcept override;
     Sys socket(int family, int type, int protocol) noexcept override;
@@ -134,6 +137,7 @@ public:
     Sys set_nonblocking(int fd) noexcept override;
     Sys open_reserve() noexcept override;
     FileInfo look_at(const std::string& path) noexcept override;
+    Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept override;
     Sys unlink(const std::string& path) noexcept override;
     std::error_code resolve(const std::string& host, std::uint16_t port,
                             std::vector<Address>& addresses) override;

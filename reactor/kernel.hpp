@@ -111,6 +111,10 @@ public:
     virtual Sys send(int fd, const void* data, std::size_t size) noexcept = 0;
     /// The same for `count` pieces, any of them empty (sendmsg(2)); `count` may exceed IOV_MAX.
     virtual Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept = 0;
+    /// Sends up to `size` bytes of the open file `file` from `offset` on, without a copy in user space (sendfile(2)):
+    /// their number, 0 at the file's end. EINVAL where that can not be done for this file or channel: then read
+    /// and send.
+    virtual Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept;
     /// Ends the sending direction (shutdown(2) with SHUT_WR).
     virtual Sys shutdown_write(int fd) noexcept = 0;
     /// Closes; with `reset` a TCP peer gets RST and unsent bytes are dropped. Never retried (close(2)).
@@ -199,6 +203,8 @@ public:
     virtual Sys set_nonblocking(int fd) noexcept = 0;
     /// A descriptor of no use but to be closed when there are no others left.
     virtual Sys open_reserve() noexcept = 0;
+    /// Reads an open file at an offset (pread(2)): bytes, 0 at its end. May wait for the disk.
+    virtual Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept;
     virtual FileInfo look_at(const std::string& path) noexcept = 0;
     virtual Sys unlink(const std::string& path) noexcept = 0;
 

@@ -12,6 +12,9 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#ifdef __linux__
+#include <sys/sendfile.h>
+#endif
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -185,6 +188,16 @@ Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept 
         return sent;
     return without_sigpipe(
         [&] { return ::writev(fd, pieces, static_cast<int>(message.msg_iovlen)); });
+}
+
+Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
+#ifdef __linux__
+    // There is no flag against SIGPIPE here (sendfile(2)).
+    auto position = static_cast<off_t>(offset);
+    return without_sigpipe([&] { return ::sendfile(fd, file, &position, size); });
+#else
+    return Kernel::send_file(fd, file, offset, size);
+#endif
 }
 
 Sys PosixKernel::shutdown_write(int fd) noexcept {

@@ -82,6 +82,7 @@ public:
     Sys recv(int fd, void* data, std::size_t size) noexcept override;
     Sys send(int fd, const void* data, std::size_t size) noexcept override;
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override;
+    Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept override;
     Sys shutdown_write(int fd) noexcept override;
     void close(int fd, bool reset = false) noexcept override;
 
