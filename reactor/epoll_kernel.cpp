@@ -137,9 +137,9 @@ private:
         return control(operation, fd, mask, token);
     }
     Sys wait_once(int count, const timespec* timeout) noexcept {
-        if (precise_) [[likely]]
+        if (timeout && precise_ && (timeout->tv_sec | timeout->tv_nsec) != 0)
             return direct_epoll_pwait2(epoll_.get(), batch_.data(), count, timeout);
-        return from_libc(epoll_wait(epoll_.get(), batch_.data(), count, milliseconds(timeout)));
+        return direct_epoll_pwait(epoll_.get(), batch_.data(), count, milliseconds(timeout));
     }
     Sys make_timer() noexcept;
 

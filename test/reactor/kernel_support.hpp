@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /// What the tests of the real kernels share.
@@ -124,6 +125,16 @@ inline std::uint32_t look(Kernel& kernel, Token token, TimePoint deadline = at_o
     REQUIRE(got.count() == 1);
     CHECK(events[0].token == token);
     return events[0].ready;
+}
+
+/// Whether a wait with nothing to report gives the processor away, rather than asking over and
+/// over.
+inline bool sleeps(Kernel& kernel) {
+    rusage before, after;
+    REQUIRE(getrusage(RUSAGE_THREAD, &before) == 0);
+    CHECK(look(kernel, 0, kernel.now() + 1ms) == 0);
+    REQUIRE(getrusage(RUSAGE_THREAD, &after) == 0);
+    return after.ru_nvcsw > before.ru_nvcsw;
 }
 
 inline std::size_t send_text(Kernel& kernel, int fd, std::string_view text) {

@@ -1,13 +1,9 @@
 #include "kernel_support.hpp"
 
-#include <atomic>
-#include <csignal>
-#include <cstdlib>
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace kernel_test;
 namespace ready = weft::ready;
@@ -61,6 +57,7 @@ TEST_CASE("An edge-triggered event comes once until the socket was found empty o
     send_text(*kernel, pair.far, "abcdef");
     CHECK((look(*kernel, 1) & ready::readable) != 0);
     CHECK(look(*kernel, 1) == 0);
+    CHECK(sleeps(*kernel));                           // a paused reader costs nothing
     CHECK(recv_text(*kernel, pair.near) == "abcdef"); // fewer than asked for: it is empty now
     CHECK(look(*kernel, 1) == 0);
     send_text(*kernel, pair.far, "x");
@@ -113,6 +110,7 @@ TEST_CASE("The event bits of every end of a stream are those of the table [F10]"
         REQUIRE(kernel->add(fd, 7, Interest::stream).ok());
         const std::uint32_t bits = look(*kernel, 7);
         CHECK(look(*kernel, 7) == 0); // edges: told once
+        CHECK(sleeps(*kernel));
         REQUIRE(kernel->remove(fd).ok());
         return bits;
     };
@@ -183,6 +181,7 @@ TEST_CASE("Ends that come to a registered stream are told, and only once [F10]")
     CHECK(look(*kernel, 7) == 0);
     CHECK(recv_text(*kernel, pair.near).empty());
     CHECK(look(*kernel, 7) == 0); // the end of the stream stays readable, but that is known
+    CHECK(sleeps(*kernel));
     // What is sent to a closed socket is answered by RST.
     pair.close_far();
     send_text(*kernel, pair.near, "x");
@@ -190,6 +189,7 @@ TEST_CASE("Ends that come to a registered stream are told, and only once [F10]")
     CHECK((rst & ready::error) != 0);
     CHECK((rst & ready::hangup) != 0);
     CHECK(look(*kernel, 7) == 0);
+    CHECK(sleeps(*kernel));
 }
 
 TEST_CASE("A registration made before connect tells when the connection is there") {
@@ -215,6 +215,7 @@ TEST_CASE("With no interest left, errors and hang-ups are told once and do not s
     pair.close_far(true);
     CHECK(look(*kernel, 7) == (ready::error | ready::hangup));
     CHECK(look(*kernel, 7) == 0);
+    CHECK(sleeps(*kernel));
     // Asked again, it tells all.
     REQUIRE(kernel->modify(pair.near, 7, Interest::read).ok());
     CHECK((look(*kernel, 7) & ready::readable) != 0);
@@ -319,130 +320,4 @@ TEST_CASE("The poll kernel says that it has no descriptor to poll") {
     Fixture kernel(weft::make_poll_kernel);
     CHECK(kernel->pollable_fd().error() == ENOTSUP);
     CHECK(kernel->arm(never).error() == ENOTSUP);
-}
-
-TEST_CASE(
-    "In a forked child a kernel refuses to work until reset, and leaves the parent alone [F31]") {
-    Fixture kernel(every_kernel());
-    Pair pair = unix_pair(*kernel);
-    REQUIRE(kernel->add(pair.near, 1, Interest::read).ok());
-    const pid_t child = fork();
-    if (child == 0) {
-        // No assertions here: Catch's state is the parent's. The exit code says which step failed.
-        std::array<Event, 4> events;
-        if (kernel->wait(events, at_once).error() != EOWNERDEAD) _exit(1);
-        if (kernel->add(pair.far, 2, Interest::read).error() != EOWNERDEAD) _exit(2);
-        if (kernel->remove(pair.near).error() != EOWNERDEAD) _exit(3);
-        kernel->wake();
-        if (!kernel->reset().ok()) _exit(4);
-        if (!kernel->add(pair.far, 2, Interest::write).ok()) _exit(5);
-        const Sys got = kernel->wait(events, at_once);
-        if (!got.ok() || got.count() != 1 || events[0].token != 2) _exit(6);
-        if (!kernel->remove(pair.far).ok()) _exit(7);
-        kernel->wake();
-        if (const Sys woken = kernel->wait(events, never); !woken.ok() || woken.count() != 0)
-            _exit(8);
-        kernel.kernel.reset();
-        _exit(0);
-    }
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 0);
-    // No wake-up came over, the registration is there, and the eventfd or pipe works.
-    const TimePoint deadline = kernel->now() + 1ms;
-    CHECK(look(*kernel, 1, deadline) == 0);
-    CHECK(kernel->now() >= deadline);
-    send_text(*kernel, pair.far, "x");
-    CHECK(look(*kernel, 1) == ready::readable);
-}
-
-TEST_CASE("Interrupting signals neither end a wait nor shorten it [F8]") {
-    Fixture kernel(every_kernel());
-    struct sigaction action {
-    }, before{};
-    static std::atomic<int> interruptions;
-    interruptions = 0;
-    action.sa_handler = [](int) { ++interruptions; };
-    REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
-    const pthread_t waiter = pthread_self();
-    const TimePoint deadline = kernel->now() + 20ms;
-    std::thread interrupter([&] {
-        while (interruptions < 5) {
-            pthread_kill(waiter, SIGUSR1);
-            std::this_thread::yield();
-        }
-    });
-    CHECK(look(*kernel, 1, deadline) == 0);
-    CHECK(kernel->now() >= deadline);
-    interrupter.join();
-    CHECK(interruptions >= 5);
-    REQUIRE(sigaction(SIGUSR1, &before, nullptr) == 0);
-}
-
-TEST_CASE("A signal handler may wake a kernel") {
-    Fixture kernel(every_kernel());
-    static Kernel* target;
-    target = &*kernel;
-    struct sigaction action {
-    }, before{};
-    action.sa_handler = [](int) { target->wake(); };
-    REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
-    raise(SIGUSR1);
-    CHECK(look(*kernel, 1, never) == 0);
-    const pthread_t waiter = pthread_self();
-    std::thread interrupter([&] { pthread_kill(waiter, SIGUSR1); });
-    CHECK(look(*kernel, 1, never) == 0);
-    interrupter.join();
-    REQUIRE(sigaction(SIGUSR1, &before, nullptr) == 0);
-}
-
-TEST_CASE("A kernel that can not be made throws the reason and leaves nothing open [F2]") {
-    const auto maker = every_kernel();
-    const std::size_t before = open_descriptors();
-    // UBSan looks at memory through a pipe and remembers the types it has seen: this one in time.
-    const std::system_error seen(std::error_code{}, std::string("seen"));
-    rlimit limit;
-    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    const int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    // Room for 0 and for 1 descriptor: both steps of making a kernel fail once.
-    for (rlim_t room : {0, 1}) {
-        const rlimit tight{static_cast<rlim_t>(lowest) + 1 + room, limit.rlim_max};
-        REQUIRE(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-        std::exception_ptr thrown;
-        try {
-            maker();
-        } catch (...) {
-            thrown = std::current_exception(); // looked at when there are descriptors again
-        }
-        REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        REQUIRE(thrown);
-        std::error_code code;
-        std::string text;
-        try {
-            std::rethrow_exception(thrown);
-        } catch (const std::system_error& error) {
-            code = error.code();
-            text = error.what();
-        }
-        CHECK(code == std::errc::too_many_files_open);
-        CHECK_THAT(text, Catch::Matchers::Contains("kernel"));
-    }
-    close(lowest);
-    CHECK(open_descriptors() == before);
-}
-
-TEST_CASE("WEFT_KERNEL chooses the kernel") {
-    const auto name_for = [](const char* value) {
-        setenv("WEFT_KERNEL", value, 1);
-        return std::string(weft::make_default_kernel()->name());
-    };
-    const char* before = getenv("WEFT_KERNEL");
-    const std::string saved = before ? before : "";
-    CHECK(name_for("") == "epoll");
-    CHECK(name_for("epoll") == "epoll");
-    CHECK(name_for("poll") == "poll");
-    CHECK_THROWS_WITH(name_for("kpoll"), Catch::Matchers::Contains("kpoll"));
-    CHECK_THROWS_AS(name_for("kpoll"), std::invalid_argument);
-    setenv("WEFT_KERNEL", saved.c_str(), 1);
 }
