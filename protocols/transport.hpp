@@ -92,6 +92,7 @@ public:
     /// No data callback and no `eof_received` from now on, until `resume_reading`. Idempotent.
     virtual void pause_reading() = 0;
     virtual void resume_reading() = 0;
+    /// Whether data callbacks may come: false while paused, and once closing or at the end of the stream.
     virtual bool is_reading() const noexcept = 0;
     /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes
     /// bytes that would have been pushed.

@@ -233,7 +233,8 @@ TEST_CASE("A raw mode of 0 bytes is none") {
 }
 
 TEST_CASE("set_message_mode gives the end of the raw data back to the framing") {
-    for (std::string_view first : {"", "raw\nab", "raw\nabEND", "raw\nabENDon"}) {
+    for (std::string_view first :
+         {"", "raw\nab", "raw\nabEND", "raw\nabENDon", "raw\nabENDone\nraw\ncd"}) {
         Fixture f;
         f.lines.on_line = [&](Lines& lines, std::string_view line) {
             if (line == "raw") lines.set_raw_mode();
