@@ -22,10 +22,14 @@ void OptionSetter::set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_al
 
 namespace {
 
-int family_of(const Address& address) noexcept { return address.data()->sa_family; }
+int family_of(const Address& address) noexcept {
+    return address.data()->sa_family;
+}
 
-// Accepted TCP sockets inherit these from their listener, so that a connection costs no call for them.
-Sys set_tcp_options(Kernel& kernel, int fd, const Address& address, const ListenOptions& options) noexcept {
+// Accepted TCP sockets inherit these from their listener, so that a connection costs no call for
+// them.
+Sys set_tcp_options(Kernel& kernel, int fd, const Address& address,
+                    const ListenOptions& options) noexcept {
     OptionSetter setter(kernel, fd);
     if (options.reuse_address) setter.set(SOL_SOCKET, SO_REUSEADDR, 1);
     if (options.reuse_port) setter.set(SOL_SOCKET, SO_REUSEPORT, 1);
@@ -42,14 +46,20 @@ Result<void> listen_on(ServerState& server, Address address, StreamKind kind) {
     if (!made.ok()) return failed(made);
     Socket socket(kernel, made.fd());
     if (kind == StreamKind::tcp) {
-        if (const Sys set = set_tcp_options(kernel, socket.get(), address, server.options); !set.ok())
+        if (const Sys set = set_tcp_options(kernel, socket.get(), address, server.options);
+            !set.ok())
             return failed(set);
     }
     if (const Sys bound = kernel.bind(socket.get(), address); !bound.ok()) return failed(bound);
-    if (const Sys done = kernel.listen(socket.get(), server.options.backlog); !done.ok()) return failed(done);
+    FileInfo file;
+    if (!address.path().empty() && !address.is_abstract()) file = kernel.look_at(address.path());
+    if (const Sys done = kernel.listen(socket.get(), server.options.backlog); !done.ok()) {
+        remove_file(kernel, address, file);
+        return failed(done);
+    }
     Address name = address;
     (void)kernel.local_address(socket.get(), name);
-    return server.add_listener(socket.release(), kind, name);
+    return server.add_listener(socket.release(), kind, name, file);
 }
 
 /// The addresses that a listening text stands for.
@@ -64,12 +74,14 @@ Result<std::vector<Address>> listen_addresses(std::string_view text) {
     auto one = Address::parse(text);
     if (!one.ok()) return one.error();
     if (!one->is_ip())
-        return Error{Errc::bad_address, "listen on \"" + std::string(text) + "\" (not a TCP address)"};
+        return Error{Errc::bad_address,
+                     "listen on \"" + std::string(text) + "\" (not a TCP address)"};
     return std::vector{*one};
 }
 
 bool no_such_family(std::error_code code) noexcept {
-    return code == std::errc::address_family_not_supported || code == std::errc::address_not_available;
+    return code == std::errc::address_family_not_supported ||
+           code == std::errc::address_not_available;
 }
 
 Result<void> listen_on_text(ServerState& server, std::string_view text) {
@@ -101,7 +113,8 @@ bool answers(Kernel& kernel, const Address& address) {
 
 namespace tcp {
 
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory, ListenOptions options) {
+Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
+                      ListenOptions options) {
     const std::string text(address);
     return listen(loop, std::span(&text, 1), std::move(factory), std::move(options));
 }
@@ -109,7 +122,8 @@ Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory fact
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options) {
     loop.check_usable("listen");
-    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    auto state =
+        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
     Server server(state);
     for (const std::string& address : addresses)
         if (auto done = detail::listen_on_text(*state, address); !done.ok()) return done.error();
@@ -121,25 +135,28 @@ Result<Server> listen(Loop& loop, std::span<const std::string> addresses, Protoc
 
 namespace unix_socket {
 
-Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory, ListenOptions options) {
+Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
+                      ListenOptions options) {
     loop.check_usable("listen");
     auto address = Address::unix_path(path);
     if (!address.ok()) return address.error();
     Kernel& kernel = loop.kernel();
-    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    auto state =
+        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
     Server server(state);
     auto done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
     if (!done.ok() && done.error().code == std::errc::address_in_use && !address->is_abstract()) {
         const FileInfo found = kernel.look_at(address->path());
         if (!found.is_socket)
-            return detail::address_error(errno_code(EEXIST), "listen on (the path is no socket)", *address);
+            return detail::address_error(errno_code(EEXIST), "listen on (the path is no socket)",
+                                         *address);
         if (detail::answers(kernel, *address)) return done.error();
-        // Left behind by a server that is gone. Looked at again, so that another's new file is not removed.
-        if (kernel.look_at(address->path()) == found) (void)kernel.unlink(address->path());
+        // Left behind by a server that is gone. Looked at again, so that another's new file is not
+        // removed.
+        detail::remove_file(kernel, *address, found);
         done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
     }
     if (!done.ok()) return done.error();
-    if (!address->is_abstract()) state->own_file(kernel.look_at(address->path()));
     return server;
 }
 
@@ -157,10 +174,12 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
     if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return failed(done.code());
     Address address;
     if (const Sys done = kernel.local_address(fd, address); !done.ok()) return failed(done.code());
-    auto state = std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    auto state =
+        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
     Server server(state);
     const auto kind = address.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
-    if (auto done = state->add_listener(socket.release(), kind, address); !done.ok()) return done.error();
+    if (auto done = state->add_listener(socket.release(), kind, address, {}); !done.ok())
+        return done.error();
     return server;
 }
 
@@ -178,7 +197,8 @@ Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protoc
     if (const Sys done = kernel.peer_address(fd, peer); !done.ok()) return failed(done.code());
     const auto kind = local.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     TransportRef ref;
-    const auto error = detail::StreamTransport::adopt(loop, fd, kind, peer, std::move(protocol), ref);
+    const auto error =
+        detail::StreamTransport::adopt(loop, fd, kind, peer, std::move(protocol), ref);
     if (error) return failed(error);
     return ref;
 }

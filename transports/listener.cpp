@@ -4,18 +4,27 @@
 
 namespace weft::detail {
 
-Listener::Listener(ServerState& server, int fd, StreamKind kind, const Address& address)
-    : server_(server), fd_(fd), kind_(kind), token_(server.loop.add_source(*this)), address_(address) {}
+void remove_file(Kernel& kernel, const Address& address, const FileInfo& file) noexcept {
+    if (file.is_socket && kernel.look_at(address.path()) == file)
+        (void)kernel.unlink(address.path());
+}
+
+Listener::Listener(ServerState& server, int fd, StreamKind kind, const Address& address,
+                   FileInfo file)
+    : server_(server), fd_(fd), kind_(kind), token_(server.loop.add_source(*this)),
+      address_(address), file_(file) {}
 
 Listener::~Listener() {
     Kernel& kernel = server_.loop.kernel();
     (void)kernel.remove(fd_); // it may have been passed on to other processes
     kernel.close(fd_);
     server_.loop.remove_source(token_);
-    if (file_.is_socket && kernel.look_at(address_.path()) == file_) (void)kernel.unlink(address_.path());
+    remove_file(kernel, address_, file_);
 }
 
-Sys Listener::start() noexcept { return server_.loop.kernel().add(fd_, token_, Interest::read); }
+Sys Listener::start() noexcept {
+    return server_.loop.kernel().add(fd_, token_, Interest::read);
+}
 
 void Listener::set_armed(bool armed) noexcept {
     if (armed == armed_) return;
@@ -24,57 +33,49 @@ void Listener::set_armed(bool armed) noexcept {
 }
 
 void Listener::on_ready(std::uint32_t) {
-    const auto keep = server_.shared_from_this(); // a callback may close the server, and this listener with it
-    ServerState& server = server_;
+    // A callback may close the server, and this listener with it.
+    const auto server = server_.shared_from_this();
     const Token token = token_;
-    Loop& loop = server.loop;
-    for (int left = loop.options().accepts_per_turn; left > 0; --left) {
-        if (loop.find_source(token) != this || !server.may_accept()) return;
+    Loop& loop = server->loop;
+    Sys got = 0;
+    int failures = 0;
+    const int most = loop.options().accepts_per_turn;
+    for (int left = most; left > 0; --left) {
+        if (loop.find_source(token) != this || !server->may_accept()) return;
         Address peer;
-        const Sys got = loop.kernel().accept(fd_, peer);
+        got = loop.kernel().accept(fd_, peer);
         if (got.ok()) {
-            ++server.counters.accepted;
-            accepted(got.fd(), peer);
+            server->accepted(got.fd(), kind_, peer);
             continue;
         }
         switch (got.error()) {
-        case EAGAIN: return;
-        case EMFILE: return server.shed(fd_);
+        case EAGAIN:
+            return;
+        case EMFILE:
+            return server->shed(fd_);
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM: return server.back_off(got.error());
+        case ENOMEM:
+            return server->back_off(got.error());
         case EBADF:
         case ENOTSOCK:
         case EINVAL:
-        case EFAULT: return server.listener_lost(got.code(), address_);
+        case EFAULT:
+        case EOPNOTSUPP:
+            return server->listener_lost(got.code(), address_);
         default:
-            // The connection died in the queue, or the network below it: accept(2) passes such errors on. The next
-            // one is another connection.
+            // The connection died in the queue, or the network below it: accept(2) passes such
+            // errors on. The next one is another connection.
+            ++failures;
             break;
         }
     }
+    // Nothing but failures: whatever it is does not go away by being asked again at once.
+    if (failures == most) server->back_off(got.error());
 }
 
-void Listener::accepted(int fd, const Address& peer) {
-    Loop& loop = server_.loop;
-    auto protocol = server_.make_protocol(peer);
-    if (!protocol) {
-        loop.kernel().close(fd);
-        return;
-    }
-    auto* transport = new StreamTransport(loop, loop.kernel(), fd, kind_, peer);
-    const Token token = loop.add_source(*transport);
-    if (const Sys added = loop.kernel().add(fd, token, Interest::stream); !added.ok()) {
-        loop.remove_source(token);
-        delete transport;
-        loop.kernel().close(fd);
-        return server_.back_off(added.error());
-    }
-    transport->attach(server_);
-    server_.configure(*transport);
-    transport->open(token, std::move(protocol));
+void Listener::on_loop_closing() {
+    server_.close();
 }
-
-void Listener::on_loop_closing() { server_.close(); }
 
 } // namespace weft::detail

@@ -20,23 +20,30 @@ constexpr int shed_per_wake = 64;
 } // namespace
 
 ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_options)
-    : loop(l), options(std::move(listen_options)), factory_(std::move(factory)) {
+    : loop(l), options(std::move(listen_options)), remote_(l.remote()),
+      factory_(std::move(factory)) {
+    if (!factory_) throw UsageError("listen: the protocol factory is empty");
+    if (const auto& limits = options.write_limits; limits && limits->low > limits->high)
+        throw UsageError("listen: write_limits: low (" + std::to_string(limits->low) +
+                         ") is above high (" + std::to_string(limits->high) + ")");
+    open_reserve();
+}
+
+void ServerState::open_reserve() noexcept {
+    if (reserve_ >= 0) return;
     if (const Sys fd = loop.kernel().open_reserve(); fd.ok()) reserve_ = fd.fd();
 }
 
-ServerState::~ServerState() {
-    if (reserve_ >= 0) loop.kernel().close(reserve_);
-}
-
-Result<void> ServerState::add_listener(int fd, StreamKind kind, const Address& address) {
-    auto listener = std::make_unique<Listener>(*this, fd, kind, address);
+Result<void> ServerState::add_listener(int fd, StreamKind kind, const Address& address,
+                                       FileInfo file) {
+    auto listener = std::make_unique<Listener>(*this, fd, kind, address, file);
     if (const Sys started = listener->start(); !started.ok())
         return address_error(started.code(), "listen on", address);
     listeners_.push_back(std::move(listener));
     return {};
 }
 
-// --- Connections ----------------------------------------------------------------------------------------------
+// --- Connections ---
 
 void ServerState::add_connection(ListNode& link) noexcept {
     connections_.push_back(link);
@@ -72,6 +79,25 @@ bool ServerState::may_accept() const noexcept {
            (options.max_connections == 0 || connection_count < options.max_connections);
 }
 
+void ServerState::accepted(int fd, StreamKind kind, const Address& peer) {
+    Socket socket(loop.kernel(), fd);
+    ++counters.accepted;
+    back_off_ = Duration::zero();
+    auto protocol = make_protocol(peer);
+    if (!protocol) return;
+    auto transport = std::make_unique<StreamTransport>(loop, loop.kernel(), fd, kind, peer);
+    const Token token = loop.add_source(*transport);
+    if (const Sys added = loop.kernel().add(fd, token, Interest::stream); !added.ok()) {
+        loop.remove_source(token);
+        return back_off(added.error());
+    }
+    (void)socket.release();
+    StreamTransport& connection = *transport.release(); // it deletes itself in the end
+    connection.attach(*this);
+    configure(connection);
+    connection.open(token, std::move(protocol));
+}
+
 std::unique_ptr<Protocol> ServerState::make_protocol(const Address& peer) {
     std::unique_ptr<Protocol> protocol;
     try {
@@ -90,7 +116,7 @@ void ServerState::configure(StreamTransport& transport) {
     if (options.idle_timeout > Duration::zero()) transport.set_idle_timeout(options.idle_timeout);
 }
 
-// --- When resources run out -----------------------------------------------------------------------------------
+// --- When resources run out ---
 
 void ServerState::shed(int listener) {
     Kernel& kernel = loop.kernel();
@@ -108,23 +134,21 @@ void ServerState::shed(int listener) {
         kernel.close(got.fd());
         ++counters.shed;
     }
-    const Sys fd = kernel.open_reserve();
-    if (fd.ok()) reserve_ = fd.fd();
-    if (still_full || !fd.ok()) back_off(EMFILE);
+    open_reserve();
+    if (still_full || reserve_ < 0) back_off(EMFILE);
 }
 
 void ServerState::back_off(int error) {
+    if (closed_) return;
     report_exhaustion(error);
     ++counters.pauses;
     backing_off_ = true;
     update_armed();
-    back_off_ = back_off_ == Duration::zero() ? first_back_off : std::min(back_off_ * 2, last_back_off);
+    back_off_ =
+        back_off_ == Duration::zero() ? first_back_off : std::min(back_off_ * 2, last_back_off);
     back_off_timer_ = loop.call_later(back_off_, [this] {
         backing_off_ = false;
-        if (reserve_ < 0) {
-            if (const Sys fd = loop.kernel().open_reserve(); fd.ok()) reserve_ = fd.fd();
-        }
-        if (reserve_ >= 0) back_off_ = Duration::zero();
+        open_reserve();
         update_armed();
     });
 }
@@ -134,19 +158,21 @@ void ServerState::report_exhaustion(int error) {
     if (reported_ && now - last_report_ < report_interval) return;
     reported_ = true;
     last_report_ = now;
-    log(LogLevel::warning, "accepting on " +
-                               (listeners_.empty() ? std::string("?") : listeners_.front()->address().to_string()) +
-                               ": " + errno_code(error).message() + "; " + std::to_string(connection_count) +
-                               " connections are open");
+    log(LogLevel::warning,
+        "accepting on " +
+            (listeners_.empty() ? std::string("?") : listeners_.front()->address().to_string()) +
+            ": " + errno_code(error).message() + "; " + std::to_string(connection_count) +
+            " connections are open");
 }
 
 void ServerState::listener_lost(std::error_code error, const Address& address) {
-    auto exception = std::make_exception_ptr(std::system_error(error, "accept on " + address.to_string()));
+    auto exception =
+        std::make_exception_ptr(std::system_error(error, "accept on " + address.to_string()));
     loop.report({"a listening socket failed", std::move(exception), Loop::no_location()});
     close();
 }
 
-// --- Ending ---------------------------------------------------------------------------------------------------
+// --- Ending ---
 
 void ServerState::set_paused(bool paused) noexcept {
     paused_ = paused;
@@ -154,7 +180,8 @@ void ServerState::set_paused(bool paused) noexcept {
 }
 
 void ServerState::update_armed() noexcept {
-    for (auto& listener : listeners_) listener->set_armed(may_accept());
+    for (auto& listener : listeners_)
+        listener->set_armed(may_accept());
 }
 
 void ServerState::close() {
@@ -163,6 +190,7 @@ void ServerState::close() {
     const auto keep = shared_from_this();
     back_off_timer_.cancel();
     listeners_.clear();
+    if (reserve_ >= 0) loop.kernel().close(std::exchange(reserve_, -1));
     check_done();
 }
 
@@ -170,8 +198,13 @@ void ServerState::close_clients() {
     each_connection([](StreamTransport& transport) { transport.close(); });
 }
 
-void ServerState::abort_clients(std::error_code reason) {
-    each_connection([reason](StreamTransport& transport) { transport.abort(reason); });
+std::size_t ServerState::abort_clients(std::error_code reason) {
+    std::size_t aborted = 0;
+    each_connection([&](StreamTransport& transport) {
+        if (!transport.is_over()) ++aborted;
+        transport.abort(reason);
+    });
+    return aborted;
 }
 
 Future<std::size_t> ServerState::drain(Duration deadline) {
@@ -190,8 +223,7 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
     const TimePoint end = add_saturated(loop.now(), deadline);
     if (!drain_timer_.active() || end < drain_timer_.when()) {
         drain_timer_ = loop.call_at(end, [this] {
-            aborted_by_drain_ += connection_count;
-            abort_clients(std::make_error_code(std::errc::timed_out));
+            aborted_by_drain_ += abort_clients(std::make_error_code(std::errc::timed_out));
         });
     }
     return future;
@@ -210,19 +242,32 @@ void ServerState::check_done() {
     drain_timer_.cancel();
     auto drained = std::move(drain_waiters_);
     drain_waiters_.clear();
-    for (auto& waiter : drained) waiter.set_value_if_pending(aborted_by_drain_);
+    for (auto& waiter : drained)
+        waiter.set_value_if_pending(aborted_by_drain_);
     auto waiters = std::move(closed_waiters_);
     closed_waiters_.clear();
-    for (auto& waiter : waiters) waiter.set_value_if_pending();
+    for (auto& waiter : waiters)
+        waiter.set_value_if_pending();
 }
 
 Error address_error(std::error_code code, const char* what, const Address& address) {
     return {code, std::string(what) + " " + address.to_string()};
 }
 
+namespace {
+
+ServerState& usable(const std::shared_ptr<ServerState>& state, const char* what) {
+    if (!state)
+        throw UsageError(std::string(what) +
+                         ": the server is empty (default-constructed or moved from)");
+    if (!state->loop_alive()) throw UsageError(std::string(what) + ": the loop is closed");
+    return *state;
+}
+
+} // namespace
 } // namespace detail
 
-// --- The handle -----------------------------------------------------------------------------------------------
+// --- The handle ---
 
 Server::Server() noexcept = default;
 Server::Server(std::shared_ptr<detail::ServerState> state) noexcept : state_(std::move(state)) {}
@@ -234,12 +279,15 @@ Server& Server::operator=(Server&& other) noexcept {
     }
     return *this;
 }
-Server::~Server() { close(); }
+Server::~Server() {
+    close();
+}
 
 std::vector<Address> Server::addresses() const {
     std::vector<Address> all;
     if (state_)
-        for (const auto& listener : state_->listeners_) all.push_back(listener->address());
+        for (const auto& listener : state_->listeners_)
+            all.push_back(listener->address());
     return all;
 }
 
@@ -247,8 +295,12 @@ std::uint16_t Server::port() const {
     return listening() ? state_->listeners_.front()->address().port() : std::uint16_t{0};
 }
 
-bool Server::listening() const noexcept { return state_ && !state_->listeners_.empty(); }
-std::size_t Server::connections() const noexcept { return state_ ? state_->connection_count : 0; }
+bool Server::listening() const noexcept {
+    return state_ && !state_->listeners_.empty();
+}
+std::size_t Server::connections() const noexcept {
+    return state_ ? state_->connection_count : 0;
+}
 
 void Server::pause_accepting() {
     if (state_) state_->set_paused(true);
@@ -267,15 +319,15 @@ void Server::abort_clients() {
 }
 
 Future<std::size_t> Server::drain(Duration deadline) {
-    if (!state_) throw UsageError("drain: the server is empty (default-constructed or moved from)");
-    return state_->drain(deadline);
+    return detail::usable(state_, "drain").drain(deadline);
 }
 
 Future<void> Server::wait_closed() {
-    if (!state_) throw UsageError("wait_closed: the server is empty (default-constructed or moved from)");
-    return state_->wait_closed();
+    return detail::usable(state_, "wait_closed").wait_closed();
 }
 
-Server::Counters Server::counters() const noexcept { return state_ ? state_->counters : Counters{}; }
+Server::Counters Server::counters() const noexcept {
+    return state_ ? state_->counters : Counters{};
+}
 
 } // namespace weft

@@ -17,10 +17,12 @@ namespace detail {
 class ServerState;
 }
 
-/// Makes the protocol for a new connection. Null refuses the connection; an exception closes it and is reported.
+/// Makes the protocol for a new connection. Null refuses the connection; an exception closes it and
+/// is reported.
 using ProtocolFactory = Function<std::unique_ptr<Protocol>()>;
 
-/// TCP keep-alive (tcp(7)): the first probe after `idle`, then one per `interval`, lost after `probes`.
+/// TCP keep-alive (tcp(7)): the first probe after `idle`, then one per `interval`, lost after
+/// `probes`.
 struct KeepAlive {
     std::chrono::seconds idle{60};
     std::chrono::seconds interval{10};
@@ -28,21 +30,22 @@ struct KeepAlive {
 };
 
 struct ListenOptions {
-    int backlog = 1024;           ///< connections the kernel completes ahead of us; capped by net.core.somaxconn
-    bool reuse_address = true;    ///< TCP: bind although old connections linger in TIME_WAIT
-    bool reuse_port = false;      ///< TCP: several listeners share the port, one per loop
-    bool ipv6_only = false;       ///< TCP: an IPv6 address does not take IPv4 connections as well
-    bool nodelay = true;          ///< TCP: small writes leave at once
-    std::optional<KeepAlive> keep_alive; ///< TCP
-    std::size_t max_connections = 0;     ///< stop accepting at so many; 0: no bound
-    Duration idle_timeout{0};            ///< given to every connection; 0: none
-    std::optional<WriteLimits> write_limits; ///< likewise
-    std::optional<Linger> linger;            ///< likewise
+    int backlog =
+        1024; ///< connections the kernel completes ahead of us; capped by net.core.somaxconn
+    bool reuse_address = true; ///< TCP: bind although old connections linger in TIME_WAIT
+    bool reuse_port = false;   ///< TCP: several listeners share the port, one per loop
+    bool ipv6_only = false;    ///< TCP: an IPv6 address does not take IPv4 connections as well
+    bool nodelay = true;       ///< TCP: small writes leave at once
+    std::optional<KeepAlive> keep_alive;       ///< TCP
+    std::size_t max_connections = 0;           ///< stop accepting at so many; 0: no bound
+    Duration idle_timeout{0};                  ///< given to every connection; 0: none
+    std::optional<WriteLimits> write_limits;   ///< likewise
+    std::optional<Linger> linger;              ///< likewise
     Function<bool(const Address& peer)> admit; ///< false closes the connection at once
 };
 
-/// Listening sockets and the connections that came of them. A handle: destroying it stops listening, now; the
-/// connections live on. For the loop's thread.
+/// Listening sockets and the connections that came of them. A handle: destroying it stops
+/// listening, now; the connections live on. For the loop's thread.
 class Server {
 public:
     Server() noexcept;
@@ -51,7 +54,8 @@ public:
     Server& operator=(Server&&) noexcept;
     ~Server();
 
-    /// What it listens on, one address per socket, with the real port where 0 was asked for. Empty after `close`.
+    /// What it listens on, one address per socket, with the real port where 0 was asked for. Empty
+    /// after `close`.
     std::vector<Address> addresses() const;
     /// The port of the first address, 0 if it has none.
     std::uint16_t port() const;
@@ -61,13 +65,15 @@ public:
     /// Not accepting and accepting again, without closing the sockets. Idempotent.
     void pause_accepting();
     void resume_accepting();
-    /// Stops listening and leaves the connections alone. A Unix path is removed if it is still this socket's. Idempotent.
+    /// Stops listening and leaves the connections alone. A Unix path is removed if it is still this
+    /// socket's. Idempotent.
     void close();
     /// Closes, or aborts, every connection. Goes on listening unless closed.
     void close_clients();
     void abort_clients();
-    /// Stops listening, tells every protocol (`Protocol::draining`, in the next turn), and aborts what is still open after
-    /// `deadline`. Completes when the last connection is gone, with the number of those aborted.
+    /// Stops listening, tells every protocol (`Protocol::draining`, in the next turn), and aborts
+    /// what is still open after `deadline`. Completes when the last connection is gone, with the
+    /// number of those aborted.
     Future<std::size_t> drain(Duration deadline);
     /// Completes when it does not listen any more and the last connection is gone.
     Future<void> wait_closed();
@@ -76,7 +82,8 @@ public:
         std::uint64_t accepted = 0;
         std::uint64_t refused = 0; ///< by `admit` or the factory
         std::uint64_t shed = 0;    ///< accepted and closed because descriptors had run out
-        std::uint64_t pauses = 0;  ///< times that accepting was put off because resources had run out
+        std::uint64_t pauses =
+            0; ///< times that accepting was put off because resources had run out
     };
     Counters counters() const noexcept;
 
@@ -86,10 +93,11 @@ private:
 
 namespace tcp {
 
-/// Listens on "127.0.0.1:80", "[::1]:80", "localhost:80" (both loopbacks), "*:80" or ":80" (any address, IPv6 and
-/// IPv4). Port 0 lets the system choose. Accepted connections never call back before this returns. The error names
-/// the address.
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory, ListenOptions options = {});
+/// Listens on "127.0.0.1:80", "[::1]:80", "localhost:80" (both loopbacks), "*:80" or ":80" (any
+/// address, IPv6 and IPv4). Port 0 lets the system choose. Accepted connections never call back
+/// before this returns. The error names the address.
+Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
+                      ListenOptions options = {});
 /// The same on several addresses; all or none.
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options = {});
@@ -98,18 +106,22 @@ Result<Server> listen(Loop& loop, std::span<const std::string> addresses, Protoc
 
 namespace unix_socket {
 
-/// Listens on a path, or on an abstract name ("@name"; Linux). A socket file that nobody listens on any more is
-/// replaced, one that answers is EADDRINUSE, and anything else at the path is left alone (EEXIST).
-Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory, ListenOptions options = {});
+/// Listens on a path, or on an abstract name ("@name"; Linux). A socket file that nobody listens on
+/// any more is replaced, one that answers is EADDRINUSE, and anything else at the path is left
+/// alone (EEXIST).
+Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
+                      ListenOptions options = {});
 
 } // namespace unix_socket
 
-/// Serves a listening stream socket that was made elsewhere: inherited, or passed on by a supervisor. The descriptor is
-/// weft's from now on, also if this fails. ENOTSOCK or EINVAL if it is no listening stream socket.
-Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options = {});
+/// Serves a listening stream socket that was made elsewhere: inherited, or passed on by a
+/// supervisor. The descriptor is weft's from now on, also if this fails. ENOTSOCK or EINVAL if it
+/// is no listening stream socket.
+Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory,
+                              ListenOptions options = {});
 
-/// Makes a transport of a connected stream socket that was made elsewhere. `connection_made` comes in the next turn. The
-/// descriptor is weft's on success and stays the caller's on failure.
+/// Makes a transport of a connected stream socket that was made elsewhere. `connection_made` comes
+/// in the next turn. The descriptor is weft's on success and stays the caller's on failure.
 Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 } // namespace weft

@@ -1,10 +1,11 @@
 #pragma once
 
+#include "socket_options.hpp"
+#include "stream_transport.hpp"
+
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/source.hpp>
 #include <weft/transports/server.hpp>
-
-#include "stream_transport.hpp"
 
 #include <memory>
 #include <string>
@@ -12,17 +13,19 @@
 
 namespace weft::detail {
 
+/// Removes the socket file of `address` if it is still `file`.
+void remove_file(Kernel& kernel, const Address& address, const FileInfo& file) noexcept;
+
 /// One listening socket, level-triggered.
 class Listener final : public Source {
 public:
-    Listener(ServerState& server, int fd, StreamKind kind, const Address& address);
+    /// `file` is what binding made, to be removed at the end if it is still the same.
+    Listener(ServerState& server, int fd, StreamKind kind, const Address& address, FileInfo file);
     ~Listener();
     Sys start() noexcept;
     /// Accepting or not, without closing.
     void set_armed(bool armed) noexcept;
     const Address& address() const noexcept { return address_; }
-    /// The file that binding made, to be removed at the end if it is still the same.
-    void own_file(FileInfo file) noexcept { file_ = file; }
 
     void on_ready(std::uint32_t ready) override;
     void on_loop_closing() override;
@@ -31,8 +34,6 @@ public:
     }
 
 private:
-    void accepted(int fd, const Address& peer);
-
     ServerState& server_;
     int fd_;
     StreamKind kind_;
@@ -45,11 +46,13 @@ private:
 /// What a `Server` refers to. Lives as long as a handle or a connection does.
 class ServerState final : public std::enable_shared_from_this<ServerState> {
 public:
+    /// `UsageError` for options that can not be meant.
     ServerState(Loop& loop, ProtocolFactory factory, ListenOptions options);
-    ~ServerState();
+    /// A handle may outlive the loop, which has then closed this.
+    bool loop_alive() const noexcept { return remote_->loop() != nullptr; }
 
-    Result<void> add_listener(int fd, StreamKind kind, const Address& address);
-    void own_file(FileInfo file) noexcept { listeners_.back()->own_file(file); }
+    /// Takes `fd` over, also if this fails.
+    Result<void> add_listener(int fd, StreamKind kind, const Address& address, FileInfo file);
 
     void add_connection(ListNode& link) noexcept;
     void remove_connection(ListNode& link) noexcept;
@@ -57,17 +60,20 @@ public:
     void close();
     void set_paused(bool paused) noexcept;
     void close_clients();
-    void abort_clients(std::error_code reason);
+    /// How many were not over yet.
+    std::size_t abort_clients(std::error_code reason);
     Future<std::size_t> drain(Duration deadline);
     Future<void> wait_closed();
 
     // For listeners.
     bool may_accept() const noexcept;
-    std::unique_ptr<Protocol> make_protocol(const Address& peer);
-    void configure(StreamTransport& transport);
+    /// Makes a connection of `fd`, unless it is refused. The user is called: afterwards the server
+    /// may be closed and its listeners gone.
+    void accepted(int fd, StreamKind kind, const Address& peer);
     /// No descriptor is left: turns waiting peers away with the one kept in reserve.
     void shed(int listener);
-    /// Resources have run out: no accepting until a timer, or until one of our own descriptors closes.
+    /// Resources have run out: no accepting until a timer, or until one of our own descriptors
+    /// closes.
     void back_off(int error);
     void listener_lost(std::error_code error, const Address& address);
 
@@ -78,12 +84,16 @@ public:
     std::vector<std::unique_ptr<Listener>> listeners_;
 
 private:
+    std::unique_ptr<Protocol> make_protocol(const Address& peer);
+    void configure(StreamTransport& transport);
+    void open_reserve() noexcept;
     void update_armed() noexcept;
     void check_done();
     template<class Visit>
     void each_connection(Visit&& visit);
     void report_exhaustion(int error);
 
+    std::shared_ptr<Mailbox> remote_;
     ProtocolFactory factory_;
     ListNode connections_;
     std::shared_ptr<ServerState> self_; // while there are connections

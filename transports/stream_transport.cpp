@@ -1,10 +1,12 @@
-// Some facts about edge-triggered streams. A socket registered once with EPOLLIN|EPOLLOUT|EPOLLRDHUP|EPOLLET reports
-// each change once: data arriving, room appearing after a send found none, FIN, RST. Between changes it costs
-// nothing, so pausing and resuming are a flag here and no system call. The price is that `readable` and `writable`
-// must be remembered, and cleared only by proof: EAGAIN, or, on TCP, a read that did not fill the buffer or a send
-// that did not take everything (the kernel then reports the next change). After FIN or RST was announced a short
-// read proves nothing, because the end of the stream still has to be read and no further edge will come. Unix sockets
-// may return short reads at message borders with more behind them, so only EAGAIN counts there.
+// Some facts about edge-triggered streams. A socket registered once with
+// EPOLLIN|EPOLLOUT|EPOLLRDHUP|EPOLLET reports each change once: data arriving, room appearing after
+// a send found none, FIN, RST. Between changes it costs nothing, so pausing and resuming are a flag
+// here and no system call. The price is that `readable` and `writable` must be remembered, and
+// cleared only by proof: EAGAIN, or, on TCP, a read that did not fill the buffer or a send that did
+// not take everything (the kernel then reports the next change). After FIN or RST was announced a
+// short read proves nothing, because the end of the stream still has to be read and no further edge
+// will come. Unix sockets may return short reads at message borders with more behind them, so only
+// EAGAIN counts there.
 
 #include "stream_transport.hpp"
 
@@ -21,7 +23,8 @@ namespace weft::detail {
 StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
                                  const Address& peer) noexcept
     : loop_(loop), channel_(channel), fd_(fd),
-      flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)), kind_(kind) {
+      flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)),
+      kind_(kind) {
     // A pipe has one direction; the other one counts as having ended already.
     if (kind == StreamKind::pipe_reader) flags_ |= eof_wanted | eof_sent;
     if (kind == StreamKind::pipe_writer) flags_ |= eof_seen;
@@ -37,7 +40,8 @@ void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std:
     token_ = token;
     protocol_ = std::move(protocol);
     reading_ = protocol_->reading();
-    if (ready & (ready::readable | ready::read_hangup | ready::hangup | ready::error)) flags_ |= readable;
+    if (ready & (ready::readable | ready::read_hangup | ready::hangup | ready::error))
+        flags_ |= readable;
     if (ready & (ready::read_hangup | ready::hangup | ready::error)) flags_ |= hangup;
     announce();
     if (can_read()) queue_again();
@@ -69,6 +73,7 @@ std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, cons
 void StreamTransport::announce() {
     flags_ &= ~unannounced;
     guarded("connection_made", [&] { protocol_->connection_made(*this); });
+    check_high_water(); // it may have been written to before
 }
 
 StreamTransport& StreamTransport::from_server_link(ListNode& link) noexcept {
@@ -95,8 +100,9 @@ std::string StreamTransport::describe(const char* what) const {
            peer_address().to_string();
 }
 
-/// Calls the user with writes gathered, and turns what comes out into the connection's end. False if it threw. Calls
-/// come from the loop, never from inside another callback, so the cork buffer is free.
+/// Calls the user with writes gathered, and turns what comes out into the connection's end. False
+/// if it threw. Calls come from the loop, never from inside another callback, so the cork buffer is
+/// free.
 template<class Call>
 [[gnu::always_inline]] inline bool StreamTransport::guarded(const char* name, Call&& call) {
     loop_.cork().owner = this;
@@ -119,19 +125,32 @@ void StreamTransport::callback_threw(const char* name) {
     loop_.report_exception(describe(name));
 }
 
+/// In a catch block: hands the exception on. One that is to leave `run` is returned, to be thrown
+/// when the connection's state is whole.
+std::exception_ptr StreamTransport::reported(const char* name) {
+    try {
+        loop_.report_exception(describe(name));
+    } catch (...) {
+        return std::current_exception();
+    }
+    return nullptr;
+}
+
 /// The callback has returned: what it wrote leaves, and what had to wait for that happens.
 [[gnu::always_inline]] inline void StreamTransport::uncork() {
     Loop::Cork& gathered = loop_.cork();
     gathered.owner = nullptr;
     if (gathered.size != 0) send_gathered();
-    if (has(closing | eof_wanted) && !queue_) [[unlikely]] drained();
+    if (has(closing | eof_wanted) && !queue_) [[unlikely]]
+        drained();
 }
 
-// --- Reading --------------------------------------------------------------------------------------------------
+// --- Reading ---
 
 /// One read, or a part of what was given back: a count above 0, 0 at the end, or an error.
 [[gnu::always_inline]] inline Sys StreamTransport::read_some(MutableBytes into) {
-    if (has(given_back)) [[unlikely]] return take_given_back(into);
+    if (has(given_back)) [[unlikely]]
+        return take_given_back(into);
     const Sys got = channel_.recv(fd_, into.data(), into.size());
     if (got.value() <= 0) return got;
     if (got.count() < into.size() && (flags_ & (short_read_empties | hangup)) == short_read_empties)
@@ -141,24 +160,41 @@ void StreamTransport::callback_threw(const char* name) {
 }
 
 Sys StreamTransport::take_given_back(MutableBytes into) noexcept {
-    auto& unread = extras_->unread;
-    const std::size_t size = std::min(into.size(), unread.size());
-    std::memcpy(into.data(), unread.data(), size);
-    unread.erase(unread.begin(), unread.begin() + static_cast<std::ptrdiff_t>(size));
-    if (unread.empty()) {
+    Extras& extra = *extras_;
+    const std::size_t size = std::min(into.size(), extra.unread.size() - extra.unread_begin);
+    std::memcpy(into.data(), extra.unread.data() + extra.unread_begin, size);
+    extra.unread_begin += size;
+    if (extra.unread_begin == extra.unread.size()) {
         flags_ &= ~given_back;
-        unread.shrink_to_fit();
+        extra.unread = {};
+        extra.unread_begin = 0;
     }
     return Sys(static_cast<std::int64_t>(size));
 }
 
 void StreamTransport::unread(Bytes data) {
-    if (has(closing | eof_seen) || data.empty()) return;
-    auto& unread = extras().unread;
-    unread.insert(unread.begin(), data.begin(), data.end());
+    if (has(closing) || data.empty()) return;
+    if (has(eof_seen) && !see_eof_again()) return;
+    Extras& extra = extras();
+    // What was taken leaves room in front: who gives back what it did not use moves no other byte.
+    const std::size_t room = std::min(extra.unread_begin, data.size());
+    const Bytes front = data.first(data.size() - room);
+    extra.unread_begin -= room;
+    const auto begin = extra.unread.begin() + static_cast<std::ptrdiff_t>(extra.unread_begin);
+    std::copy(data.end() - static_cast<std::ptrdiff_t>(room), data.end(), begin);
+    extra.unread.insert(begin, front.begin(), front.end());
     flags_ |= given_back;
     flags_ &= ~ready_told;
-    if (!in_callback() && can_read()) queue_again();
+    if (can_read()) queue_again();
+}
+
+/// The end of the stream that `try_read` met is met again by the next read: for what comes before
+/// it once more, or for another protocol. False if `eof_received` was called already.
+bool StreamTransport::see_eof_again() noexcept {
+    if (reading_ != Reading::pull || kind_ == StreamKind::pipe_writer) return false;
+    flags_ &= ~eof_seen;
+    flags_ |= readable | hangup;
+    return true;
 }
 
 [[gnu::always_inline]] inline void StreamTransport::receive_pushed() {
@@ -169,18 +205,23 @@ void StreamTransport::unread(Bytes data) {
         const Sys got = read_some(buffer);
         if (got.value() <= 0) return read_ended(got);
         const std::size_t size = got.count();
-        if (!guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); })) return;
+        if (!guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); }))
+            return;
         // Who kept the span beyond the call shall notice.
-        if (loop_.debug()) [[unlikely]] std::memset(buffer.data(), 0xDD, size);
+        if (loop_.debug()) [[unlikely]]
+            std::memset(buffer.data(), 0xDD, size);
     } while (can_read() && reading_ == Reading::push);
     if (can_read()) queue_again(); // the protocol was exchanged for one that reads otherwise
 }
 
 void StreamTransport::receive() {
     switch (reading_) {
-    case Reading::push: return receive_pushed();
-    case Reading::buffered: return receive_buffered();
-    case Reading::pull: return offer_pull();
+    case Reading::push:
+        return receive_pushed();
+    case Reading::buffered:
+        return receive_buffered();
+    case Reading::pull:
+        return offer_pull();
     }
 }
 
@@ -189,8 +230,12 @@ void StreamTransport::receive_buffered() {
     do {
         if (left-- == 0) return queue_again();
         MutableBytes buffer;
-        if (!guarded("get_buffer", [&] { buffer = protocol_->get_buffer(loop_.options().receive_buffer); })) return;
-        if (!can_read()) return; // closed or paused inside get_buffer
+        const Protocol* asked = protocol_.get();
+        if (!guarded("get_buffer",
+                     [&] { buffer = protocol_->get_buffer(loop_.options().receive_buffer); }))
+            return;
+        if (protocol_.get() != asked) return queue_again(); // the memory may have gone with it
+        if (!can_read()) return;                            // closed or paused inside get_buffer
         if (buffer.empty()) {
             abort(Errc::empty_buffer);
             return loop_.report({describe("get_buffer"), nullptr, Loop::no_location()});
@@ -235,10 +280,12 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     }
 }
 
-/// Nothing is read any more, so an error shows here or nowhere: a reset after the peer's FIN, or a pipe without a reader.
+/// Nothing is read any more, so an error shows here or nowhere: a reset after the peer's FIN, or a
+/// pipe without a reader.
 void StreamTransport::broken_after_eof() {
     int error = kind_ == StreamKind::pipe_writer ? EPIPE : 0;
-    if (!is_pipe()) (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+    if (!is_pipe())
+        (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
     finish(errno_code(error != 0 ? error : ECONNRESET));
 }
 
@@ -256,7 +303,8 @@ void StreamTransport::read_ended(Sys result) {
     finish(result.code());
 }
 
-// A peer that goes away is the order of the day; any other failure is also told to whoever looks after the loop.
+// A peer that goes away is the order of the day; any other failure is also told to whoever looks
+// after the loop.
 void StreamTransport::report_if_odd(int error, const char* what) {
     if (error == ECONNRESET || error == EPIPE || error == ECONNABORTED) return;
     auto exception = std::make_exception_ptr(std::system_error(errno_code(error), describe(what)));
@@ -275,7 +323,7 @@ void StreamTransport::got_eof() {
 ReadResult StreamTransport::try_read(MutableBytes into) {
     using State = ReadResult::State;
     if (has(eof_seen)) return {State::eof, 0, {}};
-    if (has(closing)) return {State::failed, 0, reason() ? reason() : make_error_code(Errc::closed)};
+    if (has(closing)) return {State::failed, 0, end_reason()};
     if (!has(readable | given_back)) {
         flags_ &= ~ready_told;
         return {State::would_block, 0, {}};
@@ -283,30 +331,37 @@ ReadResult StreamTransport::try_read(MutableBytes into) {
     if (into.empty()) throw UsageError(describe("try_read: no room to read into"));
     const Sys got = read_some(into);
     if (got.value() > 0) return {State::data, got.count(), {}};
-    flags_ &= ~readable;
     if (got.ok()) {
+        // Who is pushed to is told by `eof_received`, which comes with the next read.
+        if (reading_ != Reading::pull) return {State::eof, 0, {}};
         flags_ |= eof_seen;
+        flags_ &= ~readable;
         if (has(write_broken)) finish(extras().write_error);
         return {State::eof, 0, {}};
     }
+    flags_ &= ~readable;
     if (got.would_block()) {
         flags_ &= ~ready_told;
         if (!has(write_broken)) return {State::would_block, 0, {}};
         finish(extras().write_error);
         return {State::failed, 0, extras().write_error};
     }
+    report_if_odd(got.error(), "receiving");
     finish(got.code());
     return {State::failed, 0, got.code()};
 }
 
-void StreamTransport::pause_reading() { flags_ |= paused; }
+void StreamTransport::pause_reading() {
+    flags_ |= paused;
+}
 
 void StreamTransport::resume_reading() {
     flags_ &= ~paused;
     if (can_read()) queue_again();
 }
 
-// Another turn for this connection, because it has had its share of this one or nobody is there to be called.
+// Another turn for this connection, because it has had its share of this one or nobody is there to
+// be called.
 void StreamTransport::queue_again() {
     if (has(again_queued)) return;
     flags_ |= again_queued;
@@ -315,14 +370,15 @@ void StreamTransport::queue_again() {
 
 std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol> protocol) {
     if (!protocol) throw UsageError("set_protocol: the protocol is null");
+    if (has(eof_seen) && !has(closing)) (void)see_eof_again();
     protocol_.swap(protocol);
     reading_ = protocol_->reading();
     flags_ &= ~ready_told;
-    if (can_read() && !in_callback()) queue_again();
+    if (can_read()) queue_again();
     return protocol;
 }
 
-// --- Ending ---------------------------------------------------------------------------------------------------
+// --- Ending ---
 
 void StreamTransport::close() {
     if (has(closing)) return;
@@ -334,8 +390,7 @@ void StreamTransport::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | reset;
     queue_.reset();
-    Loop::Cork& gathered = loop_.cork();
-    if (in_callback()) gathered.size = 0;
+    if (in_callback()) loop_.cork().size = 0;
     finish(reason);
 }
 
@@ -350,19 +405,13 @@ void StreamTransport::finish(std::error_code reason) {
 void StreamTransport::on_finish() {
     if (extras_) {
         loop_.timers().cancel(*extras_);
-        auto waiters = std::move(extras_->drain_waiters);
-        const auto why = reason() ? reason() : make_error_code(Errc::closed);
-        for (auto& waiter : waiters) waiter.set_error_if_pending({why, "drain"});
+        fail_drain_waiters(end_reason());
     }
     std::exception_ptr fatal;
     try {
         if (!has(unannounced)) protocol_->connection_lost(reason());
     } catch (...) {
-        try {
-            loop_.report_exception(describe("connection_lost"));
-        } catch (...) {
-            fatal = std::current_exception();
-        }
+        fatal = reported("connection_lost");
     }
     protocol_.reset();
     channel_.close(fd_, has(reset));
@@ -376,7 +425,9 @@ void StreamTransport::tell_draining() {
     if (!has(closing)) guarded("draining", [&] { protocol_->draining(*this); });
 }
 
-void StreamTransport::on_loop_closing() { abort(Errc::aborted); }
+void StreamTransport::on_loop_closing() {
+    abort(Errc::aborted);
+}
 
 void StreamTransport::finish_or_linger() {
     const Linger linger = extras_ ? extras_->linger : Linger{};
@@ -386,11 +437,10 @@ void StreamTransport::finish_or_linger() {
     if (!wanted || has(eof_seen | write_broken)) return finish({});
     if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
-    if (has(readable)) discard_input();
-    if (!has(lingering)) return;
-    if (linger.mode == Linger::Mode::unread && extras().discarded == 0) return finish({});
     extras().idle_timeout = Duration(0);
     loop_.arm(extras(), add_saturated(loop_.now(), linger.timeout));
+    // In a turn of its own: the loop's buffer may be in the hands of another connection's callback.
+    if (has(readable)) queue_again();
 }
 
 void StreamTransport::discard_input() {
@@ -401,30 +451,34 @@ void StreamTransport::discard_input() {
         const Sys got = channel_.recv(fd_, buffer.data(), buffer.size());
         if (!got.ok() && got.would_block()) {
             flags_ &= ~readable;
+            // What looked like unread input was none.
+            if (extra.linger.mode == Linger::Mode::unread && extra.discarded == 0) finish({});
             return;
         }
-        // The peer's FIN, its RST, or more than it is worth: what we sent has arrived or never will.
+        // The peer's FIN, its RST, or more than it is worth: what we sent has arrived or never
+        // will.
         if (!got.ok() || got.count() == 0) return finish({});
         extra.discarded += got.count();
         if (extra.discarded > extra.linger.bytes) return finish({});
     }
 }
 
-// --- The rest -------------------------------------------------------------------------------------------------
+// --- The rest ---
 
 void StreamTransport::on_timer(Extras& extra) {
     if (has(lingering)) return finish({});
-    if (extra.idle_timeout <= Duration::zero() || has(finishing)) return;
+    if (has(finishing)) return;
     // Activity only stores its time; the timer finds out here whether there was any.
     const TimePoint due = add_saturated(extra.last_activity, extra.idle_timeout);
     if (due > loop_.now()) return loop_.arm(extra, due);
     extra.last_activity = loop_.now();
     loop_.arm(extra, add_saturated(loop_.now(), extra.idle_timeout));
+    if (has(unannounced)) return;
     guarded("idle_timeout", [&] { protocol_->idle_timeout(*this); });
 }
 
 void StreamTransport::set_idle_timeout(Duration timeout) {
-    if (has(lingering | finishing)) return;
+    if (has(lingering | finishing) || (!extras_ && timeout <= Duration::zero())) return;
     Extras& extra = extras();
     extra.idle_timeout = timeout;
     extra.last_activity = loop_.now();
@@ -435,7 +489,9 @@ void StreamTransport::set_idle_timeout(Duration timeout) {
     }
 }
 
-void StreamTransport::set_linger(Linger linger) { extras().linger = linger; }
+void StreamTransport::set_linger(Linger linger) {
+    extras().linger = linger;
+}
 
 Address StreamTransport::local_address() const {
     Address address;
@@ -453,7 +509,8 @@ Address StreamTransport::peer_address() const {
 
 std::optional<Credentials> StreamTransport::peer_credentials() const {
     Credentials credentials;
-    if (kind_ != StreamKind::unix_socket || !loop_.kernel().peer_credentials(fd_, credentials).ok()) return {};
+    if (kind_ != StreamKind::unix_socket || !loop_.kernel().peer_credentials(fd_, credentials).ok())
+        return {};
     return credentials;
 }
 

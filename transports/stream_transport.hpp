@@ -1,11 +1,11 @@
 #pragma once
 
+#include "write_queue.hpp"
+
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/source.hpp>
-
-#include "write_queue.hpp"
 
 #include <array>
 #include <memory>
@@ -19,26 +19,32 @@ class ServerState;
 /// What a stream transport is made over.
 enum class StreamKind : std::uint8_t { tcp, unix_socket, memory, pipe_reader, pipe_writer };
 
-/// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves their bytes and
-/// in what a short read means. Registered once, edge-triggered, with the readiness kept in `flags_`: a call is made
-/// only when the kernel said that it can succeed. The loop owns it; it deletes itself in the closing phase.
+/// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves
+/// their bytes and in what a short read means. Registered once, edge-triggered, with the readiness
+/// kept in `flags_`: a call is made only when the kernel said that it can succeed. The loop owns
+/// it; it deletes itself in the closing phase.
 class StreamTransport final : public Source, public Transport {
 public:
     /// Takes over `fd`, which is registered with `token` for this transport or about to be.
-    StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind, const Address& peer) noexcept;
+    StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
+                    const Address& peer) noexcept;
 
-    /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`. Events named in
-    /// `ready` have been seen already.
+    /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`.
+    /// Events named in `ready` have been seen already.
     void open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready = 0);
-    /// The same, but `connection_made` comes in the next turn: for those who made it and have not returned yet.
+    /// The same, but `connection_made` comes in the next turn: for those who made it and have not
+    /// returned yet.
     void open_later(Token token, std::unique_ptr<Protocol> protocol);
-    /// Makes a descriptor from elsewhere a transport, opened later. On an error it stays the caller's.
+    /// Makes a descriptor from elsewhere a transport, opened later. On an error it stays the
+    /// caller's.
     static std::error_code adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
                                  std::unique_ptr<Protocol> protocol, TransportRef& ref);
     /// Joins the connections of `server`.
     void attach(ServerState& server) noexcept;
     /// Calls `Protocol::draining`.
     void tell_draining();
+    /// Only `connection_lost` is left to come.
+    bool is_over() const noexcept { return has(finishing); }
     /// The server's hook in its list of connections.
     ListNode server_link;
     static StreamTransport& from_server_link(ListNode& link) noexcept;
@@ -52,7 +58,9 @@ public:
     bool is_closing() const noexcept override { return has(closing); }
     void pause_reading() override;
     void resume_reading() override;
-    bool is_reading() const noexcept override { return !has(paused | closing | eof_seen | unannounced); }
+    bool is_reading() const noexcept override {
+        return !has(paused | closing | eof_seen | unannounced);
+    }
     ReadResult try_read(MutableBytes into) override;
     void unread(Bytes data) override;
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
@@ -78,24 +86,25 @@ public:
 
     // Facts about the connection, any number at once.
     enum Flag : std::uint32_t {
-        readable = 1 << 0,       ///< the kernel said so, and no read has found it empty since
-        writable = 1 << 1,       ///< likewise for sending
-        hangup = 1 << 2,         ///< FIN, RST or an error was announced: a short read does not mean empty
-        eof_seen = 1 << 3,       ///< a read has returned the end of the stream
-        paused = 1 << 4,         ///< the user does not want to be called with data
-        closing = 1 << 5,        ///< close, abort or loss: the user's writes are dropped from now on
+        readable = 1 << 0, ///< the kernel said so, and no read has found it empty since
+        writable = 1 << 1, ///< likewise for sending
+        hangup = 1 << 2,   ///< FIN, RST or an error was announced: a short read does not mean empty
+        eof_seen = 1 << 3, ///< a read has returned the end of the stream
+        paused = 1 << 4,   ///< the user does not want to be called with data
+        closing = 1 << 5,  ///< close, abort or loss: the user's writes are dropped from now on
         finishing = 1 << 6,      ///< stands in the loop's list of what ends in the closing phase
         eof_wanted = 1 << 7,     ///< write_eof was called
         eof_sent = 1 << 8,       ///< the sending direction is shut down
         writing_paused = 1 << 9, ///< the protocol was told to pause
         again_queued = 1 << 10,  ///< stands in the loop's list for another turn
-        ready_told = 1 << 11,    ///< a pulling protocol was told and has not met an empty socket since
-        lingering = 1 << 12,     ///< closed for the user, discarding input until the peer is done
-        reset = 1 << 13,         ///< close with RST
-        write_broken = 1 << 14,  ///< sending failed; what can still be read is delivered first
-        short_read_empties = 1 << 15, ///< TCP: a read that did not fill its buffer has emptied the socket
-        given_back = 1 << 16,    ///< `Extras::unread` holds input to be delivered before any other
-        unannounced = 1 << 17,   ///< `connection_made` is still to come
+        ready_told = 1 << 11, ///< a pulling protocol was told and has not met an empty socket since
+        lingering = 1 << 12,  ///< closed for the user, discarding input until the peer is done
+        reset = 1 << 13,      ///< close with RST
+        write_broken = 1 << 14, ///< sending failed; what can still be read is delivered first
+        short_read_empties =
+            1 << 15,           ///< TCP: a read that did not fill its buffer has emptied the socket
+        given_back = 1 << 16,  ///< `Extras::unread` holds input to be delivered before any other
+        unannounced = 1 << 17, ///< `connection_made` is still to come
     };
 
 private:
@@ -109,6 +118,7 @@ private:
         Linger linger;
         std::size_t discarded = 0;
         std::vector<std::byte> unread; ///< given back by the protocol
+        std::size_t unread_begin = 0;  ///< so many of them have been taken again
         std::error_code write_error;
         std::error_code reason;
         std::vector<Promise<void>> drain_waiters;
@@ -121,12 +131,14 @@ private:
     }
     Extras& extras();
     void note_activity() noexcept {
-        if (extras_) [[unlikely]] extras_->last_activity = loop_.now();
+        if (extras_) [[unlikely]]
+            extras_->last_activity = loop_.now();
     }
 
     void announce();
     Sys read_some(MutableBytes into);
     Sys take_given_back(MutableBytes into) noexcept;
+    bool see_eof_again() noexcept;
     void receive();
     void receive_pushed();
     void receive_buffered();
@@ -137,15 +149,18 @@ private:
     bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
     template<class Call>
     bool guarded(const char* name, Call&& call);
+    std::exception_ptr reported(const char* name);
     void callback_threw(const char* name);
-    /// A callback of this connection is on the stack, and its small writes gather in the loop's cork buffer.
+    /// A callback of this connection is on the stack, and its small writes gather in the loop's
+    /// cork buffer.
     bool in_callback() const noexcept { return loop_.cork().owner == this; }
     void uncork();
     void write_otherwise(Bytes data);
     void send_gathered();
-    void send_now(Bytes head, Bytes data);
-    void queue_unsent(Bytes head, Bytes data, Sys sent);
-    void enqueue(Bytes data);
+    void send_now(Bytes data);
+    bool send_pieces(const iovec* pieces, std::size_t count);
+    void queue_unsent(Bytes data, Sys sent);
+    void fail_drain_waiters(std::error_code why);
     void flush_queue();
     void drained();
     void send_failed(int error);
@@ -156,7 +171,13 @@ private:
     void finish_or_linger();
     void discard_input();
     void on_timer(Extras& extras);
-    std::error_code reason() const noexcept { return extras_ ? extras_->reason : std::error_code(); }
+    std::error_code reason() const noexcept {
+        return extras_ ? extras_->reason : std::error_code();
+    }
+    /// What to tell those who still want something of it.
+    std::error_code end_reason() const noexcept {
+        return reason() ? reason() : make_error_code(Errc::closed);
+    }
     void report_if_odd(int error, const char* what);
     std::string describe(const char* what) const;
 

@@ -11,8 +11,8 @@
 
 namespace weft::detail {
 
-/// Bytes that the kernel had no room for, in order. Allocated when a connection first blocks and gone when it is
-/// empty again, so that an idle or a fast connection holds nothing.
+/// Bytes that the kernel had no room for, in order. Allocated when a connection first blocks and
+/// gone when it is empty again, so that an idle or a fast connection holds nothing.
 class WriteQueue {
 public:
     /// Copies `data` to the end.
@@ -28,7 +28,8 @@ public:
         if (data.empty()) return;
         // Small writes share a chunk; a big one gets one of its own size.
         const std::size_t capacity = std::max(data.size(), chunk_size);
-        chunks_.push_back({std::unique_ptr<std::byte[]>(new std::byte[capacity]), 0, data.size(), capacity});
+        chunks_.push_back(
+            {std::unique_ptr<std::byte[]>(new std::byte[capacity]), 0, data.size(), capacity});
         std::memcpy(chunks_.back().bytes.get(), data.data(), data.size());
     }
 
