@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# installed_test.sh [--headers] BUILD -- COMPILER...: installs BUILD into a folder of its own and uses nothing else
+# of it: a program with the flags of pkg-config, shared and static, and with --headers each public header alone.
+set -u
+# Meson points this at the build.
+unset LD_LIBRARY_PATH
+here=$(dirname "$(readlink -f "$0")")
+. "$here/drive.sh"
+each_header=
+if [ "$1" = --headers ]; then
+    each_header=yes
+    shift
+fi
+build=$1
+shift 2
+compiler=("$@")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+meson install -C "$build" --no-rebuild --quiet --destdir "$work/stage" >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "meson install"; }
+pc=$(find "$work/stage" -name weft.pc)
+[ -n "$pc" ] || fail "no weft.pc was installed"
+# The folder was installed for another place; its pkg-config files say everything relative to the prefix.
+prefix=${pc%%/lib*/pkgconfig/weft.pc}
+flags_of() { # PREFIX FLAG...
+    local at=$1 folder
+    folder=$(dirname "$(find "$at" -name weft.pc)")
+    shift
+    PKG_CONFIG_PATH=$folder pkg-config --define-variable=prefix="$at" "$@" weft
+}
+
+# The users' compile lines get none of the libraries that weft itself is built with.
+flags=$(flags_of "$prefix" --cflags) || fail "pkg-config --cflags weft"
+case $flags in
+*spdlog* | *SPDLOG* | *fmt* | *boost*) fail "flags of private libraries reach the users: $flags" ;;
+esac
+
+headers=$(cd "$prefix/include" && find weft -name '*.hpp' | sort)
+[ -n "$headers" ] || fail "no header was installed"
+export flags
+compile_alone() { # HEADER COMPILER...
+    local header=$1
+    shift
+    printf '#include <%s>\n#include <%s>\n' "$header" "$header" |
+        "$@" -std=c++20 -Wall -Wextra -Wshadow -Werror -fsyntax-only $flags -x c++ - ||
+        { echo "FAIL: <$header> does not compile alone"; return 1; }
+}
+export -f compile_alone
+# Two at a time: the tests may have two processors.
+if [ -n "$each_header" ]; then
+    xargs -P 2 -I '{}' bash -c 'compile_alone "$@"' _ '{}' "${compiler[@]}" <<<"$headers" || exit 1
+    echo "$(wc -l <<<"$headers") headers compile alone"
+fi
+
+for header in $headers; do printf '#include <%s>\n' "$header"; done >"$work/all.cpp"
+"${compiler[@]}" -std=c++20 $flags -M "$work/all.cpp" >"$work/includes" || fail "all headers together"
+if grep -oE '[^ ]*/(spdlog|fmt|CLI|boost)/[^ ]*' "$work/includes"; then
+    fail "a public header includes a private library"
+fi
+if command -v clang++-16 >/dev/null; then
+    clang++-16 -std=c++20 -Wall -Wextra -Wshadow -Werror -fsyntax-only $flags "$work/all.cpp" ||
+        fail "clang 16 refuses the headers"
+fi
+
+"${compiler[@]}" -std=c++20 $flags "$here/echo.cpp" -o "$work/echo-shared" \
+    $(flags_of "$prefix" --libs) -Wl,-rpath,"$(flags_of "$prefix" --variable=libdir)" ||
+    fail "the program does not link with the shared library"
+ldd "$work/echo-shared" | grep -q "$work.*libweft" || fail "the program does not use the shared library"
+echoes "$work/echo-shared"
+
+# With the static library alone, which is what pkg-config --static is for.
+cp -r "$prefix" "$work/static"
+find "$work/static" -name 'libweft*.so*' -delete
+"${compiler[@]}" -std=c++20 $flags "$here/echo.cpp" -o "$work/echo-static" \
+    $(flags_of "$work/static" --libs --static) || fail "the program does not link with the static library"
+if ldd "$work/echo-static" | grep libweft; then fail "the program uses a shared libweft"; fi
+echoes "$work/echo-static"
