@@ -79,6 +79,14 @@ public:
     void write(std::string_view text) { write(bytes_of(text)); }
     /// Writes the pieces as one (writelines), with one system call where possible.
     virtual void write_all(std::span<const Bytes> pieces) = 0;
+    /// Sends up to `count` bytes of the open file `file`, from `offset`, to its end if there is no
+    /// `count`: in its place among the writes, without a copy where the kernel can (sendfile(2)),
+    /// and from the next turn on. The file stays the caller's, who keeps it open until the future
+    /// is done: with the bytes sent, or with the error of reading the file (the connection stays)
+    /// or of the connection's end. Reading may wait for the disk. After `write_eof` it throws
+    /// `UsageError`.
+    virtual Future<std::uint64_t> send_file(int file, std::uint64_t offset = 0,
+                                            std::optional<std::uint64_t> count = {}) = 0;
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
     /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.

@@ -261,6 +261,7 @@ void StreamTransport::on_ready(std::uint32_t ready) {
         flags_ |= readable;
     } else if (ready == 0) {
         flags_ &= ~again_queued;
+        if (queue_) flush_queue(); // a file that was put in it, or had its share of a turn
     } else {
         if (ready & (ready::readable | ended)) flags_ |= readable;
         if (ready & ended) flags_ |= hangup;
@@ -389,7 +390,7 @@ void StreamTransport::close() {
 void StreamTransport::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | reset;
-    queue_.reset();
+    drop_queue(reason);
     if (in_callback()) loop_.cork().size = 0;
     finish(reason);
 }
@@ -403,6 +404,7 @@ void StreamTransport::finish(std::error_code reason) {
 }
 
 void StreamTransport::on_finish() {
+    drop_queue(end_reason());
     if (extras_) {
         loop_.timers().cancel(*extras_);
         fail_drain_waiters(end_reason());

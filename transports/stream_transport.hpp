@@ -52,6 +52,8 @@ public:
     void write(Bytes data) override;
     using Transport::write;
     void write_all(std::span<const Bytes> pieces) override;
+    Future<std::uint64_t> send_file(int file, std::uint64_t offset,
+                                    std::optional<std::uint64_t> count) override;
     void write_eof() override;
     void close() override;
     void abort(std::error_code reason) override;
@@ -162,6 +164,11 @@ private:
     void queue_unsent(Bytes data, Sys sent);
     void fail_drain_waiters(std::error_code why);
     void flush_queue();
+    void flush_bytes();
+    void flush_file(FilePart& part);
+    bool copy_file(const FilePart& part, std::size_t size, Sys& done);
+    void fail_file(int error);
+    void drop_queue(std::error_code why);
     void drained();
     void send_failed(int error);
     void check_high_water();

@@ -129,25 +129,38 @@ bool StreamTransport::send_pieces(const iovec* pieces, std::size_t count) {
 }
 
 void StreamTransport::flush_queue() {
-    while (queue_ && has(writable)) {
-        iovec pieces[pieces_per_send];
-        const std::size_t count = queue_->gather(pieces, pieces_per_send);
-        std::size_t offered = 0;
-        for (std::size_t i = 0; i < count; ++i)
-            offered += pieces[i].iov_len;
-        const Sys done = channel_.sendv(fd_, pieces, count);
-        if (!done.ok()) {
-            flags_ &= ~writable;
-            if (!done.would_block()) send_failed(done.error());
-            return;
+    // A file can be long and its peer fast: the others have their turn in between.
+    int file_parts = loop_.options().reads_per_turn;
+    while (queue_ && has(writable) && !has(finishing)) {
+        if (FilePart* file = queue_->file(); file == nullptr) {
+            flush_bytes();
+        } else if (file_parts-- != 0) {
+            flush_file(*file);
+        } else {
+            queue_again();
+            break;
         }
-        note_activity();
-        if (done.count() < offered) flags_ &= ~writable;
-        queue_->consume(done.count());
-        if (queue_->size() == 0) queue_.reset();
+        if (queue_ && queue_->empty()) queue_.reset();
     }
     if (!queue_) drained();
     check_low_water();
+}
+
+void StreamTransport::flush_bytes() {
+    iovec pieces[pieces_per_send];
+    const std::size_t count = queue_->gather(pieces, pieces_per_send);
+    std::size_t offered = 0;
+    for (std::size_t i = 0; i < count; ++i)
+        offered += pieces[i].iov_len;
+    const Sys done = channel_.sendv(fd_, pieces, count);
+    if (!done.ok()) {
+        flags_ &= ~writable;
+        if (!done.would_block()) send_failed(done.error());
+        return;
+    }
+    note_activity();
+    if (done.count() < offered) flags_ &= ~writable;
+    queue_->consume(done.count());
 }
 
 /// Everything written has left: what waited for that goes on.
@@ -164,9 +177,9 @@ void StreamTransport::drained() {
 /// Sending is over for good. What the peer sent before it went away is delivered first, then the
 /// error.
 void StreamTransport::send_failed(int error) {
-    queue_.reset();
     report_if_odd(error, "sending");
     const auto code = errno_code(error);
+    drop_queue(code);
     extras().write_error = code;
     // The kernel may have no news of this: only EAGAIN or the end of the stream ends the reading.
     flags_ |= write_broken | hangup;

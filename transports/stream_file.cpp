@@ -1,0 +1,105 @@
+// Files that a stream transport sends in their place among its writes.
+
+#include "stream_transport.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+namespace weft::detail {
+namespace {
+
+// Per call: more than a socket buffer holds, so that a call is never the bound.
+constexpr std::uint64_t most_per_call = 1 << 20;
+
+// When the kernel can not send a file: bytes read per call, on the stack.
+constexpr std::size_t copy_size = 16 * 1024;
+
+} // namespace
+
+Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
+                                                 std::optional<std::uint64_t> count) {
+    Promise<std::uint64_t> promise(loop_);
+    auto future = promise.future();
+    if (has(closing | write_broken)) {
+        promise.set_error({has(write_broken) ? extras().write_error : end_reason(), describe("send_file")});
+        return future;
+    }
+    if (kind_ == StreamKind::pipe_reader)
+        throw UsageError("send_file: this end of the pipe is for reading");
+    if (has(eof_wanted)) throw UsageError(describe("send_file: write_eof was called"));
+    if (!queue_) queue_ = std::make_unique<WriteQueue>();
+    Loop::Cork& gathered = loop_.cork();
+    if (in_callback() && gathered.size != 0) {
+        queue_->append({gathered.data.get(), gathered.size});
+        gathered.size = 0;
+    }
+    auto part = FilePart{file, offset, count.value_or(UINT64_MAX), std::move(promise)};
+    queue_->append(std::make_unique<FilePart>(std::move(part)));
+    queue_again(); // the disk may make us wait, so not inside the caller
+    return future;
+}
+
+/// Sends a part of the file at the head of the queue, or takes it out because it is done.
+void StreamTransport::flush_file(FilePart& part) {
+    const auto size = static_cast<std::size_t>(std::min(part.left, most_per_call));
+    Sys done = 0;
+    if (size != 0) {
+        if (!part.copying) done = channel_.send_file(fd_, part.file, part.offset, size);
+        // sendfile(2): these say that this pair of descriptors can not, not that anything is wrong.
+        const int error = part.copying ? EINVAL : done.error();
+        if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
+            part.copying = true;
+            if (!copy_file(part, size, done)) return;
+        }
+    }
+    if (!done.ok()) {
+        if (done.would_block()) {
+            flags_ &= ~writable;
+        } else if (done.error() == EPIPE || done.error() == ECONNRESET) {
+            send_failed(done.error());
+        } else {
+            fail_file(done.error());
+        }
+        return;
+    }
+    if (done.count() != 0) note_activity();
+    part.sent += done.count();
+    part.offset += done.count();
+    part.left -= done.count();
+    // Nothing more: all of it was sent, or the file ends here.
+    if (part.left != 0 && done.count() != 0) return;
+    const auto finished = queue_->take_file();
+    finished->promise.set_value_if_pending(finished->sent);
+}
+
+/// Reads and sends. False if the file could not be read, and is out of the queue.
+bool StreamTransport::copy_file(const FilePart& part, std::size_t size, Sys& done) {
+    std::byte buffer[copy_size];
+    const Sys got = loop_.kernel().read_file(part.file, part.offset, buffer, std::min(size, copy_size));
+    if (!got.ok()) {
+        fail_file(got.error());
+        return false;
+    }
+    // What is not taken now is read again.
+    done = got.count() == 0 ? got : channel_.send(fd_, buffer, got.count());
+    return true;
+}
+
+void StreamTransport::fail_file(int error) {
+    const auto part = queue_->take_file();
+    part->promise.set_error_if_pending(
+        {errno_code(error), "send_file (descriptor " + std::to_string(part->file) + " at offset " +
+                                std::to_string(part->offset) + ", " + std::to_string(part->sent) +
+                                " bytes sent)"});
+}
+
+void StreamTransport::drop_queue(std::error_code why) {
+    if (!queue_) return;
+    const auto queue = std::move(queue_);
+    for (; !queue->empty(); queue->drop_first())
+        if (FilePart* part = queue->file())
+            part->promise.set_error_if_pending({why, "send_file (" + std::to_string(part->sent) + " bytes sent)"});
+}
+
+} // namespace weft::detail
