@@ -236,6 +236,11 @@ Socket* SimKernel::State::find_listener(const Endpoint& to) noexcept {
 }
 
 Sys SimKernel::State::stream_connect(Socket& socket, const Address& address) {
+    if (socket.is_unix()) {
+        if (address.family() != Address::Family::unix_socket) return Sys::fail(EINVAL);
+        return unix_connect(socket, address.path());
+    }
+    if (socket.dead) return Sys::fail(EINVAL);
     switch (socket.phase) {
     case Phase::connecting:
         return Sys::fail(EALREADY);
@@ -250,14 +255,11 @@ Sys SimKernel::State::stream_connect(Socket& socket, const Address& address) {
         socket.connection->ends[socket.side] = nullptr;
         socket.connection.reset();
         socket.phase = Phase::fresh;
-        socket.send_shut = socket.receive_shut = socket.saw_fin = false;
+        socket.send_shut = socket.receive_shut = socket.saw_fin = socket.fin_sent = false;
+        notify(socket);
         return Sys::fail(socket.error != 0 ? socket.take_error() : ECONNABORTED);
     case Phase::fresh:
         break;
-    }
-    if (socket.is_unix()) {
-        if (address.family() != Address::Family::unix_socket) return Sys::fail(EINVAL);
-        return unix_connect(socket, address.path());
     }
     Endpoint to;
     if (const Sys valid = check_destination(socket, address, to); !valid.ok()) return valid;
@@ -270,8 +272,8 @@ Sys SimKernel::State::stream_connect(Socket& socket, const Address& address) {
     socket.connection = connection;
     socket.side = 0;
     socket.phase = Phase::connecting;
+    socket.error = 0;
     socket.connect_pending = true;
-    socket.send_shut = socket.receive_shut = false; // what a shutdown of the fresh socket left
     if (most_latency == Duration::zero())
         syn(connection);
     else
@@ -332,6 +334,8 @@ Sys SimKernel::State::unix_connect(Socket& socket, const std::string& name) {
     if (!listener->is_stream()) return Sys::fail(EPROTOTYPE);
     if (listener->phase != Phase::listening) return Sys::fail(ECONNREFUSED);
     if (listener->listener->queue.size() > listener->listener->backlog) return Sys::fail(EAGAIN);
+    if (socket.phase != Phase::fresh)
+        return Sys::fail(socket.phase == Phase::listening ? EINVAL : EISCONN);
     const auto connection = std::make_shared<Connection>();
     connection->local = true;
     connection->ends[0] = &socket;
@@ -339,8 +343,7 @@ Sys SimKernel::State::unix_connect(Socket& socket, const std::string& name) {
     socket.side = 0;
     socket.phase = Phase::established;
     socket.unix_peer = name;
-    add_child(*listener, connection);
-    notify(socket);
+    add_child(*listener, connection); // wakes nobody who watches `socket`: it connected at once
     return Sys(0);
 }
 

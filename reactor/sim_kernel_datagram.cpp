@@ -283,7 +283,8 @@ void SimKernel::State::report_refusal(const Flight& flight) {
     Socket* sender = alive(flight.sender_fd, flight.sender_id);
     if (!sender) return;
     const bool queue = wants_errors(*sender, flight.to);
-    const bool connected = sender->phase == Phase::established && sender->remote == flight.to;
+    const bool connected = sender->phase == Phase::established;
+    if (connected && sender->remote != flight.to) return; // no socket has these two addresses
     if (!queue && !connected) return;
     if (queue) sender->datagrams->errors.push({ECONNREFUSED, flight.to.address(sender->family)});
     sender->error = ECONNREFUSED;

@@ -36,6 +36,16 @@ int check_level(const Socket& socket, int level, int name) noexcept {
     return known && name > 0 && name <= last_name ? 0 : ENOPROTOOPT;
 }
 
+/// Whether switching the option off empties the error queue.
+bool drops_errors([[maybe_unused]] int level, [[maybe_unused]] int name) noexcept {
+#ifdef IP_RECVERR
+    return (level == IPPROTO_IP && name == IP_RECVERR) ||
+           (level == IPPROTO_IPV6 && name == IPV6_RECVERR);
+#else
+    return false;
+#endif
+}
+
 template<class T>
 bool read_value(const void* value, std::size_t size, T& out) noexcept {
     if (!value || size < sizeof out) return false;
@@ -177,6 +187,9 @@ Sys SimKernel::State::set_option(Socket& socket, int level, int name, const void
     }
     if (size == 0 || !value) return Sys::fail(EINVAL);
     if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && socket.bound) return Sys::fail(EINVAL);
+    if (int wanted = 0; drops_errors(level, name) && read_value(value, size, wanted) &&
+                        wanted == 0 && socket.datagrams)
+        socket.datagrams->errors.clear();
     const auto* bytes = static_cast<const std::byte*>(value);
     std::vector<std::byte> copy(bytes, bytes + size);
     for (Option& each : socket.options) {

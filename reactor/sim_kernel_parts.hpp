@@ -108,12 +108,25 @@ struct Flow {
     std::size_t arrived = 0;
     std::size_t due = 0;
     Fifo<Segment> on_the_way;
+    Fifo<std::size_t> pieces; // Unix: what each send left, freed when the last byte of it is read
+    std::size_t charged = 0;  // Unix: their sum
+    std::size_t read_of_piece = 0;
     TimePoint last_arrival = TimePoint::min();
     TimePoint give_up_at{}; // while `stalled`
     bool stalled = false;   // by a black hole
     bool fin_due = false;
     bool fin_arrived = false;
 
+    /// Unix: counts `size` bytes as read; whether that freed anything.
+    bool discharge(std::size_t size) {
+        bool freed = false;
+        for (read_of_piece += size; !pieces.empty() && read_of_piece >= pieces.front();
+             freed = true) {
+            read_of_piece -= pieces.front();
+            charged -= pieces.pop();
+        }
+        return freed;
+    }
     void drop_unarrived() noexcept {
         bytes.truncate(arrived);
         due = 0;
@@ -209,8 +222,10 @@ struct Socket {
     bool send_shut = false;
     bool receive_shut = false;
     bool saw_fin = false;
+    bool fin_sent = false;        // `send_shut` alone may be left from before the connection
     bool no_space = false;        // wants to know when there is room to send
     bool connect_pending = false; // no later `connect` has been told the outcome
+    bool dead = false;            // connecting is EINVAL for ever
     bool bound = false;           // is in its port's bucket
     bool counted = false;         // is counted in its port's bucket
     bool has_tuple = false;

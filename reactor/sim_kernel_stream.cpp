@@ -31,7 +31,7 @@ constexpr Duration connect_limit = std::chrono::seconds(127);
 
 std::size_t unsent(const Socket& socket) noexcept {
     const Flow& flow = socket.connection->flows[socket.side];
-    return socket.is_unix() ? flow.bytes.size() : flow.bytes.size() - flow.arrived;
+    return socket.is_unix() ? flow.charged : flow.bytes.size() - flow.arrived;
 }
 
 std::size_t room(const Socket& socket) noexcept {
@@ -57,8 +57,8 @@ void SimKernel::State::space_freed(Socket* writer) noexcept {
 
 Sys SimKernel::State::stream_send(Socket& socket, const iovec* pieces, std::size_t count) {
     if (socket.is_unix()) {
-        if (socket.send_shut) return Sys::fail(EPIPE);
         if (!socket.connection) return Sys::fail(ENOTCONN);
+        if (socket.send_shut) return Sys::fail(EPIPE);
     } else {
         if (socket.phase == Phase::connecting) return Sys::fail(EAGAIN);
         if (socket.error != 0) return Sys::fail(socket.take_error());
@@ -71,10 +71,17 @@ Sys SimKernel::State::stream_send(Socket& socket, const iovec* pieces, std::size
         const auto* data = static_cast<const std::byte*>(pieces[i].iov_base);
         std::size_t left = pieces[i].iov_len;
         while (left > 0) {
-            const std::size_t part = std::min(left, room(socket));
+            std::size_t part = std::min(left, room(socket));
             if (part == 0) {
                 socket.no_space = true;
                 return total > 0 ? Sys(static_cast<std::int64_t>(total)) : Sys::fail(EAGAIN);
+            }
+            if (socket.is_unix()) {
+                // Linux cuts what it copies at half of the buffer, so that reading frees some
+                // early.
+                part = std::min(part, std::max<std::size_t>(socket.send_buffer / 2, 1));
+                socket.out().pieces.push(part);
+                socket.out().charged += part;
             }
             socket.out().bytes.push(data, part);
             launch(connection, socket.side, part, Segment::Kind::data);
@@ -100,12 +107,12 @@ Sys SimKernel::State::stream_recv(Socket& socket, void* data, std::size_t size) 
         const std::size_t part = std::min(size, flow.arrived);
         flow.bytes.pop(data, part);
         flow.arrived -= part;
-        Socket* writer = socket.connection->ends[1 - socket.side];
         if (flow.due > 0 || flow.fin_due) {
             const ConnectionRef connection = socket.connection;
             pump(connection, 1 - socket.side);
-        } else if (socket.is_unix()) {
-            space_freed(writer);
+        } else if (socket.is_unix() && flow.discharge(part)) {
+            Socket* writer = socket.connection->ends[1 - socket.side];
+            if (writer && writable(*writer)) notify(*writer, ready::writable);
         }
         return Sys(static_cast<std::int64_t>(part));
     }
@@ -117,6 +124,7 @@ Sys SimKernel::State::stream_recv(Socket& socket, void* data, std::size_t size) 
 Sys SimKernel::State::stream_shutdown(Socket& socket) {
     if (socket.is_unix()) {
         socket.send_shut = true;
+        notify(socket);
         if (!socket.connection) return Sys(0);
         if (Socket* peer = socket.connection->ends[1 - socket.side]) {
             peer->receive_shut = true;
@@ -125,24 +133,27 @@ Sys SimKernel::State::stream_shutdown(Socket& socket) {
         return Sys(0);
     }
     Sys result(0);
+    // An attempt whose outcome `connect` has not told leaves a failed socket of no further use.
+    const bool pending = std::exchange(socket.connect_pending, false);
     switch (socket.phase) {
     case Phase::listening:
         break;
     case Phase::fresh:
     case Phase::closed:
         socket.send_shut = true;
+        socket.dead = socket.dead || pending;
         result = Sys::fail(ENOTCONN);
         break;
     case Phase::connecting: // gives the attempt up, as disconnecting would
         socket.connection->ends[0] = nullptr;
         socket.connection.reset();
         socket.phase = Phase::fresh;
-        socket.connect_pending = false;
         socket.error = ECONNRESET;
         release_tuple(socket);
         break;
     case Phase::established:
-        if (!std::exchange(socket.send_shut, true))
+        socket.send_shut = true;
+        if (!std::exchange(socket.fin_sent, true))
             launch(ConnectionRef(socket.connection), socket.side, 0, Segment::Kind::fin);
         break;
     }
@@ -165,7 +176,9 @@ void SimKernel::State::stream_close(Socket& socket, bool reset) {
     const bool unread = in.bytes.size() > 0 && in.arrived + in.due > 0;
     if (connection->local) {
         if (Socket* peer = connection->ends[1 - socket.side]) {
-            if (unread || reset) peer->error = ECONNRESET;
+            // Resetting means nothing to Unix sockets, but the queue of a listener was never seen.
+            const bool unseen = reset && socket.fd < 0;
+            if (unread || unseen) peer->error = ECONNRESET;
             peer->send_shut = peer->receive_shut = true;
             notify(*peer);
         }
@@ -182,7 +195,7 @@ void SimKernel::State::stream_close(Socket& socket, bool reset) {
     }
     if (unread || reset)
         send_reset(connection, socket.side);
-    else if (!socket.send_shut)
+    else if (!socket.fin_sent)
         launch(connection, socket.side, 0, Segment::Kind::fin);
 }
 
