@@ -10,7 +10,10 @@ void Protocol::idle_timeout(Transport& transport) {
 void Protocol::draining(Transport& transport) { transport.close(); }
 
 void DatagramProtocol::datagrams_received(std::span<const Datagram> batch) {
-    for (const Datagram& datagram : batch) datagram_received(datagram);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (!batch[i].transport.is_reading()) return batch[i].transport.unread(batch.subspan(i));
+        datagram_received(batch[i]);
+    }
 }
 
 } // namespace weft

@@ -90,6 +90,7 @@ struct Datagram {
     std::uint32_t interface; ///< the interface it came in by; 0 unless packet info is on
     std::int8_t ecn;         ///< ECN bits (RFC 3168); -1 unless packet info is on
     bool truncated;          ///< it was longer than the receive slot, the rest is lost
+    DatagramTransport& transport; ///< the endpoint that received it: `transport.send_to(reply, from)`
 };
 
 /// The user's half of a datagram endpoint. Rules as for `Protocol`.
@@ -104,7 +105,7 @@ public:
     virtual void datagram_received(const Datagram& datagram) { (void)datagram; }
 
     /// A batch arrived, in order; never empty. The default calls `datagram_received` for each until the
-    /// endpoint is closed.
+    /// endpoint is closed or paused, and gives the rest back (`DatagramTransport::unread`).
     virtual void datagrams_received(std::span<const Datagram> batch);
 
     /// A datagram could not be sent or was answered by an ICMP error. The endpoint stays open.

@@ -15,6 +15,7 @@ namespace weft {
 
 class Loop;
 class Transport;
+class DatagramTransport;
 template<class T>
 class Future;
 namespace detail {
@@ -32,6 +33,23 @@ public:
     Transport* get() const noexcept;
     explicit operator bool() const noexcept { return get() != nullptr; }
     Transport* operator->() const noexcept { return get(); }
+
+private:
+    std::shared_ptr<detail::Mailbox> loop_;
+    std::uint64_t token_ = 0;
+};
+
+/// The same for a datagram endpoint.
+class DatagramRef {
+public:
+    DatagramRef() = default;
+    DatagramRef(std::shared_ptr<detail::Mailbox> loop, std::uint64_t token)
+        : loop_(std::move(loop)), token_(token) {}
+
+    DatagramTransport* get() const noexcept;
+    explicit operator bool() const noexcept { return get() != nullptr; }
+    DatagramTransport* operator->() const noexcept { return get(); }
+    DatagramTransport& operator*() const noexcept { return *get(); }
 
 private:
     std::shared_ptr<detail::Mailbox> loop_;
@@ -172,8 +190,14 @@ public:
     virtual void close() = 0;
     virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;
     virtual bool is_closing() const noexcept = 0;
+    /// No datagram from now on, until `resume_reading`; what the protocol has not seen of a batch waits. Errors
+    /// still come. Idempotent.
     virtual void pause_reading() = 0;
     virtual void resume_reading() = 0;
+    virtual bool is_reading() const noexcept = 0;
+    /// Gives datagrams back, as `Transport::unread` does: they are copied and come again, before any others,
+    /// while reading is on, never before the callback under way has returned. Dropped when closing.
+    virtual void unread(std::span<const Datagram> batch) = 0;
 
     virtual void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low = {}) = 0;
     virtual WriteLimits write_buffer_limits() const noexcept = 0;
@@ -196,6 +220,7 @@ public:
     virtual int fd() const noexcept = 0;
     virtual Loop& loop() const noexcept = 0;
     virtual DatagramProtocol& protocol() const noexcept = 0;
+    virtual DatagramRef ref() const = 0;
 
 protected:
     ~DatagramTransport() = default;

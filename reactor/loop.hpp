@@ -254,6 +254,8 @@ public:
         static constexpr std::size_t capacity = 16 * 1024;
     };
     Cork& cork() noexcept { return cork_; }
+    /// What the datagram endpoints share: made by the first of them and gone with the last.
+    std::weak_ptr<void>& datagram_memory() noexcept { return datagram_memory_; }
     /// To be called in a catch block: rethrows a `FatalError`, hands anything else to `on_unhandled`.
     void report_exception(std::string_view message, std::source_location scheduled = no_location());
     void report(const Unhandled& unhandled) noexcept;
@@ -366,6 +368,7 @@ private:
     std::uint16_t signal_uses_[65] = {}; // watches per signal number
     std::thread::id thread_;
     std::unique_ptr<ThreadPool> executor_;
+    std::weak_ptr<void> datagram_memory_;
     Function<void(const Unhandled&)> unhandled_;
     Function<void()> wake_hook_;
 };

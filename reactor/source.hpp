@@ -7,6 +7,7 @@
 namespace weft {
 
 class Transport;
+class DatagramTransport;
 
 namespace detail {
 
@@ -31,6 +32,8 @@ public:
     virtual Registration registration() const noexcept { return {}; }
     /// The stream transport that this source is, for `TransportRef`.
     virtual Transport* as_transport() noexcept { return nullptr; }
+    /// The datagram endpoint that this source is, for `DatagramRef`.
+    virtual DatagramTransport* as_datagram_transport() noexcept { return nullptr; }
 
 protected:
     Source() = default;

@@ -1,0 +1,169 @@
+// The sending half of the datagram endpoint.
+
+#include "udp_transport.hpp"
+
+#include <cerrno>
+
+namespace weft::detail {
+namespace {
+
+// Gathered for one system call, which takes no more of them.
+constexpr std::size_t gathered_datagrams = DatagramRoom::max_batch;
+// Gathered bytes are copied and read again soon: they are to stay in the level-1 and level-2
+// caches.
+constexpr std::size_t gathered_bytes = 64 * 1024;
+
+bool means_no_gso(int error) noexcept {
+    // EIO: the interface does not compute checksums. EINVAL, ENOPROTOOPT, EOPNOTSUPP: a kernel or a
+    // simulation without it, or a socket it does not go with.
+    return error == EIO || error == EINVAL || error == ENOPROTOOPT || error == EOPNOTSUPP;
+}
+
+} // namespace
+
+void DatagramEndpoint::send_to(Bytes data, const Address& to) {
+    send_to(data, to, SendOptions());
+}
+
+void DatagramEndpoint::send(Bytes data) {
+    if (has(closing)) return;
+    if (peer_.empty()) throw UsageError(describe("send") + ": it is not connected, use send_to");
+    gather(data, nullptr, SendOptions());
+}
+
+void DatagramEndpoint::send_to(Bytes data, const Address& to, const SendOptions& options) {
+    if (has(closing)) return;
+    gather(data, checked_target(to), options);
+}
+
+/// Where to send: null for the connected peer.
+const Address* DatagramEndpoint::checked_target(const Address& to) const {
+    if (peer_.empty()) {
+        if (to.empty()) throw UsageError(describe("send_to") + ": the address is empty");
+        return &to;
+    }
+    if (!to.empty() && to != peer_)
+        throw UsageError(describe("send_to") + ": it is connected, and can not send to " +
+                         to.to_string());
+    return nullptr;
+}
+
+void DatagramEndpoint::gather(Bytes data, const Address* to, const SendOptions& options) {
+    if (!queue_) queue_ = room_->take_queue();
+    queue_->append({data, to, options.from, options.segment_size, options.ecn});
+    if (has(blocked)) return check_high_water();
+    const bool full = queue_->count() >= gathered_datagrams || queue_->bytes() >= gathered_bytes;
+    if (full || !(has(in_callback) || loop_.in_turn())) {
+        flush_queue();
+    } else if (!has(in_callback)) {
+        request_flush();
+    }
+}
+
+void DatagramEndpoint::flush() {
+    if (queue_ && !has(blocked)) flush_queue();
+}
+
+/// Sends until everything is gone or the socket's buffer is full.
+void DatagramEndpoint::flush_queue() {
+    while (queue_) {
+        const bool gso = !has(split_here);
+        const std::size_t count = queue_->describe(room_->out, gso);
+        const Sys sent = loop_.kernel().send_batch(fd_, std::span(room_->out).first(count));
+        if (sent.value() > 0) {
+            flags_ &= ~retried;
+            queue_->pop(sent.count(), gso);
+            if (queue_->empty()) drop_queue();
+        } else if (sent.ok() || sent.would_block()) {
+            return block();
+        } else {
+            send_failed(sent.error());
+        }
+    }
+}
+
+/// The first in the queue could not be sent as it is.
+void DatagramEndpoint::send_failed(int error) {
+    const bool gso = !has(split_here);
+    if (queue_->first_is_segmented(gso)) {
+        if (means_no_gso(error)) {
+            flags_ |= split_here;
+            return;
+        }
+        if (error == EMSGSIZE)
+            return queue_->split_first(); // the way there takes smaller packets only
+    }
+    request_flush(); // where errors are delivered
+    // What ICMP told of an earlier datagram fails the next send, which is not its fault.
+    if (has(internet) && !has(retried)) {
+        const bool told = has(errors_queued) && error != EMSGSIZE && take_queued_errors() > 0;
+        if (!told && error == ECONNREFUSED) note_error(error, peer_);
+        if (told || error == ECONNREFUSED) {
+            flags_ |= retried;
+            return;
+        }
+    }
+    flags_ &= ~retried;
+    const Address& target = queue_->first_target();
+    note_error(error, target.empty() ? peer_ : target);
+    queue_->pop(1, gso);
+    if (queue_->empty()) drop_queue();
+    // A datagram that is too long is told of twice: by the call, and in the queue.
+    if (error == EMSGSIZE && has(errors_queued)) (void)take_queued_errors(EMSGSIZE);
+}
+
+/// The socket's buffer is full: what is left waits until it has room.
+void DatagramEndpoint::block() {
+    flags_ |= blocked;
+    update_interest();
+    check_high_water();
+}
+
+/// It has room again, or something else happened that a send will tell.
+void DatagramEndpoint::unblock() {
+    flags_ &= ~blocked;
+    if (queue_) flush_queue();
+    if (!has(blocked)) update_interest();
+    check_low_water();
+    settle();
+}
+
+void DatagramEndpoint::drop_queue() noexcept {
+    if (queue_) room_->give_back(std::move(queue_));
+}
+
+void DatagramEndpoint::request_flush() {
+    if (has(flush_queued)) return;
+    flags_ |= flush_queued;
+    loop_.flush_later(*this);
+}
+
+void DatagramEndpoint::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
+    const std::size_t lower = low.value_or(high / 4);
+    if (lower > high)
+        throw UsageError("set_write_buffer_limits: low (" + std::to_string(lower) +
+                         ") is above high (" + std::to_string(high) + ")");
+    limits_ = {high, lower};
+    if (has(blocked)) check_high_water();
+    check_low_water();
+}
+
+// What is gathered and about to leave does not count as buffered: only a full socket pauses.
+void DatagramEndpoint::check_high_water() {
+    if (!queue_ || queue_->bytes() <= limits_.high || has(writing_paused)) return;
+    flags_ |= writing_paused;
+    try {
+        protocol_->pause_writing();
+    } catch (...) {
+        loop_.report_exception(describe("pause_writing"));
+    }
+}
+
+void DatagramEndpoint::check_low_water() {
+    if (!has(writing_paused) || has(finishing) || write_buffer_size() > limits_.low) return;
+    flags_ &= ~writing_paused;
+    guarded(
+        "resume_writing", [&] { protocol_->resume_writing(); }, false);
+}
+
+} // namespace weft::detail

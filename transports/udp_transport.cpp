@@ -1,0 +1,424 @@
+// Some facts about datagram sockets on Linux
+//
+// An ICMP error makes a connected socket report ERR, and fails the next call that is made, whatever
+// it is: a receive, though datagrams wait; a send, which then sends nothing; or SO_ERROR. Whoever
+// asks first takes it away. An unconnected socket hears of it only with IP_RECVERR (ip(7)), which
+// keeps it in a queue as well, with the address that it is about; taking it out of the queue takes
+// it away from the next call, and until the queue is empty ERR is reported, whether asked for or
+// not. So at ERR the queue is emptied first, then SO_ERROR is asked.
+//
+// A sendmmsg(2) that meets such an error after the first datagram returns a short count and forgets
+// the error; the queue does not.
+//
+// After shutdown(2) of the receiving direction a socket is readable for ever, and has nothing to
+// read.
+
+#include "udp_transport.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/socket.h>
+
+namespace weft::detail {
+namespace {
+
+// Entries of the error queue taken at once. The kernel bounds the queue by SO_RCVBUF.
+constexpr int errors_per_turn = 64;
+
+// What GRO puts together at most (UDP_GRO_CNT_MAX).
+constexpr std::size_t gro_segments = 64;
+// Slots of a socket with GRO: with 64 datagrams in each they are as many as other sockets' bound
+// per turn.
+constexpr std::size_t gro_batch = 8;
+
+// Slots of 64 KiB would all begin in the same cache sets. One page and one line more spreads them.
+constexpr std::size_t slot_colour = 4096 + 64;
+
+constexpr std::size_t slot_stride(std::size_t size) noexcept {
+    return size % 4096 == 0 && size > 4096 ? size + slot_colour : size;
+}
+
+std::size_t slots_wanted(const UdpOptions& options) noexcept {
+    const std::size_t most = options.gro ? gro_batch : DatagramRoom::max_batch;
+    return std::clamp<std::size_t>(options.batch, 1, most);
+}
+
+} // namespace
+
+// --- What endpoints share ----------------------------------------------------------------------
+
+std::shared_ptr<DatagramRoom> DatagramRoom::of(Loop& loop) {
+    auto room = std::static_pointer_cast<DatagramRoom>(loop.datagram_memory().lock());
+    if (!room) {
+        room = std::make_shared<DatagramRoom>(loop);
+        loop.datagram_memory() = room;
+    }
+    return room;
+}
+
+void DatagramRoom::reserve(std::size_t count, std::size_t size, std::size_t views) {
+    if (busy) return; // an endpoint made in a callback: its first receive will see to it
+    (void)slots(count, size);
+    batch.reserve(views);
+}
+
+std::span<DatagramSlot> DatagramRoom::slots(std::size_t count, std::size_t size) {
+    if (size != slot_size_ || count > slots_.size()) {
+        const std::size_t slots = std::max(count, slots_.size());
+        const std::size_t stride = slot_stride(size);
+        MutableBytes memory = loop_.receive_buffer();
+        slot_size_ = 0;
+        slots_.resize(slots);
+        if (memory.size() < slots * stride) {
+            if (capacity_ < slots * stride) {
+                bytes_.reset();
+                capacity_ = 0;
+                bytes_.reset(new std::byte[slots * stride]);
+                capacity_ = slots * stride;
+            }
+            memory = {bytes_.get(), capacity_};
+        }
+        for (std::size_t i = 0; i < slots; ++i) {
+            slots_[i].data = memory.data() + i * stride;
+            slots_[i].capacity = size;
+        }
+        slot_size_ = size;
+    }
+    return std::span(slots_).first(count);
+}
+
+std::unique_ptr<DatagramQueue> DatagramRoom::take_queue() {
+    if (spare_) return std::move(spare_);
+    return std::make_unique<DatagramQueue>();
+}
+
+void DatagramRoom::give_back(std::unique_ptr<DatagramQueue> queue) noexcept {
+    queue->clear();
+    if (!spare_) spare_ = std::move(queue);
+}
+
+// --- Life --------------------------------------------------------------------------------------
+
+struct DatagramEndpoint::Backlog {
+    struct Entry {
+        Address from;
+        Address to;
+        std::size_t offset;
+        std::size_t size;
+        std::uint32_t interface;
+        std::int8_t ecn;
+        bool truncated;
+    };
+    std::vector<Entry> entries;
+    std::vector<std::byte> bytes;
+
+    void add(const Datagram& datagram) {
+        entries.push_back({datagram.from, datagram.to, bytes.size(), datagram.data.size(),
+                           datagram.interface, datagram.ecn, datagram.truncated});
+        bytes.insert(bytes.end(), datagram.data.begin(), datagram.data.end());
+    }
+    Datagram view(const Entry& entry, DatagramTransport& transport) const noexcept {
+        return {Bytes(bytes.data() + entry.offset, entry.size),
+                entry.from,
+                entry.to,
+                entry.interface,
+                entry.ecn,
+                entry.truncated,
+                transport};
+    }
+};
+
+DatagramEndpoint::DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
+                                   const Address& peer, const UdpOptions& options)
+    : loop_(loop), room_(DatagramRoom::of(loop)), protocol_(std::move(protocol)), fd_(fd),
+      slot_size_(std::max<std::size_t>(options.datagram_size, 1)),
+      slot_count_(slots_wanted(options)), limits_(options.write_limits.value_or(WriteLimits{})),
+      peer_(peer) {
+    limits_.low = std::min(limits_.low, limits_.high);
+    if (options.report_errors) flags_ |= errors_queued;
+    Address local;
+    if (loop.kernel().local_address(fd, local).ok() && local.is_ip()) flags_ |= internet;
+    room_->reserve(slot_count_, slot_size_, slot_count_ * (options.gro ? gro_segments : 1));
+}
+
+DatagramEndpoint::~DatagramEndpoint() = default;
+
+Sys DatagramEndpoint::start() {
+    token_ = loop_.add_source(*this);
+    const Sys added = loop_.kernel().add(fd_, token_, armed_);
+    if (!added.ok()) {
+        loop_.remove_source(token_);
+    } else {
+        queue_again(); // for connection_made
+    }
+    return added;
+}
+
+std::string DatagramEndpoint::describe(const char* what) const {
+    std::string text =
+        std::string(what) + " of the datagram endpoint " + local_address().to_string();
+    if (!peer_.empty()) text += " with " + peer_.to_string();
+    return text;
+}
+
+void DatagramEndpoint::make() {
+    flags_ |= made;
+    guarded("connection_made", [&] { protocol_->connection_made(*this); });
+}
+
+/// Nothing of the endpoint is on the stack any more: what was gathered leaves, and what it asked
+/// for happens.
+void DatagramEndpoint::settle() {
+    if (queue_ && !has(blocked)) flush_queue();
+    if (has(closing) && !queue_) finish({});
+}
+
+void DatagramEndpoint::close() {
+    if (has(closing)) return;
+    flags_ |= closing;
+    if (!queue_ && !has(in_callback)) finish({});
+}
+
+void DatagramEndpoint::abort(std::error_code reason) {
+    if (has(finishing)) return;
+    flags_ |= aborted;
+    drop_queue();
+    errors_.clear();
+    finish(reason);
+}
+
+void DatagramEndpoint::finish(std::error_code reason) {
+    if (has(finishing)) return;
+    flags_ |= closing | finishing;
+    backlog_.reset();
+    reason_ = reason;
+    loop_.finish_later(*this);
+}
+
+void DatagramEndpoint::on_flush() {
+    flags_ &= ~flush_queued;
+    if (!has(made)) make();
+    settle();
+    deliver_errors();
+}
+
+void DatagramEndpoint::on_finish() {
+    // The loop still holds this for the flush phase, which comes first: errors may be waiting
+    // there.
+    if (has(flush_queued)) return loop_.finish_later(*this);
+    std::exception_ptr fatal;
+    const auto call = [&](const char* name, auto callback) {
+        try {
+            callback();
+        } catch (...) {
+            try {
+                loop_.report_exception(describe(name));
+            } catch (...) {
+                fatal = std::current_exception();
+            }
+        }
+    };
+    // Closed before its first turn: the two come as a pair all the same.
+    if (!has(made)) call("connection_made", [&] { protocol_->connection_made(*this); });
+    call("connection_lost", [&] { protocol_->connection_lost(reason_); });
+    protocol_.reset();
+    loop_.kernel().close(fd_);
+    loop_.remove_source(token_);
+    delete this;
+    if (fatal) std::rethrow_exception(fatal);
+}
+
+namespace {
+
+/// The room's slots and views are on loan to a callback.
+class Busy {
+public:
+    explicit Busy(DatagramRoom& room) noexcept : room_(room) { room_.busy = true; }
+    ~Busy() { room_.busy = false; }
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+
+private:
+    DatagramRoom& room_;
+};
+
+} // namespace
+
+// --- Receiving ---------------------------------------------------------------------------------
+
+void DatagramEndpoint::on_ready(std::uint32_t ready) {
+    if (ready == 0) flags_ &= ~again_queued;
+    if (has(finishing)) return;
+    if (!has(made)) make();
+    if (ready & ready::error) take_errors();
+    if (has(blocked) && (ready & (ready::writable | ready::error | ready::hangup))) unblock();
+    if (can_read()) {
+        receive(ready);
+    } else if (ready & (ready::readable | ready::read_hangup)) {
+        update_interest(); // level-triggered: it would be reported for ever
+    }
+    if (ready & ready::hangup) abort({}); // somebody shut both directions down
+}
+
+void DatagramEndpoint::receive(std::uint32_t ready) {
+    if (backlog_) deliver_backlog();
+    const bool told = (ready & (ready::readable | ready::read_hangup)) != 0;
+    // What is left after these is reported again, behind everybody else's.
+    for (int left = loop_.options().reads_per_turn; told && left > 0; --left) {
+        if (!can_read() || backlog_) return;
+        const auto slots = room_->slots(slot_count_, slot_size_);
+        const Sys got = loop_.kernel().recv_batch(fd_, slots);
+        if (got.ok()) {
+            deliver(slots.first(got.count()));
+            if (got.count() < slots.size()) return;
+        } else if (!got.would_block()) {
+            receive_failed(got.error());
+        } else if (ready & ready::read_hangup) {
+            flags_ |= deaf;
+            return update_interest();
+        } else {
+            return;
+        }
+    }
+}
+
+void DatagramEndpoint::deliver(std::span<DatagramSlot> slots) {
+    std::vector<Datagram>& batch = room_->batch;
+    batch.clear();
+    for (const DatagramSlot& slot : slots) {
+        const Bytes all(slot.data, slot.size);
+        // A run of datagrams (GRO): all but the last are as long as the first.
+        const std::size_t step = slot.segment_size != 0 ? std::size_t{slot.segment_size}
+                                                        : std::max<std::size_t>(slot.size, 1);
+        std::size_t at = 0;
+        do {
+            const Bytes part = all.subspan(at, std::min(step, all.size() - at));
+            at += step;
+            batch.push_back({part, slot.from, slot.to, slot.interface, slot.ecn,
+                             slot.truncated && at >= all.size(), *this});
+        } while (at < all.size());
+    }
+    {
+        const Busy busy(*room_);
+        hand_over(batch);
+    }
+    if (!loop_.debug()) return;
+    // Who kept a view beyond the call shall notice.
+    for (const DatagramSlot& slot : slots)
+        std::memset(slot.data, 0xDD, slot.size);
+}
+
+void DatagramEndpoint::hand_over(std::span<const Datagram> batch) {
+    guarded("datagrams_received", [&] { protocol_->datagrams_received(batch); });
+}
+
+void DatagramEndpoint::deliver_backlog() {
+    const std::unique_ptr<Backlog> held = std::move(backlog_);
+    std::vector<Datagram> batch;
+    batch.reserve(held->entries.size());
+    for (const Backlog::Entry& entry : held->entries)
+        batch.push_back(held->view(entry, *this));
+    hand_over(batch);
+}
+
+void DatagramEndpoint::unread(std::span<const Datagram> batch) {
+    if (has(closing) || batch.empty()) return;
+    auto all = std::make_unique<Backlog>();
+    for (const Datagram& datagram : batch)
+        all->add(datagram);
+    if (backlog_)
+        for (const Backlog::Entry& entry : backlog_->entries)
+            all->add(backlog_->view(entry, *this));
+    backlog_ = std::move(all);
+    if (can_read()) queue_again();
+}
+
+void DatagramEndpoint::pause_reading() {
+    flags_ |= paused;
+}
+
+void DatagramEndpoint::resume_reading() {
+    flags_ &= ~paused;
+    if (!can_read()) return;
+    update_interest();
+    if (backlog_) queue_again();
+}
+
+// Another turn for this endpoint, although its descriptor may have nothing to say.
+void DatagramEndpoint::queue_again() {
+    if (has(again_queued)) return;
+    flags_ |= again_queued;
+    loop_.again(token_, 0);
+}
+
+void DatagramEndpoint::update_interest() {
+    Interest wanted = can_read() ? Interest::read : Interest::none;
+    if (has(blocked)) wanted = wanted | Interest::write;
+    if (wanted == armed_ || has(finishing)) return;
+    const Sys done = loop_.kernel().modify(fd_, token_, wanted);
+    if (!done.ok()) return abort(done.code());
+    armed_ = wanted;
+}
+
+// --- Errors ------------------------------------------------------------------------------------
+
+void DatagramEndpoint::receive_failed(int error) {
+    // Not a datagram's fate but the descriptor's: closed or exchanged behind our back, and so
+    // without end.
+    if (error == EBADF || error == ENOTSOCK) return abort(errno_code(error));
+    if (!has(errors_queued) || take_queued_errors() == 0) note_error(error, peer_);
+    deliver_errors();
+}
+
+/// Empties the error queue, but for entries that say `except`; how many there were.
+std::size_t DatagramEndpoint::take_queued_errors(int except) {
+    std::size_t taken = 0;
+    for (; taken < errors_per_turn; ++taken) {
+        Address to;
+        const Sys got = loop_.kernel().recv_error(fd_, to);
+        if (!got.ok()) break;
+        const int error = static_cast<int>(got.value());
+        if (error != 0 && error != except) note_error(error, to.empty() ? peer_ : to);
+    }
+    return taken;
+}
+
+/// The socket reported ERR.
+void DatagramEndpoint::take_errors() {
+    // A Unix socket has no such queue, and would hand out a datagram instead.
+    if (has(internet)) (void)take_queued_errors();
+    int error = 0;
+    const Sys got = loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+    if (got.ok() && error != 0) note_error(error, peer_);
+    deliver_errors();
+}
+
+void DatagramEndpoint::note_error(int error, const Address& to) {
+    // A program that sends thousands into a wall in one callback learns of the first thousand.
+    constexpr std::size_t most = 1000;
+    if (errors_.size() < most) errors_.push_back({errno_code(error), to});
+}
+
+/// Only when nothing of the endpoint is on the stack. What the calls give rise to waits for the
+/// next time.
+void DatagramEndpoint::deliver_errors() {
+    if (errors_.empty()) return;
+    const std::vector<SendError> errors = std::exchange(errors_, {});
+    for (const SendError& error : errors) {
+        if (has(aborted)) return;
+        guarded("error_received", [&] { protocol_->error_received(error.code, error.to); });
+    }
+}
+
+} // namespace weft::detail
+
+namespace weft {
+
+DatagramTransport* DatagramRef::get() const noexcept {
+    if (!loop_ || loop_->loop() == nullptr) return nullptr;
+    detail::Source* source = loop_->loop()->find_source(token_);
+    return source ? source->as_datagram_transport() : nullptr;
+}
+
+} // namespace weft
