@@ -1,3 +1,4 @@
+#include "posix_kernel.hpp"
 #include "sim_kernel_state.hpp"
 
 #include <weft/reactor/sim_kernel.hpp>
@@ -19,13 +20,6 @@ constexpr int last_signal = 64; // as many as `take_signals` has bits
 std::uint64_t bit_of(int number) noexcept {
     return std::uint64_t(1) << (number - 1);
 }
-
-/// The same category as of a real kernel's look-ups: the codes of getaddrinfo(3).
-class ResolverCategory final : public std::error_category {
-public:
-    const char* name() const noexcept override { return "resolver"; }
-    std::string message(int value) const override { return gai_strerror(value); }
-};
 
 void set_interest(Socket& socket, Token token, Interest interest) noexcept {
     socket.token = token;
@@ -347,7 +341,6 @@ void SimKernel::add_host(const std::string& name, std::vector<Address> addresses
 
 std::error_code SimKernel::resolve(const std::string& host, std::uint16_t port,
                                    std::vector<Address>& addresses) {
-    static const ResolverCategory category;
     addresses.clear();
     const bool v6 = host.find(':') != host.npos;
     if (auto literal = Address::parse((v6 ? "[" + host + "]" : host) + ":0");
@@ -358,7 +351,8 @@ std::error_code SimKernel::resolve(const std::string& host, std::uint16_t port,
     }
     const std::lock_guard lock(state_->hosts_mutex);
     const auto found = state_->hosts.find(host);
-    if (found == state_->hosts.end() || found->second.empty()) return {EAI_NONAME, category};
+    if (found == state_->hosts.end() || found->second.empty())
+        return {EAI_NONAME, detail::resolver_category()};
     addresses = found->second;
     for (Address& each : addresses)
         each.set_port(port);

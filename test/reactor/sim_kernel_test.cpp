@@ -204,6 +204,7 @@ TEST_CASE("Host names are looked up in the table of the test, literals in none [
         const std::error_code code = kernel.resolve(name, 80, found);
         CHECK(code);
         CHECK(!code.message().empty());
+        CHECK(code.category().name() == std::string("resolver"));
         CHECK(found.empty());
     }
 }
