@@ -177,11 +177,13 @@ Sys FaultyKernel::remove(int fd) noexcept {
     });
 }
 Sys FaultyKernel::shortened(int fd, Sys result, bool limited) noexcept {
-    if (!limited || !result.ok()) return result;
+    if (limited && result.ok()) look_again(fd);
+    return result;
+}
+void FaultyKernel::look_again(int fd) noexcept {
     const auto found = registrations_.find(fd);
     if (found != registrations_.end())
         (void)inner_->modify(fd, found->second.token, found->second.interest);
-    return result;
 }
 Sys FaultyKernel::wait(std::span<Event> events, TimePoint deadline) noexcept {
     return forward(Call::wait, [&] { return inner_->wait(events, deadline); });
@@ -220,18 +222,18 @@ std::uint64_t FaultyKernel::take_signals() noexcept {
 
 Sys FaultyKernel::recv(int fd, void* data, std::size_t size) noexcept {
     const std::size_t most = plan(Call::recv).most;
-    return forward(Call::recv, [&] {
+    return forward_on(fd, Call::recv, [&] {
         return shortened(fd, inner_->recv(fd, data, std::min(size, most)), size > most);
     });
 }
 Sys FaultyKernel::send(int fd, const void* data, std::size_t size) noexcept {
     const std::size_t most = plan(Call::send).most;
-    return forward(Call::send, [&] {
+    return forward_on(fd, Call::send, [&] {
         return shortened(fd, inner_->send(fd, data, std::min(size, most)), size > most);
     });
 }
 Sys FaultyKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept {
-    return forward(Call::sendv, [&]() -> Sys {
+    return forward_on(fd, Call::sendv, [&]() -> Sys {
         std::size_t left = plan(Call::sendv).most;
         if (left == SIZE_MAX) return inner_->sendv(fd, pieces, count);
         // The whole pieces within the limit, and if there is none, the start of the first that has
@@ -249,7 +251,8 @@ Sys FaultyKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept
     });
 }
 Sys FaultyKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
-    return forward(Call::send_file, [&] { return inner_->send_file(fd, file, offset, size); });
+    return forward_on(fd, Call::send_file,
+                      [&] { return inner_->send_file(fd, file, offset, size); });
 }
 Sys FaultyKernel::read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept {
     return forward(Call::read_file, [&] { return inner_->read_file(file, offset, data, size); });
@@ -303,13 +306,13 @@ Sys FaultyKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
 
 Sys FaultyKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
     const std::size_t most = std::min(slots.size(), plan(Call::recv_batch).most);
-    return forward(Call::recv_batch, [&] {
+    return forward_on(fd, Call::recv_batch, [&] {
         return shortened(fd, inner_->recv_batch(fd, slots.first(most)), most < slots.size());
     });
 }
 Sys FaultyKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept {
     const std::size_t most = std::min(datagrams.size(), plan(Call::send_batch).most);
-    return forward(Call::send_batch, [&] {
+    return forward_on(fd, Call::send_batch, [&] {
         return shortened(fd, inner_->send_batch(fd, datagrams.first(most)),
                          most < datagrams.size());
     });

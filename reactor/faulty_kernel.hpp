@@ -76,7 +76,9 @@ public:
     /// Makes the `nth` call of its kind from now on, and the `times - 1` after it, report
     /// `error_number`. Replaces what was planned for the call before. Throws
     /// `std::invalid_argument` for a call that can not fail (`now`, `close` and so on), an
-    /// `error_number` that is not positive and `nth` 0.
+    /// `error_number` that is not positive and `nth` 0. After an EAGAIN that was made up for a call
+    /// that moves bytes, the descriptor's state is reported anew, also to an edge-triggered
+    /// registration: its owner has every right to wait for that.
     void fail(Call call, int error_number, std::uint64_t nth = 1, std::uint64_t times = 1);
     /// Lets `recv`, `send` and `sendv` move at most `most` bytes per call, `recv_batch` and
     /// `send_batch` at most `most` datagrams; `SIZE_MAX` lifts it. Throws `std::invalid_argument`
@@ -165,7 +167,18 @@ private:
         return forward();
     }
 
-    /// Has the state of `fd` looked at again after a call that was shortened.
+    template<class Forward>
+    Sys forward_on(int fd, Call call, Forward forward) noexcept {
+        const int error = enter(call);
+        if (error == 0) return forward();
+        const Sys failed = Sys::fail(error);
+        if (failed.would_block()) look_again(fd);
+        return failed;
+    }
+
+    /// Has the state of `fd` reported anew.
+    void look_again(int fd) noexcept;
+    /// The same after a call that was shortened.
     Sys shortened(int fd, Sys result, bool limited) noexcept;
 
     struct Registration {
