@@ -78,3 +78,6 @@ build() {
     ninja -C "$folder" 2>&1 | tee -a "$log" | show_progress
     return "${PIPESTATUS[0]}"
 }
+
+# What failed first in the build of FOLDER, or the end of its log if nothing says so.
+show_failure() { grep -m 1 -A 40 '^FAILED' "$1/build.log" || tail -n 40 "$1/build.log"; }
