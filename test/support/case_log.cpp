@@ -1,5 +1,6 @@
-// With WEFT_CASE_LOG in the environment every program tells what becomes of each case in lines of its
-// own, for tools/count-tests: after a crash they still say which case it was and how many had passed.
+// With WEFT_CASE_LOG in the environment every program tells what becomes of each case in lines of
+// its own, for tools/count-tests: after a crash they still say which case it was and how many had
+// passed.
 
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include <catch2/catch.hpp>
@@ -21,8 +22,8 @@ public:
     }
 
 private:
-    /// Straight to the descriptor: what waits in a stream's buffer is lost in a crash. The first line
-    /// end closes whatever line a test has left open.
+    /// Straight to the descriptor: what waits in a stream's buffer is lost in a crash. The first
+    /// line end closes whatever line a test has left open.
     void say(std::string_view event, std::string_view name) {
         if (!wanted_) return;
         std::string line = "\n@case ";
