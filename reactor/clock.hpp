@@ -33,7 +33,7 @@ constexpr Duration to_duration(std::chrono::duration<Rep, Period> d) noexcept {
     // 2^63 ns is 292 years; a comparison in doubles is exact enough to keep the cast below in range.
     if (Seconds(d) >= Seconds(9.2e9)) return Duration::max();
     if (Seconds(d) <= Seconds(-9.2e9)) return Duration::min();
-    return std::chrono::duration_cast<Duration>(d);
+    return std::chrono::ceil<Duration>(d); // never early, not even by a fraction
 }
 
 } // namespace weft

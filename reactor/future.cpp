@@ -21,35 +21,69 @@ std::error_code error_code_of(const std::exception_ptr& error) noexcept {
     }
 }
 
-FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(loop.remote()) {}
-
-FutureStateBase::~FutureStateBase() {
-    if (status_ != Status::failed || retrieved_ || !error_) return;
-    // The last reference may go on any thread, so the report travels by post.
-    auto error = std::move(error_);
-    const auto code = error_code_of(error);
-    if (code == Errc::broken_promise || code == Errc::aborted) return; // nobody waits and nobody promises: nothing is lost
-    auto report = [mailbox = mailbox_.get(), error]() {
-        if (Loop* loop = mailbox->loop())
-            loop->report({"a future's error was never retrieved", error, Loop::no_location()});
-    };
-    if (mailbox_->post(std::move(report), Loop::no_location()))
-        log(LogLevel::error, "a future's error was never retrieved, and its loop is closed: " + code.message());
+void check_awaitable(const FutureStateBase& waiting, const FutureStateBase* inner) {
+    if (inner == nullptr) throw UsageError("then: the function returned an empty future");
+    if (inner == &waiting) throw UsageError("then: a future can not wait for itself");
+    if (inner->loop() != waiting.loop()) throw UsageError("then: the function returned a future of another loop");
 }
 
-CallbackId FutureStateBase::add_callback(Function<void(FutureStateBase&)> function,
-                                         std::optional<CallbackId> id) {
+namespace {
+
+/// An error on its way to the loop's handler. If the loop ends before it gets there, it is logged.
+class LostError {
+public:
+    LostError(Mailbox* mailbox, std::exception_ptr error) noexcept : mailbox_(mailbox), error_(std::move(error)) {}
+    LostError(LostError&& other) noexcept
+        : mailbox_(other.mailbox_), error_(std::exchange(other.error_, nullptr)) {}
+    LostError& operator=(LostError&&) = delete;
+    ~LostError() {
+        if (error_)
+            log(LogLevel::error,
+                "a future's error was never retrieved, and its loop is closed: " + error_code_of(error_).message());
+    }
+    void operator()() {
+        const auto error = std::exchange(error_, nullptr);
+        if (Loop* loop = mailbox_->loop())
+            loop->report({"a future's error was never retrieved", error, Loop::no_location()});
+    }
+
+private:
+    Mailbox* mailbox_; // which is what calls this
+    std::exception_ptr error_;
+};
+
+} // namespace
+
+FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(loop.remote()) {
+    loop.begin_future(static_cast<ListNode&>(*this));
+}
+
+FutureStateBase::~FutureStateBase() {
+    if (linked()) unlink();
+    if (status_ != Status::failed || retrieved_ || !error_) return;
+    // Nobody waits and nobody promises: nothing is lost.
+    if (const auto code = error_code_of(error_); code == Errc::broken_promise || code == Errc::aborted) return;
+    // The last reference may go on any thread, so the report travels by post.
+    (void)mailbox_->post(LostError(mailbox_.get(), std::move(error_)), Loop::no_location());
+}
+
+void FutureStateBase::check_thread(const char* what) const {
+    if (Loop* loop = mailbox_->loop(); loop != nullptr && loop->debug()) loop->check_usable(what);
+}
+
+CallbackId FutureStateBase::add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
+                                         std::source_location location) {
+    check_thread("add_done_callback");
     const CallbackId key = id.value_or(CallbackId{next_id_});
     if (!id) ++next_id_;
-    if (done()) {
-        schedule(std::move(function));
-    } else {
-        callbacks_.push_back({key, std::move(function)});
-    }
+    if (done() && mailbox_->loop() == nullptr) return key;
+    callbacks_.push_back({key, std::move(function), location});
+    if (done()) schedule(1);
     return key;
 }
 
 std::size_t FutureStateBase::remove_callback(CallbackId id) {
+    if (done()) return 0;
     // The captures are destroyed after the vector is whole again: they may come back here.
     std::vector<Callback> removed;
     for (std::size_t i = 0; i < callbacks_.size();) {
@@ -63,36 +97,102 @@ std::size_t FutureStateBase::remove_callback(CallbackId id) {
     return removed.size();
 }
 
-void FutureStateBase::schedule(Function<void(FutureStateBase&)> function) {
-    Loop* loop = mailbox_->loop();
-    if (loop == nullptr) return;
-    loop->call_soon([self = StateRef<FutureStateBase>(this), function = std::move(function)]() mutable {
-        function(*self);
-    });
+/// The queued call that runs callbacks. If the loop ends before, they end with it.
+class FutureStateBase::Runner {
+public:
+    Runner(FutureStateBase& state, std::size_t count) noexcept : state_(&state), count_(count) {}
+    Runner(Runner&&) noexcept = default;
+    Runner& operator=(Runner&&) = delete;
+    ~Runner() {
+        if (state_) state_->drop_callbacks();
+    }
+    void operator()() {
+        const auto state = std::move(state_);
+        state->run_callbacks(count_);
+    }
+
+private:
+    StateRef<FutureStateBase> state_;
+    std::size_t count_;
+};
+
+void FutureStateBase::drop_callbacks() noexcept {
+    next_callback_ = 0;
+    const auto captures = std::exchange(callbacks_, {});
+}
+
+// One queued call runs `count` callbacks. A callback added later has a call of its own, so that all keep their place
+// among everything else that is queued.
+void FutureStateBase::schedule(std::size_t count) {
+    Runner runner(*this, count);
+    if (Loop* loop = mailbox_->loop()) loop->call_soon(std::move(runner), Loop::no_location());
+}
+
+void FutureStateBase::run_callbacks(std::size_t count) {
+    struct Rest { // what a FatalError leaves for later
+        FutureStateBase& state;
+        std::size_t count;
+        ~Rest() {
+            if (count != 0) {
+                state.schedule(count);
+            } else if (state.next_callback_ == state.callbacks_.size()) {
+                state.callbacks_.clear();
+                state.next_callback_ = 0;
+            }
+        }
+    } rest{*this, count};
+    while (rest.count != 0) {
+        --rest.count;
+        // Moved out: what it adds may move the vector.
+        Callback callback = std::move(callbacks_[next_callback_++]);
+        mailbox_->loop()->call_guarded([&] { callback.function(*this); }, "a future's done callback",
+                                       callback.location);
+    }
 }
 
 void FutureStateBase::complete(Status status) {
+    check_thread("setting a future's outcome");
     StateRef<FutureStateBase> keep(this); // the hook's or a callback's captures may hold the last reference
     status_ = status;
-    auto callbacks = std::move(callbacks_);
-    callbacks_.clear();
+    unlink();
     auto hook = std::move(cancel_hook_);
-    for (auto& callback : callbacks) schedule(std::move(callback.function));
+    if (!callbacks_.empty()) schedule(callbacks_.size());
 }
 
 void FutureStateBase::fail(std::exception_ptr error) {
+    check_thread("setting a future's outcome");
     error_ = std::move(error);
     complete(Status::failed);
 }
 
-void FutureStateBase::abandon() {
+void FutureStateBase::break_promise() noexcept {
+    if (done()) return;
     Loop* loop = mailbox_->loop();
-    const bool ending = loop == nullptr || loop->closing();
-    fail(std::make_exception_ptr(std::system_error(ending ? Errc::aborted : Errc::broken_promise)));
+    if (loop == nullptr || loop->closing()) return abandon();
+    try {
+        fail(std::make_exception_ptr(std::system_error(Errc::broken_promise)));
+    } catch (const std::exception& error) {
+        log(LogLevel::error, std::string("a promise was destroyed: ") + error.what());
+    }
+}
+
+void FutureStateBase::abandon() noexcept {
+    StateRef<FutureStateBase> keep(this);
+    unlink();
+    status_ = Status::failed;
+    error_ = std::make_exception_ptr(std::system_error(Errc::aborted, "the loop was closed"));
+    retrieved_ = true;
+    const auto callbacks = std::exchange(callbacks_, {});
+    const auto hook = std::move(cancel_hook_);
+}
+
+void FutureStateBase::abandon_all(ListNode& pending) noexcept {
+    while (pending.linked()) static_cast<FutureStateBase*>(pending.next)->abandon();
 }
 
 bool FutureStateBase::cancel() {
     if (done()) return false;
+    check_thread("cancel");
     StateRef<FutureStateBase> keep(this);
     auto hook = std::move(cancel_hook_);
     complete(Status::cancelled);

@@ -3,6 +3,7 @@
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/function.hpp>
 #include <weft/reactor/mailbox.hpp>
+#include <weft/reactor/timer_queue.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -11,6 +12,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -31,7 +33,8 @@ namespace detail {
 
 /// What futures of all types have in common. Shared by promises, futures and pending callbacks; counted
 /// atomically, because the last reference may be dropped on another thread. All else is for the loop's thread.
-class FutureStateBase {
+/// While it is pending it is in the loop's list of those, so that the loop's end ends it.
+class FutureStateBase : private ListNode {
 public:
     enum class Status : std::uint8_t { pending, value, failed, cancelled };
 
@@ -50,14 +53,19 @@ public:
     const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
     Loop* loop() const noexcept { return mailbox_->loop(); }
 
-    CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id);
+    CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
+                            std::source_location location = {});
     std::size_t remove_callback(CallbackId id);
     bool cancel();
     void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
     void fail(std::exception_ptr error);
-    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
-    void abandon();
     void complete(Status status);
+    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
+    void break_promise() noexcept;
+    /// The loop is closed: fails with `Errc::aborted`, which needs no fetching. Callbacks are destroyed unrun.
+    void abandon() noexcept;
+    /// `abandon` for each state in a loop's list.
+    static void abandon_all(ListNode& pending) noexcept;
     /// The exception of a failed future; it counts as retrieved from now on.
     const std::exception_ptr& error() noexcept {
         retrieved_ = true;
@@ -72,8 +80,13 @@ private:
     struct Callback {
         CallbackId id;
         Function<void(FutureStateBase&)> function;
+        std::source_location location;
     };
-    void schedule(Function<void(FutureStateBase&)> function);
+    void check_thread(const char* what) const;
+    void schedule(std::size_t count);
+    void run_callbacks(std::size_t count);
+    void drop_callbacks() noexcept;
+    class Runner;
 
     std::atomic<int> references_{0};
     Status status_ = Status::pending;
@@ -81,8 +94,9 @@ private:
     std::shared_ptr<Mailbox> mailbox_;
     std::exception_ptr error_;
     std::vector<Callback> callbacks_;
+    std::size_t next_callback_ = 0; // of those that are scheduled, the first that has not run
     Function<void()> cancel_hook_;
-    std::uint64_t next_id_ = 1;
+    std::uint64_t next_id_ = std::uint64_t{1} << 63; // far from the ids that callers choose
 };
 
 template<class T>
@@ -131,8 +145,9 @@ struct IsFuture<Future<T>> : std::true_type {
 } // namespace detail
 
 /// The outcome of something that goes on: pending, then once and for ever a value, an error or cancelled.
-/// Belongs to one loop and is used on its thread; a reference, cheap to copy. An error that nobody ever
-/// looks at is reported to `Loop::on_unhandled` when the last reference goes.
+/// Belongs to one loop and is used on its thread; a reference, cheap to copy, which may be kept and dropped on any
+/// thread. An error that nobody ever looks at is reported to `Loop::on_unhandled` when the last reference goes. When the
+/// loop is closed a pending future fails with `Errc::aborted`, and callbacks that did not run are destroyed.
 template<class T>
 class Future {
     using State = detail::FutureState<T>;
@@ -171,17 +186,22 @@ public:
 
     /// Gives the operation up. True if that changed the state; the operation itself is told, and done callbacks run.
     bool cancel() { return state("cancel").cancel(); }
+    /// `cancel`, soon, from any thread. `Errc::closed` if the loop is, which has ended the operation as well.
+    std::error_code cancel_from_any_thread() const {
+        return state("cancel_from_any_thread").mailbox()->post([future = *this]() mutable { future.cancel(); }, {});
+    }
 
     /// Calls `function(Future<T>)` in the loop once this is done, never before returning; in order of adding.
     /// Callbacks that share an id are removed together.
     template<class F>
-    CallbackId add_done_callback(F function, std::optional<CallbackId> id = {}) {
+    CallbackId add_done_callback(F function, std::optional<CallbackId> id = {},
+                                 std::source_location location = std::source_location::current()) {
         return state("add_done_callback")
             .add_callback(
                 [function = std::move(function)](detail::FutureStateBase& base) mutable {
                     function(Future(detail::StateRef<State>(static_cast<State*>(&base))));
                 },
-                id);
+                id, location);
     }
     /// Removes every callback with `id` that is not scheduled yet; how many there were.
     std::size_t remove_done_callback(CallbackId id) {
@@ -227,7 +247,7 @@ public:
         return *this;
     }
     ~Promise() {
-        if (state_ && !state_->done()) state_->abandon();
+        if (state_) state_->break_promise();
     }
 
     Future<T> future() const { return Future<T>(state_); }

@@ -7,6 +7,9 @@ namespace detail {
 
 std::error_code error_code_of(const std::exception_ptr& error) noexcept;
 
+/// Throws `UsageError` if `waiting` can not wait for `inner`: itself, another loop's, or none.
+void check_awaitable(const FutureStateBase& waiting, const FutureStateBase* inner);
+
 /// Gives `promise` what `done` has: value, error or cancellation.
 template<class T>
 void forward_outcome(Future<T>& done, Promise<T>& promise) {
@@ -28,6 +31,7 @@ void complete_with(Promise<R> promise, Call&& call) {
         using Returned = std::invoke_result_t<Call>;
         if constexpr (IsFuture<Returned>::value) {
             Returned inner = call();
+            check_awaitable(*promise.future().state_ref(), inner.state_ref().get());
             promise.on_cancel([inner]() mutable { inner.cancel(); });
             inner.add_done_callback([promise = std::move(promise)](Future<R> done) mutable {
                 forward_outcome(done, promise);

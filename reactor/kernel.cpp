@@ -1,9 +1,15 @@
+#include <weft/reactor/error.hpp>
 #include <weft/reactor/kernel.hpp>
 
 #include <cerrno>
 #include <unistd.h>
 
 namespace weft {
+
+std::error_code Sys::code() const noexcept {
+    if (error() == EOWNERDEAD) return Errc::forked;
+    return errno_code(error());
+}
 
 bool Sys::would_block() const noexcept {
     // Two names, one value on most systems (recv(2)).

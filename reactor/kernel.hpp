@@ -30,7 +30,8 @@ public:
     constexpr int fd() const noexcept { return static_cast<int>(value_); }
     /// The errno value, 0 when `ok()`.
     constexpr int error() const noexcept { return ok() ? 0 : static_cast<int>(-value_); }
-    std::error_code code() const noexcept { return errno_code(error()); }
+    /// The same as a code; EOWNERDEAD, which kernels give in a forked child, as `Errc::forked`.
+    std::error_code code() const noexcept;
     /// EAGAIN: the call would have had to wait. A state, not an error.
     bool would_block() const noexcept;
 

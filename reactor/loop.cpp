@@ -4,8 +4,10 @@
 #include "loop_entered.hpp"
 #include "watch_impl.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cxxabi.h>
+#include <sstream>
 #include <string>
 
 namespace weft {
@@ -49,7 +51,7 @@ Loop::Loop(LoopOptions options)
       events_(events_per_wait), slots_(1),
       mailbox_(std::make_shared<detail::Mailbox>(*this, *kernel_)),
       receive_buffer_(new std::byte[options.receive_buffer]),
-      debug_(debug_wanted(options.debug)), options_(std::move(options)), thread_(std::this_thread::get_id()) {}
+      debug_(debug_wanted(options.debug)), options_(std::move(options)) {}
 
 Loop::~Loop() {
     if (in_turn_ || running_) {
@@ -70,7 +72,8 @@ Loop::~Loop() {
 
 bool Loop::refill() noexcept {
     if (allowance_.in_reserve == 0) return false;
-    if (allowance_.until != TimePoint::max() && kernel_->now() >= allowance_.until) {
+    // The first is granted however little time there is, so that steps get somewhere.
+    if (allowance_.until != TimePoint::max() && allowance_.spent != 0 && kernel_->now() >= allowance_.until) {
         allowance_.in_reserve = 0;
         return false;
     }
@@ -86,7 +89,7 @@ bool Loop::ready_now() const noexcept {
 
 // What a turn that ran out of its budget, or that a FatalError left, has not come to.
 bool Loop::leftovers() const noexcept {
-    return event_next_ < event_end_ || batch_.head != nullptr || due_.linked();
+    return event_next_ < event_end_ || batch_.head != nullptr || due_.linked() || signals_due_;
 }
 
 // Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
@@ -113,7 +116,6 @@ void Loop::wait(TimePoint until) {
     polled_at_ = now_ = kernel_->now();
     if (!got.ok()) {
         if (got.error() == EDEADLK) throw std::system_error(Errc::deadlock, "run");
-        if (got.error() == EOWNERDEAD) throw std::system_error(Errc::forked, "run");
         throw std::system_error(got.code(), "wait for events");
     }
     event_end_ = got.count();
@@ -127,11 +129,13 @@ void Loop::wait(TimePoint until) {
 
 void Loop::collect() {
     batch_.append(soon_);
-    while (detail::CallNode* node = mailbox_->pop()) {
-        node->next.store(nullptr, std::memory_order_relaxed);
+    // Up to what is there now: threads that post faster than this must not keep the turn from going on.
+    for (const detail::CallNode* last = mailbox_->newest(); !mailbox_->reached(last);) {
+        detail::CallNode* node = mailbox_->pop();
+        if (node == nullptr) break;
         batch_.push(node);
     }
-    if (signal_count_ != 0) deliver_signals();
+    if (signal_count_ != 0) note_signals();
 }
 
 [[gnu::always_inline]] inline void Loop::dispatch_events() {
@@ -157,6 +161,8 @@ void Loop::fire_timers() {
 }
 
 void Loop::run_callbacks() {
+    if (signals_due_) [[unlikely]]
+        deliver_signals();
     while (batch_.head != nullptr && spend()) {
         detail::CallNode* node = batch_.pop();
         if (!node->function) { // cancelled
@@ -170,16 +176,58 @@ void Loop::run_callbacks() {
     }
 }
 
+void Loop::note_signals() {
+    const std::uint64_t seen = kernel_->take_signals();
+    if (seen == 0) return;
+    for (auto* node = signals_.next; node != &signals_; node = node->next) {
+        auto& watched = static_cast<detail::WatchedSignal&>(*node);
+        if ((seen >> (watched.number() - 1)) & 1) watched.due = signals_due_ = true;
+    }
+}
+
+void Loop::deliver_signals() {
+    // A callback may end any of these watches or add new ones, so the walk starts over after each.
+    for (auto* node = signals_.next; node != &signals_;) {
+        auto& watched = static_cast<detail::WatchedSignal&>(*node);
+        node = node->next;
+        if (!watched.due) continue;
+        if (!spend()) return;
+        watched.due = false;
+        watched.deliver();
+        node = signals_.next;
+    }
+    signals_due_ = false;
+}
+
+namespace {
+
+// Calls `each` for the sources of `list`, which may get new ones meanwhile: those are for the next time. If one throws,
+// those after it are put back, and itself is not: it had its turn, and may be gone.
+template<class Each>
+void for_all_now(std::vector<detail::Source*>& list, std::vector<detail::Source*>& now, Each each) {
+    now.swap(list);
+    std::size_t next = 0;
+    struct Rest {
+        std::vector<detail::Source*>& list;
+        std::vector<detail::Source*>& now;
+        std::size_t& next;
+        ~Rest() {
+            if (next < now.size())
+                list.insert(list.begin(), now.begin() + static_cast<std::ptrdiff_t>(next), now.end());
+            now.clear();
+        }
+    } rest{list, now, next};
+    while (next < now.size()) each(*now[next++]);
+}
+
+} // namespace
+
 void Loop::flush() {
-    flushing_now_.swap(flushing_);
-    for (detail::Source* source : flushing_now_) source->on_flush();
-    flushing_now_.clear();
+    for_all_now(flushing_, flushing_now_, [](detail::Source& source) { source.on_flush(); });
 }
 
 void Loop::finish_closing() {
-    closing_now_.swap(closing_);
-    for (detail::Source* source : closing_now_) source->on_finish();
-    closing_now_.clear();
+    for_all_now(closing_, closing_now_, [](detail::Source& source) { source.on_finish(); });
 }
 
 /// One turn: the seven phases of the loop, in the words of its documentation. A turn that its budget cut short goes
@@ -195,7 +243,10 @@ void Loop::turn(TimePoint wait_until) {
     run_callbacks();
     if (!flushing_.empty()) flush();
     if (!closing_.empty()) finish_closing();
-    if (rebuild_wanted_) (void)rebuild_kernel("events for closed descriptors keep coming");
+    if (rebuild_wanted_) {
+        log(LogLevel::warning, "events for closed descriptors keep coming: the kernel's set of them is rebuilt");
+        if (const auto done = rebuild_kernel(); !done.ok()) log(LogLevel::error, done.error().message());
+    }
 }
 
 // --- Running --------------------------------------------------------------------------------------------------
@@ -212,16 +263,7 @@ std::size_t Loop::make_turn(TimePoint wait_until) {
 }
 
 void Loop::run_turns(bool until_idle) {
-    const Entered entered(*this, running_, "run");
-    thread_ = std::this_thread::get_id();
-    allowance_ = {};
-    struct InTurn {
-        Loop& loop;
-        ~InTurn() {
-            loop.in_turn_ = false;
-            loop.stopping_ = false;
-        }
-    } in_turn{*this};
+    const Entered entered(*this, until_idle ? "run_until_idle" : "run");
     in_turn_ = true;
     // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the same.
     do {
@@ -235,9 +277,7 @@ void Loop::run() { run_turns(false); }
 void Loop::run_until_idle() { run_turns(true); }
 
 std::size_t Loop::run_once(bool wait) {
-    const Entered entered(*this, running_, "run_once");
-    thread_ = std::this_thread::get_id();
-    allowance_ = {};
+    const Entered entered(*this, "run_once");
     return make_turn(wait ? TimePoint::max() : TimePoint::min());
 }
 
@@ -245,12 +285,22 @@ void Loop::run_until_done(detail::FutureStateBase& state) {
     check_usable("run_until");
     if (state.loop() != this) throw UsageError("run_until: the future belongs to another loop");
     if (state.done()) return;
-    const CallbackId id = state.add_callback([this](detail::FutureStateBase&) { stop(); }, {});
+    // The callback may be queued already when something else ends the run; it must not stop the next one.
+    const auto waiting = std::make_shared<bool>(true);
+    const CallbackId id = state.add_callback(
+        [this, waiting](detail::FutureStateBase&) {
+            if (*waiting) stop();
+        },
+        {});
     struct Removed {
         detail::FutureStateBase& state;
         CallbackId id;
-        ~Removed() { state.remove_callback(id); }
-    } removed{state, id};
+        bool& waiting;
+        ~Removed() {
+            waiting = false;
+            state.remove_callback(id);
+        }
+    } removed{state, id, *waiting};
     run();
     if (!state.done()) throw std::system_error(Errc::aborted, "run_until: stopped before the future was done");
 }
@@ -271,13 +321,13 @@ TimePoint Loop::now() noexcept {
 
 Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_location location) {
     check_usable("call_at");
-    detail::TimerRecord* record = free_timers_;
-    if (record != nullptr) {
-        free_timers_ = record->next_free;
-    } else {
-        record = new detail::TimerRecord;
+    if (free_timers_ == nullptr) {
+        auto made = std::make_unique<detail::TimerRecord>();
+        made->loop = this;
+        timer_records_.push_back(made.get());
+        free_timers_ = made.release();
     }
-    record->loop = this;
+    detail::TimerRecord* record = std::exchange(free_timers_, free_timers_->next_free);
     record->function = std::move(function);
     record->interval = Duration(-1);
     record->location = location;
@@ -305,11 +355,10 @@ void Loop::recycle(detail::TimerRecord* record) noexcept {
 }
 
 detail::CallNode* Loop::new_node() {
-    if (state_ != State::open) {
-        log(LogLevel::warning, "call_soon on a closed loop: the callback is dropped");
-        return nullptr;
+    if (state_ != State::open || debug_) [[unlikely]] {
+        check_usable("call_soon");
+        if (state_ == State::closing) return nullptr; // what is still queued is destroyed unrun, and so is this
     }
-    if (debug_) check_usable("call_soon");
     detail::CallNode* node = free_nodes_;
     if (node == nullptr) return new detail::CallNode;
     free_nodes_ = node->next.load(std::memory_order_relaxed);
@@ -370,27 +419,22 @@ bool Handle::cancel() noexcept {
 
 // --- What went wrong ------------------------------------------------------------------------------------------
 
-void Loop::watched_call(Function<void()>& function, std::string_view what, std::source_location location) {
-    const TimePoint start = debug_ ? kernel_->now() : TimePoint();
-    try {
-        function();
-    } catch (...) {
-        report_exception(what, location);
-    }
-    if (!debug_) return;
-    if (const Duration took = kernel_->now() - start; took > options_.slow_callback) {
-        log(LogLevel::warning,
-            std::string(what) + " took " +
-                std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms" +
-                place(location));
-    }
+void Loop::check_duration(TimePoint start, std::string_view what, std::source_location scheduled) const {
+    if (scheduled.line() == 0) return; // the loop's own; what it calls is looked at by itself
+    const Duration took = kernel_->now() - start;
+    if (took <= options_.slow_callback) return;
+    log(LogLevel::warning,
+        std::string(what) + " took " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms" +
+            place(scheduled));
 }
 
 void Loop::report_exception(std::string_view message, std::source_location scheduled) {
     try {
         throw;
     } catch (const FatalError&) {
-        throw;
+        if (state_ == State::open) throw;
+        report({message, std::current_exception(), scheduled}); // closing is not `run`, and goes on to its end
     } catch (abi::__forced_unwind&) { // pthread_cancel: must not be stopped
         throw;
     } catch (...) {
@@ -401,8 +445,19 @@ void Loop::report_exception(std::string_view message, std::source_location sched
 void Loop::report(const Unhandled& unhandled) noexcept {
     try {
         if (unhandled_) {
+            // On the stack while it runs: it may replace itself, and what goes wrong inside it is logged.
+            auto handler = std::move(unhandled_);
+            const auto changes = unhandled_changes_;
+            struct Back {
+                Loop& loop;
+                Function<void(const Unhandled&)>& handler;
+                std::uint64_t changes;
+                ~Back() {
+                    if (loop.unhandled_changes_ == changes) loop.unhandled_ = std::move(handler);
+                }
+            } back{*this, handler, changes};
             try {
-                unhandled_(unhandled);
+                handler(unhandled);
                 return;
             } catch (...) {
                 log(LogLevel::error, "the handler given to on_unhandled threw: " + describe(std::current_exception()));
@@ -415,14 +470,20 @@ void Loop::report(const Unhandled& unhandled) noexcept {
     }
 }
 
-void Loop::on_unhandled(Function<void(const Unhandled&)> handler) { unhandled_ = std::move(handler); }
+void Loop::on_unhandled(Function<void(const Unhandled&)> handler) {
+    ++unhandled_changes_;
+    unhandled_ = std::move(handler);
+}
 
 void Loop::check_usable(std::string_view what) const {
     if (state_ == State::closed) throw UsageError(std::string(what) + ": the loop is closed");
-    if (!debug_ || !in_turn_ || thread_ == std::this_thread::get_id()) return;
-    const auto number = [](std::thread::id id) { return std::to_string(std::hash<std::thread::id>{}(id)); };
-    throw UsageError(std::string(what) + ": called on thread " + number(std::this_thread::get_id()) +
-                     ", but the loop runs on thread " + number(thread_) + "; use post()");
+    if (!debug_) return;
+    const auto owner = owner_.load(std::memory_order_relaxed);
+    if (owner == std::thread::id() || owner == std::this_thread::get_id()) return;
+    std::ostringstream text;
+    text << what << ": called on thread " << std::this_thread::get_id() << ", but the loop belongs to thread " << owner
+         << "; use post()";
+    throw UsageError(text.str());
 }
 
 void Loop::note_stale() {

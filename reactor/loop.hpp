@@ -11,6 +11,7 @@
 #include <weft/reactor/timer_queue.hpp>
 #include <weft/reactor/watch.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -67,7 +68,7 @@ struct LoopOptions {
     /// Connections accepted from one listener before the rest of the loop gets its turn.
     int accepts_per_turn = 64;
     /// Turns of queued callbacks that may pass without looking at the kernel, as long as they take less than
-    /// 20 us together. 1 looks every turn.
+    /// 20 us together, which is looked at in every fourth. 1 looks every turn.
     int turns_per_poll = 16;
     /// Threads of the default executor; they are started when first needed.
     unsigned executor_threads = 0; ///< 0: one per processor, plus 4
@@ -110,7 +111,7 @@ struct StepResult {
 ///   2. collect   the callbacks queued so far, the posted ones included: this turn's batch
 ///   3. events    go straight to their transports, which call their protocols
 ///   4. timers    that are due, in the order of their deadlines
-///   5. callbacks of the batch; what they queue is for the next turn
+///   5. callbacks of signals, then of the batch; what they queue is for the next turn
 ///   6. flush     what was gathered for sending
 ///   7. closing   `connection_lost` for what was closed, then its memory goes
 class Loop {
@@ -126,20 +127,22 @@ public:
     /// or when it is closed; `std::system_error` with `Errc::deadlock` when a simulated kernel finds that nothing
     /// can ever happen; and whatever `FatalError` left a callback.
     void run();
-    /// Runs until `future` is done and returns its value or throws its error (`Cancelled` if it was cancelled).
-    /// If `stop` comes first it throws `std::system_error` with `Errc::aborted`; the future stays as it is.
+    /// Runs until `future` is done and returns its value or throws its error (`Cancelled` if it was cancelled). The value
+    /// is moved out of the future. If `stop` comes first it throws `std::system_error` with `Errc::aborted`; the future stays as it is.
     template<class T>
     T run_until(Future<T> future);
     /// Runs until nothing is left that could call back: no open transport or server, no armed timer, watch or
     /// signal, no queued callback, no executor job. Or until `stop`.
     void run_until_idle();
-    /// One turn; waits for something to happen if `wait` is set. Returns how many callbacks ran.
+    /// One turn; waits for something to happen if `wait` is set and `stop` was not called. Returns how many events, timers
+    /// and callbacks were handled.
     std::size_t run_once(bool wait = false);
-    /// Ends `run` after this turn. Before `run`: the next `run` makes one turn without waiting.
+    /// Ends `run` after this turn. Before `run`: the next `run` makes one turn without waiting. For the loop's thread.
     void stop() noexcept;
     /// Ends everything: connections are aborted and told so, timers and queued callbacks are destroyed without being run,
-    /// pending futures break, running executor jobs are waited for and the queued ones cancelled. Throws `UsageError` inside
-    /// a callback; twice is fine. Afterwards every use is an error.
+    /// pending futures fail with `Errc::aborted`, running jobs of the default executor are waited for and the queued ones
+    /// cancelled. Throws `UsageError` inside a callback; twice is fine. Afterwards every use is an error. In debug mode
+    /// the handles that are still held are reported with the place where they were made.
     void close();
     bool running() const noexcept { return running_; }
     bool closed() const noexcept { return state_ == State::closed; }
@@ -175,11 +178,12 @@ public:
 
     // The outside.
     /// Watches a descriptor that is not weft's, level-triggered. The descriptor stays the caller's, who ends the watch
-    /// before closing it. Errors: EPERM for files, EEXIST if weft already knows it, EBADF.
-    Result<Watch> watch(int fd);
+    /// before closing it. Errors: `Errc::not_an_event_fd` for files, EEXIST if weft already knows it, EBADF.
+    Result<Watch> watch(int fd, std::source_location location = std::source_location::current());
     /// Calls `function` in the loop after signal `number` came, at least once after the last of a burst. Any number of
     /// watches per signal and loop. Destroying the last restores the previous disposition. EINVAL: not catchable.
-    Result<SignalWatch> on_signal(int number, Function<void()> function);
+    Result<SignalWatch> on_signal(int number, Function<void()> function,
+                                  std::source_location location = std::source_location::current());
     /// Runs `function` on a thread of the default executor, or of `pool`, and completes the future in the loop.
     /// Cancelling it before it started prevents it; afterwards its outcome is dropped. Fails with `Errc::queue_full`.
     template<class F>
@@ -188,7 +192,8 @@ public:
     auto run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_result_t<F&>>;
     /// The default executor, started on first use.
     ThreadPool& executor();
-    /// Receives what nobody caught; the default logs it. What the handler itself throws is logged, too.
+    /// Receives what nobody caught; the default logs it. What the handler itself throws is logged, too, and so is what
+    /// goes wrong while it runs. It may replace itself.
     void on_unhandled(Function<void(const Unhandled&)> handler);
 
     // Embedding in a foreign main loop.
@@ -196,21 +201,22 @@ public:
     /// a descriptor (poll, sim). The loop keeps it.
     Result<int> pollable_fd();
     struct Budget {
-        Duration time = std::chrono::milliseconds(10);
-        std::size_t count = 1000;
+        Duration time = std::chrono::milliseconds(10); ///< looked at before each callback but the first
+        std::size_t count = 1000;                      ///< events, timers and callbacks
     };
-    /// Handles what is ready, within the budget, and never waits. `UsageError` inside a callback of this loop.
+    /// Handles what is ready, within the budget, and never waits. `UsageError` inside a callback of this loop, or its hook.
+    /// From the first call on the loop belongs to the calling thread also between steps.
     StepResult step(Budget budget);
     StepResult step() { return step(Budget{}); }
     /// When the next timer is due; `TimePoint::min()` if there is work right now, `max()` if there is no timer.
     TimePoint next_deadline() noexcept;
     /// Called on the loop's thread when, outside a step, `next_deadline()` became earlier or work was queued: for hosts that
     /// sleep until `next_deadline()` instead of polling the descriptor. Posts from other threads show at the
-    /// descriptor alone.
-    void on_wake(Function<void()> hook) { wake_hook_ = std::move(hook); }
+    /// descriptor alone. Not called again before the next step for what is no earlier than what was told; may not step.
+    void on_wake(Function<void()> hook);
 
-    /// In a forked child that goes on using the loop: starts the kernel over, with every descriptor still watched.
-    /// The child then shares its sockets with the parent.
+    /// In a forked child that goes on using the loop: starts the kernel over, with every descriptor still watched. The
+    /// child then shares its sockets with the parent. Executor jobs run in the parent alone; here they are aborted.
     Result<void> after_fork();
 
     bool debug() const noexcept { return debug_; }
@@ -259,9 +265,24 @@ public:
     /// To be called in a catch block: rethrows a `FatalError`, hands anything else to `on_unhandled`.
     void report_exception(std::string_view message, std::source_location scheduled = no_location());
     void report(const Unhandled& unhandled) noexcept;
-    /// Throws `UsageError` if this is not the loop's thread (debug mode), or the loop is closed.
+    /// Throws `UsageError` if the loop is closed, or (debug mode) if it belongs to another thread. It belongs to the one
+    /// that runs it, as long as it runs; an embedded one to the one that stepped it last. A loop that does not run may be
+    /// set up by any thread.
     void check_usable(std::string_view what) const;
+    /// Calls `function`. What it throws goes to `report_exception`; in debug mode a slow one is reported.
+    template<class F>
+    void call_guarded(F&& function, std::string_view what, std::source_location scheduled) {
+        const TimePoint start = debug_ ? kernel_->now() : TimePoint();
+        try {
+            function();
+        } catch (...) {
+            report_exception(what, scheduled);
+        }
+        if (debug_) [[unlikely]]
+            check_duration(start, what, scheduled);
+    }
     static std::source_location no_location() noexcept { return {}; }
+    void begin_future(detail::ListNode& state);
     void begin_job(detail::JobBase& job) noexcept;
     void end_job(detail::JobBase& job) noexcept;
 
@@ -304,17 +325,24 @@ private:
     bool spend();
     bool refill() noexcept;
     bool may_skip_poll() noexcept;
-    void watched_call(Function<void()>& function, std::string_view what, std::source_location location);
+    void watched_call(Function<void()>& function, std::string_view what, std::source_location location) {
+        call_guarded(function, what, location);
+    }
+    void check_duration(TimePoint start, std::string_view what, std::source_location scheduled) const;
+    void note_signals();
     void deliver_signals();
     void outside_change();
+    void hand_to_host() noexcept;
+    void abort_jobs() noexcept;
+    void end_callbacks() noexcept;
+    bool anything_alive() const noexcept;
     void note_stale();
-    Result<void> rebuild_kernel(std::string_view why);
+    Result<void> rebuild_kernel();
     void run_turns(bool until_idle);
     void end_sources();
     bool leftovers() const noexcept;
     std::size_t make_turn(TimePoint wait_until);
     bool ready_now() const noexcept;
-    void destroy_callbacks() noexcept;
     detail::CallNode* new_node();
     void recycle(detail::CallNode* node) noexcept;
     void run_until_done(detail::FutureStateBase& state);
@@ -354,7 +382,9 @@ private:
     std::size_t sources_ = 0;
     detail::ListNode jobs_;
     std::size_t job_count_ = 0;
+    detail::ListNode pending_futures_;
     std::uint64_t sequence_ = 0;
+    std::vector<detail::TimerRecord*> timer_records_; // all there are, in use or not
     detail::TimerRecord* free_timers_ = nullptr;
     detail::CallNode* free_nodes_ = nullptr;
     std::uint64_t stale_events_ = 0;
@@ -363,14 +393,19 @@ private:
     bool rebuild_wanted_ = false;
     TimePoint polled_at_{};
     TimePoint announced_ = TimePoint::max(); // what the host of an embedded loop knows to be the next deadline
+    TimePoint armed_ = TimePoint::max();     // when the kernel makes the pollable descriptor readable
+    bool in_hook_ = false;
     detail::ListNode signals_;
     std::size_t signal_count_ = 0;
     std::uint16_t signal_uses_[65] = {}; // watches per signal number
-    std::thread::id thread_;
+    bool signals_due_ = false;
+    std::atomic<std::thread::id> owner_{}; // whose it is, no thread's while nobody runs it
     std::unique_ptr<ThreadPool> executor_;
     std::weak_ptr<void> datagram_memory_;
     Function<void(const Unhandled&)> unhandled_;
+    std::uint64_t unhandled_changes_ = 0;
     Function<void()> wake_hook_;
+    std::uint64_t hook_changes_ = 0;
 };
 
 } // namespace weft

@@ -6,19 +6,31 @@
 
 namespace weft {
 
-/// Marks the loop as being inside `run` or a turn, for as long as it lives.
+/// Marks the loop as running, on this thread, for as long as it lives. At its end an embedded loop is left so
+/// that its host hears of what is to be done.
 class Loop::Entered {
 public:
-    Entered(Loop& loop, bool& flag, const char* what) : flag_(flag), outer_(current) {
-        loop.check_usable(what);
-        if (loop.running_ || loop.in_turn_) throw UsageError(std::string(what) + ": this loop is already running");
-        if (outer_ != nullptr) throw UsageError(std::string(what) + ": another loop is running on this thread");
-        flag_ = true;
+    Entered(Loop& loop, const char* what) : loop_(loop), outer_(current) {
+        const auto refuse = [what](const char* why) { throw UsageError(std::string(what) + ": " + why); };
+        if (loop.state_ == State::closed) refuse("the loop is closed");
+        if (loop.running_ || loop.in_turn_) refuse("this loop is already running");
+        if (loop.in_hook_) refuse("called inside the on_wake hook");
+        if (outer_ != nullptr) refuse("another loop is running on this thread");
+        loop.running_ = true;
+        loop.owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        loop.allowance_ = {};
         current = &loop;
     }
     ~Entered() {
-        flag_ = false;
+        loop_.in_turn_ = false;
+        loop_.running_ = false;
+        loop_.stopping_ = false;
         current = outer_;
+        if (loop_.embedded_) {
+            loop_.hand_to_host();
+        } else {
+            loop_.owner_.store({}, std::memory_order_relaxed);
+        }
     }
     Entered(const Entered&) = delete;
     Entered& operator=(const Entered&) = delete;
@@ -26,7 +38,7 @@ public:
 private:
     // The loop that runs on this thread.
     static inline thread_local Loop* current = nullptr;
-    bool& flag_;
+    Loop& loop_;
     Loop* outer_;
 };
 

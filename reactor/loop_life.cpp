@@ -59,25 +59,31 @@ void Loop::flush_later(detail::Source& source) {
     if (!in_turn_) outside_change();
 }
 
-Result<void> Loop::rebuild_kernel(std::string_view why) {
+Result<void> Loop::rebuild_kernel() {
     rebuild_wanted_ = false;
     stale_turns_ = 0;
-    log(LogLevel::warning, "the kernel's set of descriptors is rebuilt: " + std::string(why));
+    armed_ = announced_ = TimePoint::max();
     if (const Sys reset = kernel_->reset(); !reset.ok()) return Error{reset.code(), "start the kernel over"};
+    Result<void> result;
     for (std::uint32_t index = 1; index < slots_.size(); ++index) {
         if (slots_[index].source == nullptr) continue;
         const auto [fd, interest] = slots_[index].source->registration();
         if (fd < 0) continue;
         const Sys added = kernel_->add(fd, Token{slots_[index].generation} << 32 | index, interest);
-        if (!added.ok()) return Error{added.code(), "register descriptor " + std::to_string(fd) + " again"};
+        // One that is gone must not cost the others theirs.
+        if (!added.ok() && result.ok())
+            result = Error{added.code(), "register descriptor " + std::to_string(fd) + " again"};
     }
-    return {};
+    if (embedded_ && !running_) hand_to_host();
+    return result;
 }
 
 Result<void> Loop::after_fork() {
     if (state_ != State::open) throw UsageError("after_fork: the loop is closed");
     if (in_turn_) throw UsageError("after_fork: called inside a callback");
-    return rebuild_kernel("after_fork");
+    abort_jobs(); // the threads that ran them are the parent's
+    executor_.reset();
+    return rebuild_kernel();
 }
 
 Loop::Stats Loop::stats() const noexcept {
@@ -86,8 +92,14 @@ Loop::Stats Loop::stats() const noexcept {
 
 // --- Executor -------------------------------------------------------------------------------------------------
 
+void Loop::begin_future(detail::ListNode& state) {
+    if (state_ == State::closed) throw UsageError("a promise: the loop is closed");
+    pending_futures_.push_back(state);
+}
+
 ThreadPool& Loop::executor() {
     check_usable("executor");
+    if (state_ != State::open) throw UsageError("executor: the loop is being closed");
     if (!executor_) {
         ThreadPool::Options options;
         options.threads = options_.executor_threads;
@@ -128,62 +140,82 @@ JobTicket::~JobTicket() {
 
 void Loop::close() {
     if (state_ != State::open) return;
-    if (in_turn_ || running_) throw UsageError("close: called inside a callback of this loop");
+    if (in_turn_ || running_ || in_hook_) throw UsageError("close: called inside a callback of this loop");
     state_ = State::closing;
     in_turn_ = true;
-    end_sources();
+    // What is ended may start something else in its last callbacks and destructors. A few rounds of that are fine; what
+    // still goes on then is a program's error.
+    constexpr int rounds = 100;
+    for (int round = 0; round < rounds && (round == 0 || anything_alive()); ++round) {
+        end_sources();
+        abort_jobs();
+        end_callbacks();
+        detail::FutureStateBase::abandon_all(pending_futures_);
+    }
+    mailbox_->close();
+    end_callbacks();
+    detail::FutureStateBase::abandon_all(pending_futures_);
+    if (sources_ != 0)
+        log(LogLevel::error, std::to_string(sources_) + " transports or watches are still open at the loop's end");
+    // Only now, for a running job may wait for one of the futures that were just ended.
     executor_.reset();
+    for (detail::TimerRecord* record : timer_records_) {
+        if (record->held) {
+            record->loop = nullptr; // the last to hold it deletes it
+        } else {
+            delete record;
+        }
+    }
+    timer_records_.clear();
+    free_timers_ = nullptr;
+    while (free_nodes_ != nullptr)
+        delete std::exchange(free_nodes_, free_nodes_->next.load(std::memory_order_relaxed));
+    on_wake(nullptr);
+    kernel_.reset();
+    in_turn_ = false;
+    state_ = State::closed;
+}
+
+bool Loop::anything_alive() const noexcept {
+    return sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 || job_count_ != 0 || ready_now() || leftovers() ||
+           pending_futures_.linked() || !mailbox_->maybe_empty();
+}
+
+void Loop::abort_jobs() noexcept {
+    if (executor_) executor_->drop_queued();
     while (jobs_.linked()) {
         auto& job = static_cast<detail::JobBase&>(*jobs_.next);
         end_job(job);
         job.abort();
     }
+}
+
+// Timers, signals and what is queued: destroyed without being called.
+void Loop::end_callbacks() noexcept {
     while (detail::TimerNode* timer = timers_.pop_any()) timer->on_abandoned();
     while (due_.linked()) {
         auto& timer = static_cast<detail::TimerNode&>(*due_.next);
         timers_.fired(timer);
         timer.on_abandoned();
     }
-    while (signals_.linked()) static_cast<detail::WatchedSignal*>(signals_.next)->end();
-    mailbox_->close();
-    destroy_callbacks();
-    end_sources(); // what a capture's destructor may have opened
-    while (detail::TimerNode* timer = timers_.pop_any()) timer->on_abandoned();
-    while (free_timers_ != nullptr) delete std::exchange(free_timers_, free_timers_->next_free);
-    while (free_nodes_ != nullptr)
-        delete std::exchange(free_nodes_, free_nodes_->next.load(std::memory_order_relaxed));
-    wake_hook_.reset();
-    kernel_.reset();
-    in_turn_ = false;
-    state_ = State::closed;
+    while (signals_.linked()) static_cast<detail::WatchedSignal*>(signals_.next)->on_loop_closing();
+    signals_due_ = false;
+    const auto destroy = [this](detail::CallNode* node) {
+        auto captures = std::move(node->function);
+        recycle(node);
+    };
+    batch_.append(soon_);
+    while (batch_.head != nullptr) destroy(batch_.pop());
+    while (detail::CallNode* node = mailbox_->pop()) destroy(node);
 }
 
 void Loop::end_sources() {
-    // A connection's last callbacks may open others: a few rounds, then whatever still opens new ones is a program's error.
-    constexpr int rounds = 100;
-    for (int round = 0; round < rounds && (sources_ != 0 || !closing_.empty()); ++round) {
-        for (std::uint32_t index = 1; index < slots_.size(); ++index)
-            if (slots_[index].source != nullptr) slots_[index].source->on_loop_closing();
-        again_.clear();
-        flush();
-        finish_closing();
-    }
+    for (std::uint32_t index = 1; index < slots_.size(); ++index)
+        if (slots_[index].source != nullptr) slots_[index].source->on_loop_closing();
+    again_.clear();
     event_next_ = event_end_ = 0;
-    if (sources_ != 0)
-        log(LogLevel::error, std::to_string(sources_) + " transports or watches are still open at the loop's end");
-}
-
-void Loop::destroy_callbacks() noexcept {
-    const auto empty_function = [](detail::CallNode* node) { auto captures = std::move(node->function); };
-    do {
-        batch_.append(soon_);
-        while (batch_.head != nullptr) {
-            detail::CallNode* node = batch_.pop();
-            empty_function(node);
-            recycle(node);
-        }
-        if (detail::CallNode* node = mailbox_->pop()) batch_.push(node);
-    } while (batch_.head != nullptr || soon_.head != nullptr);
+    flush();
+    finish_closing();
 }
 
 // --- Embedding ------------------------------------------------------------------------------------------------
@@ -194,43 +226,47 @@ Result<int> Loop::pollable_fd() {
     if (!fd.ok())
         return Error{fd.code(), "a pollable descriptor for the " + std::string(kernel_->name()) + " kernel"};
     embedded_ = true;
-    announced_ = TimePoint::max();
-    if (!mailbox_->prepare_to_sleep()) kernel_->wake();
-    outside_change();
+    // What is there already counts as news.
+    if (!running_) hand_to_host();
     return fd.fd();
 }
 
 TimePoint Loop::next_deadline() noexcept {
-    if (ready_now() || leftovers() || stopping_) return TimePoint::min();
+    if (ready_now() || leftovers() || stopping_ || !mailbox_->maybe_empty()) return TimePoint::min();
     return timers_.next_deadline();
 }
 
 StepResult Loop::step(Budget budget) {
-    if (running_ || in_turn_) throw UsageError("step: called inside a callback of this loop");
-    const Entered entered(*this, running_, "step");
-    thread_ = std::this_thread::get_id();
-    embedded_ = true;
     StepResult result;
-    allowance_.left = 0;
-    allowance_.in_reserve = budget.count;
-    allowance_.until = budget.time == Duration::max() ? TimePoint::max()
-                                                      : add_saturated(kernel_->now(), budget.time);
-    do {
-        (void)make_turn(TimePoint::min());
-    } while (allowance_.in_reserve != 0 && !stopping_ && (ready_now() || leftovers()));
-    stopping_ = false;
-    result.ran = allowance_.spent;
-    allowance_ = {};
-    result.more_ready = ready_now() || leftovers();
-    result.next_deadline = timers_.next_deadline();
-    // From here on the host sleeps. A message that came in meanwhile, or work that is left, keeps the descriptor
-    // readable; a deadline makes it so when it passes.
-    if (result.more_ready || !mailbox_->prepare_to_sleep()) {
-        kernel_->wake();
-        result.more_ready = true;
+    {
+        const Entered entered(*this, "step");
+        embedded_ = true; // at its end `entered` tells the host what is left
+        allowance_.left = 0;
+        allowance_.in_reserve = budget.count;
+        if (budget.time != Duration::max()) allowance_.until = add_saturated(kernel_->now(), budget.time);
+        // A turn that only goes on with what an earlier step left does not look at the kernel, which would go on
+        // calling the host for a wake-up that is already answered.
+        const std::uint64_t looked = turns_;
+        do {
+            (void)make_turn(TimePoint::min());
+        } while (allowance_.in_reserve != 0 && !stopping_ && (ready_now() || leftovers() || turns_ == looked));
+        result.ran = allowance_.spent;
     }
-    if (result.next_deadline != announced_) (void)kernel_->arm(announced_ = result.next_deadline);
+    result.more_ready = announced_ == TimePoint::min();
+    result.next_deadline = timers_.next_deadline();
     return result;
+}
+
+// From here on the host sleeps. A message that came in meanwhile, or work that is left, keeps the descriptor readable; a
+// deadline makes it so when it passes.
+void Loop::hand_to_host() noexcept {
+    bool more = ready_now() || leftovers();
+    if (!mailbox_->prepare_to_sleep()) more = true;
+    if (more) kernel_->wake();
+    const TimePoint next = timers_.next_deadline();
+    if (armed_ <= now_) armed_ = TimePoint::max(); // it went off, and does not do so again
+    if (next != armed_) (void)kernel_->arm(armed_ = next);
+    announced_ = more ? TimePoint::min() : next;
 }
 
 // Work was queued or a deadline was set by the host, not by a callback.
@@ -242,15 +278,31 @@ void Loop::outside_change() {
     if (next == TimePoint::min()) {
         kernel_->wake();
     } else {
-        (void)kernel_->arm(next);
+        (void)kernel_->arm(armed_ = next);
     }
-    if (wake_hook_) {
-        try {
-            wake_hook_();
-        } catch (...) {
-            report({"the on_wake hook", std::current_exception(), no_location()});
+    if (!wake_hook_ || in_hook_) return;
+    // On the stack while it runs: it may replace itself.
+    auto hook = std::move(wake_hook_);
+    const auto changes = hook_changes_;
+    in_hook_ = true;
+    struct Back {
+        Loop& loop;
+        Function<void()>& hook;
+        std::uint64_t changes;
+        ~Back() {
+            loop.in_hook_ = false;
+            if (loop.hook_changes_ == changes) loop.wake_hook_ = std::move(hook);
         }
-    }
+    } back{*this, hook, changes};
+    call_guarded(hook, "the on_wake hook", no_location());
+}
+
+void Loop::on_wake(Function<void()> hook) {
+    ++hook_changes_;
+    wake_hook_ = std::move(hook);
+    if (!wake_hook_) return;
+    embedded_ = true;
+    if (!running_) hand_to_host();
 }
 
 } // namespace weft

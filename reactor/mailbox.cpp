@@ -4,6 +4,10 @@
 // nothing is forgotten. The flag works as in Dekker's algorithm: the loop stores `sleeping_` and then looks at
 // the queue, a producer changes the queue and then looks at `sleeping_`, all sequentially consistent, so at
 // least one of them sees the other. Whoever turns the flag off makes the one wake-up of that sleep.
+//
+// Closing works the same way with `closed_` in place of `sleeping_`: a producer that was under way when the loop closed
+// either is seen by the loop's last look at the queue, or sees `closed_` after its push and empties the queue itself. A
+// message left behind would keep alive what it captured, which may well be what keeps this queue alive.
 
 #include <weft/reactor/kernel.hpp>
 #include <weft/reactor/mailbox.hpp>
@@ -12,7 +16,7 @@
 
 namespace weft::detail {
 
-Mailbox::Mailbox(Loop& loop, Kernel& kernel) noexcept
+Mailbox::Mailbox(Loop& loop, Kernel& kernel)
     : loop_(&loop), kernel_(&kernel), head_(new CallNode) {
     tail_.store(head_, std::memory_order_relaxed);
 }
@@ -29,6 +33,8 @@ std::error_code Mailbox::post(Function<void()> function, std::source_location lo
     node->location = location;
     push(node);
     wake_if_sleeping();
+    if (closed_.load(std::memory_order_seq_cst)) [[unlikely]]
+        drain_closed();
     return {};
 }
 
@@ -72,6 +78,19 @@ void Mailbox::close() noexcept {
     loop_.store(nullptr, std::memory_order_relaxed);
     // A waker holds on for one system call at most.
     while (wakers_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    drain_closed();
+}
+
+void Mailbox::drain_closed() noexcept {
+    for (;;) {
+        CallNode* node;
+        {
+            const std::lock_guard lock(draining_);
+            node = pop();
+        }
+        if (node == nullptr) return;
+        delete node; // without the lock: what the captures do at their end may come back here
+    }
 }
 
 } // namespace weft::detail

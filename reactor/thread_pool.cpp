@@ -1,9 +1,14 @@
 #include <weft/reactor/thread_pool.hpp>
 
 #include <algorithm>
+#include <condition_variable>
 #include <csignal>
+#include <deque>
+#include <mutex>
+#include <unistd.h>
 
 namespace weft {
+namespace detail {
 namespace {
 
 // Signals belong to the threads that asked for them: a pool thread must not be the one that a handler interrupts.
@@ -24,80 +29,144 @@ private:
 
 } // namespace
 
+/// The jobs of a pool, its threads, and the lock for both.
+class JobQueue {
+public:
+    explicit JobQueue(std::size_t limit) : limit_(limit) {}
+
+    std::error_code push(Function<void()> job, ThreadPool::JobId* id, unsigned threads_limit) {
+        if (forked()) return Errc::forked;
+        const std::lock_guard lock(mutex_);
+        if (closed_) return Errc::closed;
+        if (jobs_.size() >= limit_) return Errc::queue_full;
+        if (idle_ <= jobs_.size() && threads_.size() < threads_limit) {
+            // With at least one thread the job will run, if later.
+            if (const auto error = add_thread(); error && threads_.empty()) return error;
+        }
+        jobs_.push_back({next_id_, std::move(job)});
+        if (id) *id = next_id_;
+        ++next_id_;
+        wake_.notify_one();
+        return {};
+    }
+
+    bool cancel(ThreadPool::JobId id) {
+        if (forked()) return false;
+        Function<void()> removed; // destroyed after the lock is released: captures may come back here
+        const std::lock_guard lock(mutex_);
+        const auto job =
+            std::lower_bound(jobs_.begin(), jobs_.end(), id,
+                             [](const Job& a, ThreadPool::JobId b) { return a.id < b; });
+        if (job == jobs_.end() || job->id != id) return false;
+        removed = std::move(job->function);
+        jobs_.erase(job);
+        return true;
+    }
+
+    void drop_all() {
+        if (forked()) return;
+        std::deque<Job> dropped; // destroyed without the lock, see cancel
+        const std::lock_guard lock(mutex_);
+        dropped.swap(jobs_);
+    }
+
+    void close() {
+        std::deque<Job> dropped;
+        std::vector<std::thread> threads;
+        {
+            const std::lock_guard lock(mutex_);
+            closed_ = true;
+            dropped.swap(jobs_);
+            threads.swap(threads_);
+        }
+        wake_.notify_all();
+        for (auto& thread : threads) thread.join();
+    }
+
+    std::size_t size() const {
+        if (forked()) return 0;
+        const std::lock_guard lock(mutex_);
+        return jobs_.size();
+    }
+
+    // In a forked child there are no threads to join, and the lock may be held by one of them for ever.
+    bool forked() const noexcept { return getpid() != process_; }
+
+private:
+    struct Job {
+        ThreadPool::JobId id;
+        Function<void()> function;
+    };
+
+    std::error_code add_thread() {
+        const SignalsBlocked blocked; // a new thread inherits the mask
+        try {
+            threads_.emplace_back([this] { work(); });
+            return {};
+        } catch (const std::system_error& error) {
+            return error.code();
+        }
+    }
+
+    void work() {
+        std::unique_lock lock(mutex_);
+        for (;;) {
+            ++idle_;
+            wake_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
+            --idle_;
+            if (closed_) return;
+            auto job = std::move(jobs_.front().function);
+            jobs_.pop_front();
+            lock.unlock();
+            job();
+            job.reset();
+            lock.lock();
+        }
+    }
+
+    const std::size_t limit_;
+    const pid_t process_ = getpid();
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<Job> jobs_;
+    std::vector<std::thread> threads_;
+    std::size_t idle_ = 0;
+    ThreadPool::JobId next_id_ = 1;
+    bool closed_ = false;
+};
+
+bool cancel_job(const std::weak_ptr<JobQueue>& queue, ThreadPool::JobId id) {
+    const auto alive = queue.lock();
+    return alive && alive->cancel(id);
+}
+
+} // namespace detail
+
 ThreadPool::ThreadPool(Options options)
-    : options_{options.threads != 0 ? options.threads
-                                    : std::max(1U, std::thread::hardware_concurrency()) + 4,
-               options.queue_limit} {}
+    : threads_limit_(options.threads != 0 ? options.threads
+                                          : std::max(1U, std::thread::hardware_concurrency()) + 4),
+      queue_(std::make_shared<detail::JobQueue>(options.queue_limit)) {}
 
 ThreadPool::~ThreadPool() { shutdown(); }
 
-std::error_code ThreadPool::add_thread() {
-    SignalsBlocked blocked; // a new thread inherits the mask
-    try {
-        threads_.emplace_back([this] { work(); });
-        return {};
-    } catch (const std::system_error& error) {
-        return error.code();
-    }
-}
-
 std::error_code ThreadPool::submit(Function<void()> job, JobId* id) {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return Errc::closed;
-    if (jobs_.size() >= options_.queue_limit) return Errc::queue_full;
-    if (idle_ <= jobs_.size() && threads_.size() < options_.threads) {
-        // With at least one thread the job will run, if later.
-        if (const auto error = add_thread(); error && threads_.empty()) return error;
-    }
-    if (id) *id = next_id_;
-    jobs_.push_back({next_id_++, std::move(job)});
-    wake_.notify_one();
-    return {};
+    return queue_->push(std::move(job), id, threads_limit_);
 }
 
-bool ThreadPool::cancel(JobId id) {
-    Function<void()> removed; // destroyed after the lock is released: captures may come back here
-    const std::lock_guard lock(mutex_);
-    const auto job = std::lower_bound(jobs_.begin(), jobs_.end(), id,
-                                      [](const Job& a, JobId b) { return a.id < b; });
-    if (job == jobs_.end() || job->id != id) return false;
-    removed = std::move(job->function);
-    jobs_.erase(job);
-    return true;
-}
+bool ThreadPool::cancel(JobId id) { return queue_->cancel(id); }
 
-void ThreadPool::work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-        ++idle_;
-        wake_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
-        --idle_;
-        if (closed_) return;
-        auto job = std::move(jobs_.front().function);
-        jobs_.pop_front();
-        lock.unlock();
-        job();
-        job.reset();
-        lock.lock();
-    }
-}
+void ThreadPool::drop_queued() { queue_->drop_all(); }
 
 void ThreadPool::shutdown() {
-    std::deque<Job> dropped;
-    std::vector<std::thread> threads;
-    {
-        const std::lock_guard lock(mutex_);
-        closed_ = true;
-        dropped.swap(jobs_);
-        threads.swap(threads_);
+    if (queue_->forked()) {
+        // Destroying a lock or a condition that a thread of the parent uses may wait for that thread. So they stay.
+        static auto& of_the_parent = *new std::vector<std::shared_ptr<detail::JobQueue>>;
+        of_the_parent.push_back(queue_);
+        return;
     }
-    wake_.notify_all();
-    for (auto& thread : threads) thread.join();
+    queue_->close();
 }
 
-std::size_t ThreadPool::queued() const {
-    const std::lock_guard lock(mutex_);
-    return jobs_.size();
-}
+std::size_t ThreadPool::queued() const { return queue_->size(); }
 
 } // namespace weft

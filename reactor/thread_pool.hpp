@@ -3,15 +3,17 @@
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/function.hpp>
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <mutex>
+#include <memory>
 #include <thread>
 #include <vector>
 
 namespace weft {
+
+namespace detail {
+class JobQueue;
+}
 
 /// A bounded pool of threads for work that blocks or computes. Threads start when there is work for them and block all
 /// signals. Usable from any thread; may serve several loops.
@@ -23,39 +25,37 @@ public:
     };
     ThreadPool() : ThreadPool(Options{}) {}
     explicit ThreadPool(Options options);
-    /// Waits for running jobs; those that never started are destroyed.
+    /// Waits for running jobs; those that never started are destroyed. In a forked child, where the threads are not, it
+    /// forgets both.
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
     /// Names a job for `cancel`.
     using JobId = std::uint64_t;
-    /// Queues `job`, which must not throw. `Errc::queue_full`, `Errc::closed` after `shutdown`, or the system's error if not
-    /// even one thread could be started; `job` is then destroyed.
+    /// Queues `job`, which must not throw. `Errc::queue_full`, `Errc::closed` after `shutdown`, `Errc::forked`, or the
+    /// system's error if not even one thread could be started; `job` is then destroyed.
     std::error_code submit(Function<void()> job, JobId* id = nullptr);
     /// Takes a job out of the queue and destroys it. False if it has started.
     bool cancel(JobId id);
+    /// Destroys the jobs that wait for a thread.
+    void drop_queued();
     /// No new jobs; destroys those that wait and joins the threads. Not from one of its own threads.
     void shutdown();
 
+    /// Jobs that wait for a thread.
     std::size_t queued() const;
+    /// What outlives the pool, for those who may want to cancel a job then.
+    std::weak_ptr<detail::JobQueue> queue() const noexcept { return queue_; }
 
 private:
-    struct Job {
-        JobId id;
-        Function<void()> function;
-    };
-    void work();
-    std::error_code add_thread();
-
-    const Options options_;
-    mutable std::mutex mutex_;
-    std::condition_variable wake_;
-    std::deque<Job> jobs_;
-    std::vector<std::thread> threads_;
-    std::size_t idle_ = 0;
-    JobId next_id_ = 1;
-    bool closed_ = false;
+    const unsigned threads_limit_;
+    std::shared_ptr<detail::JobQueue> queue_;
 };
+
+namespace detail {
+/// `ThreadPool::cancel` for a pool that may be gone.
+bool cancel_job(const std::weak_ptr<JobQueue>& queue, ThreadPool::JobId id);
+} // namespace detail
 
 } // namespace weft

@@ -1,10 +1,13 @@
+#include <weft/reactor/log.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/timer.hpp>
+
+#include <string>
 
 namespace weft {
 namespace {
 
-// Gives a record back once nobody refers to it any more.
+// Gives a record back once nobody refers to it any more. A closed loop has left it to the last who does.
 void drop_if_unused(detail::TimerRecord* record) noexcept {
     if (record->held || record->running || record->wanted) return;
     if (record->loop != nullptr) {
@@ -14,13 +17,12 @@ void drop_if_unused(detail::TimerRecord* record) noexcept {
     }
 }
 
-// The record leaves the queue for good. One that stays in somebody's hands forgets the loop, which it may outlive.
+// The record leaves the queue for good.
 void retire(detail::TimerRecord* record) noexcept {
     if (record->loop != nullptr) record->loop->timers().cancel(*record);
     record->wanted = false;
-    if (record->held && !record->running) record->loop = nullptr;
     // Destroying the captures may run anything, also a call on this very timer.
-    auto function = std::move(record->function);
+    auto captures = std::move(record->function);
 }
 
 // The first multiple of the interval after the last deadline that is not past: missed ticks are not made up for.
@@ -29,7 +31,7 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
     if (next >= now) return next;
     if (interval == Duration::zero()) return now;
     const TimePoint current = last + (now - last) / interval * interval;
-    return current < now ? current + interval : current;
+    return current < now ? add_saturated(current, interval) : current;
 }
 
 } // namespace
@@ -37,7 +39,8 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
 namespace detail {
 
 void TimerRecord::on_timer() {
-    // The callable is on the stack while it runs: cancelling or destroying the timer inside it is fine.
+    // The callable is on the stack while it runs: cancelling or destroying the timer inside it is fine. A repeating one
+    // is armed again first, so that it can be asked, moved and cancelled there like any other.
     auto callable = std::move(function);
     running = true;
     wanted = interval >= Duration::zero();
@@ -46,26 +49,20 @@ void TimerRecord::on_timer() {
         Function<void()>* callable;
         ~Ended() {
             record->running = false;
-            if (record->wanted && record->loop != nullptr) {
-                record->function = std::move(*callable);
-                if (!record->armed()) {
-                    record->loop->arm(*record,
-                                      next_tick(record->deadline(), record->interval, record->loop->now()));
-                }
-            } else if (record->held) {
-                record->loop = nullptr;
-            }
+            if (record->wanted) record->function = std::move(*callable);
             drop_if_unused(record);
         }
     } ended{this, &callable};
+    if (wanted) loop->arm(*this, next_tick(deadline(), interval, loop->now()));
     loop->watched_call(callable, "a timer's callback", location);
 }
 
 void TimerRecord::on_abandoned() noexcept {
     auto captures = std::move(function);
     wanted = false;
-    loop = nullptr;
-    drop_if_unused(this);
+    if (!loop->debug() || !held) return;
+    log(LogLevel::warning, std::string("a Timer set at ") + location.file_name() + ":" +
+                               std::to_string(location.line()) + " was still armed when its loop was closed");
 }
 
 } // namespace detail

@@ -1,3 +1,4 @@
+#include <weft/reactor/log.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/watch.hpp>
 
@@ -9,7 +10,29 @@
 namespace weft {
 namespace detail {
 
-WatchedFd::WatchedFd(Loop& loop, int fd) : loop_(&loop), fd_(fd) { token_ = loop.add_source(*this); }
+namespace {
+
+constexpr std::uint32_t broken = ready::error | ready::hangup;
+
+void report_leak(const Loop& loop, const std::string& what, const std::source_location& made) {
+    if (!loop.debug()) return;
+    log(LogLevel::warning, what + " made at " + made.file_name() + ":" + std::to_string(made.line()) +
+                               " was still active when its loop was closed");
+}
+
+} // namespace
+
+WatchedFd::WatchedFd(Loop& loop, int fd, std::source_location location)
+    : loop_(&loop), fd_(fd), location_(location) {
+    token_ = loop.add_source(*this);
+}
+
+void WatchedFd::on_loop_closing() {
+    if (loop_ == nullptr) return;
+    report_leak(*loop_, "a Watch of descriptor " + std::to_string(fd_), location_);
+    end();
+}
+
 
 Sys WatchedFd::start() noexcept { return loop_->kernel().add(fd_, token_, Interest::none); }
 
@@ -36,49 +59,55 @@ void WatchedFd::set(Interest direction, Function<void()> function) {
     if (loop_ == nullptr) return;
     Callback old = std::move(slot(direction)); // goes at the end: its captures may do anything
     slot(direction) = function ? std::make_shared<Function<void()>>(std::move(function)) : nullptr;
-    if (!busy_) apply();
+    if (!busy_) apply(0);
 }
 
-void WatchedFd::apply() noexcept {
+void WatchedFd::apply(std::uint32_t ready) noexcept {
     const Interest wanted =
         (reader_ ? Interest::read : Interest::none) | (writer_ ? Interest::write : Interest::none);
+    Sys done(0);
     if (out_ && wanted != Interest::none) {
-        out_ = !loop_->kernel().add(fd_, token_, wanted).ok();
+        done = loop_->kernel().add(fd_, token_, wanted);
+        out_ = !done.ok();
     } else if (!out_ && wanted != registered_) {
-        (void)loop_->kernel().modify(fd_, token_, wanted);
+        done = loop_->kernel().modify(fd_, token_, wanted);
     }
     registered_ = wanted;
-}
-
-bool WatchedFd::call(Interest direction) {
-    Callback callback = slot(direction);
-    loop_->watched_call(*callback, "a watched descriptor's callback", Loop::no_location());
-    return loop_ != nullptr;
-}
-
-void WatchedFd::on_ready(std::uint32_t ready) {
-    constexpr auto broken = ready::error | ready::hangup;
-    struct Busy {
-        WatchedFd* self;
-        explicit Busy(WatchedFd* watched) noexcept : self(watched) { self->busy_ = true; }
-        ~Busy() {
-            self->busy_ = false;
-            if (self->orphan_) delete self;
-        }
-    } busy(this);
-    if (reader_ && (ready & (ready::readable | ready::read_hangup | broken)) && !call(Interest::read)) return;
-    if (writer_ && (ready & (ready::writable | broken)) && !call(Interest::write)) return;
-    apply();
-    if ((ready & broken) && registered_ == Interest::none && !out_) {
+    if ((ready & broken) != 0 && wanted == Interest::none && !out_) {
         // Errors and hang-ups are reported whether asked for or not, over and over. Nobody wants these, so the
         // descriptor leaves the kernel's set until somebody does.
         (void)loop_->kernel().remove(fd_);
         out_ = true;
     }
+    if (done.ok()) return;
+    // Nobody waits for an answer here. Most likely the descriptor was closed before its watch.
+    const std::string what = "watch descriptor " + std::to_string(fd_);
+    loop_->report({what, std::make_exception_ptr(std::system_error(done.code(), what)), location_});
 }
 
-WatchedSignal::WatchedSignal(Loop& loop, int number, Function<void()> function)
-    : loop_(&loop), number_(number), function_(std::move(function)) {
+bool WatchedFd::call(Interest direction) {
+    Callback callback = slot(direction);
+    loop_->watched_call(*callback, "a watched descriptor's callback", location_);
+    return loop_ != nullptr;
+}
+
+void WatchedFd::on_ready(std::uint32_t ready) {
+    struct Busy {
+        WatchedFd* self;
+        std::uint32_t ready;
+        Busy(WatchedFd* watched, std::uint32_t bits) noexcept : self(watched), ready(bits) { self->busy_ = true; }
+        ~Busy() {
+            if (self->loop_ != nullptr) self->apply(ready); // what the callbacks set, also when a FatalError leaves them
+            self->busy_ = false;
+            if (self->orphan_) delete self;
+        }
+    } busy(this, ready);
+    if (reader_ && (ready & (ready::readable | ready::read_hangup | broken)) && !call(Interest::read)) return;
+    if (writer_ && (ready & (ready::writable | broken))) (void)call(Interest::write);
+}
+
+WatchedSignal::WatchedSignal(Loop& loop, int number, Function<void()> function, std::source_location location)
+    : loop_(&loop), number_(number), location_(location), function_(std::move(function)) {
     loop.signals_.push_back(*this);
     ++loop.signal_count_;
     ++loop.signal_uses_[number];
@@ -93,7 +122,13 @@ void WatchedSignal::deliver() {
             if (self->orphan_) delete self;
         }
     } ended{this};
-    loop_->watched_call(function_, "a signal's callback", Loop::no_location());
+    loop_->watched_call(function_, "a signal's callback", location_);
+}
+
+void WatchedSignal::on_loop_closing() noexcept {
+    report_leak(*loop_, "a SignalWatch of signal " + std::to_string(number_), location_);
+    end();
+    const auto captures = std::move(function_);
 }
 
 void WatchedSignal::end() noexcept {
@@ -140,9 +175,9 @@ bool Watch::stop_writing() {
 
 int Watch::fd() const noexcept { return watched_ ? watched_->fd() : -1; }
 
-Result<Watch> Loop::watch(int fd) {
+Result<Watch> Loop::watch(int fd, std::source_location location) {
     check_usable("watch");
-    Watch watch(new detail::WatchedFd(*this, fd));
+    Watch watch(new detail::WatchedFd(*this, fd, location));
     if (const Sys added = watch.watched_->start(); !added.ok()) {
         const bool file = added.error() == EPERM;
         return Error{file ? make_error_code(Errc::not_an_event_fd) : added.code(),
@@ -151,36 +186,16 @@ Result<Watch> Loop::watch(int fd) {
     return watch;
 }
 
-Result<SignalWatch> Loop::on_signal(int number, Function<void()> function) {
+Result<SignalWatch> Loop::on_signal(int number, Function<void()> function, std::source_location location) {
     check_usable("on_signal");
     if (number < 1 || number > 64)
         return Error{errno_code(EINVAL), "watch signal " + std::to_string(number)};
-    if (signal_uses_[number] == 0) {
+    SignalWatch watch(new detail::WatchedSignal(*this, number, std::move(function), location));
+    if (signal_uses_[number] == 1) {
         if (const Sys done = kernel_->watch_signal(number); !done.ok())
             return Error{done.code(), "watch signal " + std::to_string(number)};
     }
-    return SignalWatch(new detail::WatchedSignal(*this, number, std::move(function)));
-}
-
-void Loop::deliver_signals() {
-    const std::uint64_t seen = kernel_->take_signals();
-    const auto each = [this](auto&& visit) {
-        for (auto* node = signals_.next; node != &signals_; node = node->next)
-            if (visit(static_cast<detail::WatchedSignal&>(*node))) return true;
-        return false;
-    };
-    each([seen](detail::WatchedSignal& watched) {
-        if ((seen >> (watched.number() - 1)) & 1) watched.due = true;
-        return false;
-    });
-    // A callback may end any of these watches or add new ones, so the walk starts over after each.
-    while (each([](detail::WatchedSignal& watched) {
-        if (!watched.due) return false;
-        watched.due = false;
-        watched.deliver();
-        return true;
-    })) {
-    }
+    return watch;
 }
 
 } // namespace weft

@@ -5,13 +5,14 @@
 #include <weft/reactor/source.hpp>
 
 #include <memory>
+#include <source_location>
 
 namespace weft::detail {
 
 /// The loop's side of a `Watch`. Owned by the `Watch`; while one of its callbacks runs, its end is put off.
 class WatchedFd final : public Source {
 public:
-    WatchedFd(Loop& loop, int fd);
+    WatchedFd(Loop& loop, int fd, std::source_location location);
     Sys start() noexcept;
     /// Ends the watch and destroys it, after the running callback if there is one.
     void dispose() noexcept;
@@ -23,7 +24,7 @@ public:
     int fd() const noexcept { return fd_; }
 
     void on_ready(std::uint32_t ready) override;
-    void on_loop_closing() override { end(); }
+    void on_loop_closing() override;
     Registration registration() const noexcept override { return {out_ ? -1 : fd_, registered_}; }
 
 private:
@@ -34,7 +35,8 @@ private:
         return direction == Interest::read ? reader_ : writer_;
     }
     void end() noexcept;
-    void apply() noexcept;
+    /// Asks the kernel for what the callbacks want, after an event with the bits `ready`.
+    void apply(std::uint32_t ready) noexcept;
     bool call(Interest direction);
 
     Loop* loop_; // null once the watch has ended
@@ -44,6 +46,7 @@ private:
     bool out_ = false; // taken out of the kernel's set, see on_ready
     bool busy_ = false;
     bool orphan_ = false;
+    std::source_location location_;
     Callback reader_;
     Callback writer_;
 };
@@ -51,12 +54,13 @@ private:
 /// The loop's side of a `SignalWatch`, in the loop's list of them.
 class WatchedSignal final : public ListNode {
 public:
-    WatchedSignal(Loop& loop, int number, Function<void()> function);
+    WatchedSignal(Loop& loop, int number, Function<void()> function, std::source_location location);
     /// Calls the callback.
     void deliver();
     int number() const noexcept { return number_; }
     void dispose() noexcept;
     void end() noexcept;
+    void on_loop_closing() noexcept;
 
     bool due = false; ///< it came and was not delivered to this watch yet
 
@@ -65,6 +69,7 @@ private:
     int number_;
     bool busy_ = false;
     bool orphan_ = false;
+    std::source_location location_;
     Function<void()> function_;
 };
 
