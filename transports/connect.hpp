@@ -13,44 +13,56 @@
 namespace weft {
 
 struct ConnectOptions {
-    /// Bound before connecting: it chooses the interface or the port, and only addresses of its family are tried.
+    /// Bound before connecting: it chooses the interface or the port, and only addresses of its
+    /// family are tried; with a port strictly one after the other, since only one of them can have
+    /// it.
     std::optional<Address> local_address;
-    /// For the whole of it, the name look-up included; ETIMEDOUT afterwards. 0: until the system gives up.
+    /// For the whole of it, the name look-up included; ETIMEDOUT afterwards. 0: until the system
+    /// gives up.
     Duration timeout{0};
-    /// How long one address is tried before the next is tried beside it (RFC 8305, 8). A failure starts the next at
-    /// once. `Duration::max()`: strictly one after the other.
+    /// How long one address is tried before the next is tried beside it (RFC 8305, 8). A failure
+    /// starts the next at once. `Duration::max()`: strictly one after the other.
     Duration attempt_delay = std::chrono::milliseconds(250);
     bool nodelay = true;                 ///< TCP: small writes leave at once
     std::optional<KeepAlive> keep_alive; ///< TCP
-    /// An unconnected stream socket to use, of the right family; -1: make one. It is given back, open, if the connection
-    /// fails or is cancelled. Only one address is tried.
+    /// An unconnected stream socket to use; -1: make one. The first address of its family is tried,
+    /// and no other. It is weft's once connected, and given back, open and non-blocking, if that
+    /// fails or is cancelled.
     int socket = -1;
 };
 
 namespace tcp {
 
-/// Connects to "127.0.0.1:80", "[::1]:80", "localhost:80" or "name:80"; a name is looked up on the executor and all its
-/// addresses are tried, families in turn. On success `protocol` gets `connection_made`, then the future completes; on
-/// failure the future has a `std::system_error` that names each address and its reason, and `protocol` is destroyed
-/// without a call. Cancelling the future closes what was begun. Nothing is called before this returns.
-Future<TransportRef> connect(Loop& loop, std::string_view address, std::unique_ptr<Protocol> protocol,
-                             ConnectOptions options = {});
+/// Connects to "127.0.0.1:80", "[::1]:80", "localhost:80" or "name:80"; a name is looked up on the
+/// executor and all its addresses are tried, families in turn. On success `protocol` gets
+/// `connection_made`, then the future completes. On failure the future has a `std::system_error`
+/// with the code of the first failure and a text that names each address and its reason, and
+/// `protocol` is destroyed without a call. If `connection_made` throws, the future fails with
+/// `Errc::callback_threw`.
+///
+/// Cancelling the future closes what was begun; in `connection_made`, where it is still pending, it
+/// aborts the connection. Dropping the future cancels nothing. When the loop is closed first, it
+/// fails with `Errc::aborted`. Nothing is called before this returns.
+Future<TransportRef> connect(Loop& loop, std::string_view address,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
 /// The same for addresses, tried in this order.
-Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses, std::unique_ptr<Protocol> protocol,
-                             ConnectOptions options = {});
+Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
 
 } // namespace tcp
 
 namespace unix_socket {
 
-/// Connects to a path or an abstract name ("@name").
+/// Connects to a path or an abstract name ("@name"), as `tcp::connect` does. EAGAIN when the
+/// server's backlog is full: unlike with TCP the system does not wait for room (connect(2)).
 Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<Protocol> protocol,
                              ConnectOptions options = {});
 
 } // namespace unix_socket
 
-/// Two transports connected to each other in memory, without descriptors, with a buffer of 64 KiB each way. Both
-/// `connection_made` come in the next turn. They behave as a TCP connection does: back-pressure, half-close, reset.
+/// Two transports connected to each other in memory, without descriptors, with a buffer of 64 KiB
+/// each way. Both `connection_made` come in the next turn. They behave as a TCP connection does:
+/// back-pressure, half-close, reset.
 std::pair<TransportRef, TransportRef> connected_pair(Loop& loop, std::unique_ptr<Protocol> first,
                                                      std::unique_ptr<Protocol> second);
 

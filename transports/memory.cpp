@@ -14,7 +14,8 @@ namespace weft {
 namespace detail {
 namespace {
 
-/// The channel of a pair: end 0 and end 1 stand where descriptors stand elsewhere. Goes with the second close.
+/// The channel of a pair: end 0 and end 1 stand where descriptors stand elsewhere. Goes with the
+/// second close.
 class MemoryPair final : public ByteChannel {
 public:
     explicit MemoryPair(Loop& loop) noexcept : loop_(loop) {}
@@ -46,8 +47,10 @@ public:
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override {
         End& peer = other(fd);
         if (peer.closed || peer.ended) return Sys::fail(ends_[fd].reset ? ECONNRESET : EPIPE);
-        if (peer.read != 0) { // room is made at the front, seldom: only when the reader did not take everything
-            peer.inbox.erase(peer.inbox.begin(), peer.inbox.begin() + static_cast<std::ptrdiff_t>(peer.read));
+        if (peer.read !=
+            0) { // room is made at the front, seldom: only when the reader did not take everything
+            peer.inbox.erase(peer.inbox.begin(),
+                             peer.inbox.begin() + static_cast<std::ptrdiff_t>(peer.read));
             peer.read = 0;
         }
         const bool was_empty = peer.inbox.empty();
@@ -81,16 +84,20 @@ public:
     void close(int fd, bool reset) noexcept override {
         End& end = ends_[fd];
         End& peer = other(fd);
-        // As in TCP: closing with unread input resets the connection.
+        // As in TCP: closing with unread input resets the connection. (A transport that lingers has
+        // read it before.)
         const bool lost = reset || end.inbox.size() != end.read;
         end.closed = true;
+        end.inbox = {};
+        end.read = 0;
         if (peer.closed) {
             delete this;
             return;
         }
         peer.ended = true;
         peer.reset = peer.reset || lost;
-        tell(peer, ready::readable | ready::read_hangup | ready::hangup | (lost ? ready::error : 0U));
+        tell(peer,
+             ready::readable | ready::read_hangup | ready::hangup | (lost ? ready::error : 0U));
     }
 
 private:

@@ -276,16 +276,21 @@ void StreamTransport::on_ready(std::uint32_t ready) {
         if (has(lingering)) return discard_input();
         announce();
         if (can_read()) queue_again();
-    } else if ((ready & ready::error) && has(eof_seen) && !has(finishing)) {
-        broken_after_eof();
+        broken_after_eof(ready);
+    } else if (ready & (ready::error | ready::hangup)) {
+        broken_after_eof(ready);
     }
 }
 
-/// Nothing is read any more, so an error shows here or nowhere: a reset after the peer's FIN, or a
-/// pipe without a reader.
-void StreamTransport::broken_after_eof() {
-    int error = kind_ == StreamKind::pipe_writer ? EPIPE : 0;
-    if (!is_pipe())
+/// Once nothing is read any more an error shows here or nowhere: a reset after the peer's FIN, a
+/// pipe without a reader. A terminal whose other side was closed only hangs up.
+void StreamTransport::broken_after_eof(std::uint32_t ready) {
+    const bool writer = kind_ == StreamKind::pipe_writer;
+    if (!has(eof_seen) || has(finishing) ||
+        (!(ready & ready::error) && !(writer && (ready & ready::hangup))))
+        return;
+    int error = writer ? EPIPE : 0;
+    if (kind_ < StreamKind::memory)
         (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
     finish(errno_code(error != 0 ? error : ECONNRESET));
 }
@@ -433,7 +438,7 @@ void StreamTransport::on_loop_closing() {
 
 void StreamTransport::finish_or_linger() {
     const Linger linger = extras_ ? extras_->linger : Linger{};
-    if (kind_ >= StreamKind::memory) return finish({});
+    if (is_pipe()) return finish({});
     const bool wanted = linger.mode == Linger::Mode::always ||
                         (linger.mode == Linger::Mode::unread && has(readable));
     if (!wanted || has(eof_seen | write_broken)) return finish({});

@@ -147,7 +147,7 @@ private:
     void offer_pull();
     void read_ended(Sys result);
     void got_eof();
-    void broken_after_eof();
+    void broken_after_eof(std::uint32_t ready);
     bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
     template<class Call>
     bool guarded(const char* name, Call&& call);
