@@ -46,9 +46,9 @@ def tcp_echo(address):
 def lines(address):
     with socket.create_connection(address, timeout=10) as client:
         client.sendall(b"one\nthree\r\n\nqu")
-        assert exactly(client, 6) == b"3\n5\n0\n"
+        assert exactly(client, 9) == b"3\r\n5\r\n0\r\n"
         client.sendall(b"it\n")
-        assert exactly(client, 9) == b"good-bye\n"
+        assert exactly(client, 10) == b"good-bye\r\n"
         assert client.recv(1) == b"", "it should have closed"
 
 
