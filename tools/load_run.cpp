@@ -72,17 +72,17 @@ void LoadRun::connect_one() {
         options_.target == LoadOptions::Target::tcp
             ? tcp::connect(loop_, options_.address, std::move(client), std::move(options))
             : unix_socket::connect(loop_, options_.address, std::move(client), std::move(options));
-    attempt.add_done_callback([this](Future<TransportRef> done) {
+    attempt.add_done_callback([this](const Future<TransportRef>& done) {
+        if (done.cancelled()) return attempted(nullptr);
         try {
             (void)done.result();
             attempted(nullptr);
         } catch (const std::system_error& error) {
             const Error what{error.code(), error.what()};
             attempted(&what);
-        } catch (const Cancelled&) {
-            // The loop is being closed.
         }
     });
+    attempts_.push_back(std::move(attempt));
 }
 
 void LoadRun::connect_datagram() {
@@ -93,11 +93,14 @@ void LoadRun::connect_datagram() {
 
 void LoadRun::attempted(const Error* error) {
     ++settled_;
+    if (stage_ == Stage::over) return stop_if_empty();
     if (error != nullptr) {
         failed(error->context);
-        bad_address_ |= error->code == Errc::bad_address;
-        // The others would be told the same.
-        if (bad_address_) begun_ = settled_ = options_.connections;
+        if (error->code == Errc::bad_address) {
+            // The others would be told the same.
+            bad_address_ = true;
+            return over();
+        }
     }
     connect_more();
     if (stage_ == Stage::connecting && settled_ == options_.connections) start();
@@ -105,6 +108,7 @@ void LoadRun::attempted(const Error* error) {
 
 void LoadRun::joined(LoadClient& client) {
     clients_.push_back(&client);
+    if (stage_ == Stage::over) client.close();
 }
 
 void LoadRun::left(LoadClient& client) {
@@ -115,7 +119,7 @@ void LoadRun::left(LoadClient& client) {
     if (stage_ == Stage::connecting) return;
     if (clients_.empty()) {
         if (stage_ == Stage::measuring) measure_to_ = now();
-        over();
+        return over();
     }
     finish_if_done();
 }
@@ -194,8 +198,15 @@ void LoadRun::over() {
             }
             client->close();
         }
+        for (auto& attempt : attempts_) {
+            if (!attempt.done()) attempt.cancel();
+        }
     }
-    if (clients_.empty()) loop_.stop();
+    stop_if_empty();
+}
+
+void LoadRun::stop_if_empty() {
+    if (clients_.empty() && settled_ == begun_) loop_.stop();
 }
 
 void LoadRun::tick() {

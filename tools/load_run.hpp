@@ -4,6 +4,7 @@
 #include "load.hpp"
 
 #include <weft/protocols/protocol.hpp>
+#include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
 
 #include <array>
@@ -111,6 +112,7 @@ private:
     void finish();
     void finish_if_done();
     void over();
+    void stop_if_empty();
     void tick();
     bool measured(TimePoint due) const noexcept {
         return due >= measure_from_ && due < measure_to_;
@@ -132,6 +134,7 @@ private:
     std::uint64_t shown_answers_ = 0;
     Loop loop_; // last: clients refer to all of the above until the loop is gone
     std::array<SignalWatch, 2> signals_;
+    std::vector<Future<TransportRef>> attempts_;
     Timer schedule_;
     Timer stage_timer_;
     Timer ticker_;

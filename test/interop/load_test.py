@@ -230,4 +230,22 @@ def interrupted():
         check(found["answered"] > 0 and 0 < found["seconds"] < 100, found)
 
 
+@case
+def interrupted_early():
+    """SIGINT ends a load that is still connecting, quietly"""
+    with socket.socket() as listener:
+        # Nobody accepts and the backlog is short, so most connections never stand.
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen([WEFT, "load", "--tcp", address, "-c", "50", "--timeout", "100"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        listener.settimeout(PATIENCE)
+        with listener.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=PATIENCE)
+        equal(process.returncode, 128 + signal.SIGINT, "status")
+        equal((output, errors), (b"", b""), "what it says")
+
+
 main()
