@@ -188,3 +188,40 @@ TEST_CASE(
     CHECK(lines.size() >= 10);
     CHECK(lines.size() <= 12);
 }
+
+TEST_CASE("An error that must end run leaves it, and the others still get what is theirs [F28]") {
+    struct Fatal final : Recorder {
+        Fatal(Lines& out, bool lost) : Recorder(out), in_lost(lost) {}
+        void error_received(std::error_code, const Address&) override {
+            lines.emplace_back("error");
+            if (!in_lost) throw weft::FatalError("on purpose");
+        }
+        void connection_lost(std::error_code reason) override {
+            Recorder::connection_lost(reason);
+            if (in_lost) throw weft::FatalError("on purpose");
+        }
+        bool in_lost;
+    };
+    Lines a, b;
+    Bench bench(every_kernel());
+    const bool in_lost = GENERATE(false, true);
+    DatagramRef first = local(bench.loop, std::make_unique<Fatal>(a, in_lost));
+    DatagramRef second = local(bench.loop, std::make_unique<Fatal>(b, in_lost));
+    bench.settle();
+    bench.loop.call_soon([&] {
+        for (DatagramRef each : {first, second}) {
+            each->send_to(bytes_of("x"), Address::loopback_ipv4(0));
+            each->close();
+        }
+    });
+    for (int times = 0; times < 2; ++times)
+        CHECK_THROWS_AS(([&] {
+                            for (int turn = 0; turn < 5; ++turn)
+                                bench.loop.run_once();
+                        }()),
+                        weft::FatalError);
+    bench.settle();
+    CHECK(a == Lines{"made", "error", "lost"});
+    CHECK(b == Lines{"made", "error", "lost"});
+    CHECK(bench.loop.stats().sources == 0);
+}

@@ -1,3 +1,4 @@
+#include "support/heap.hpp"
 #include "udp_support.hpp"
 
 #include <cerrno>
@@ -228,6 +229,38 @@ TEST_CASE("A batch is received with one system call, and an idle endpoint costs 
     bench.kernel->reset_counts();
     bench.settle();
     CHECK(bench.kernel->calls(Call::recv_batch) == 0);
+}
+
+TEST_CASE("Receiving and sending datagrams allocates nothing once it runs") {
+    struct Bounce final : DatagramProtocol {
+        void connection_made(DatagramTransport& t) override { transport = &t; }
+        void datagram_received(const Datagram& datagram) override {
+            ++got;
+            transport->send_to(datagram.data, datagram.from);
+        }
+        DatagramTransport* transport = nullptr;
+        int got = 0;
+    };
+    Bench bench(real_kernel()); // the simulated network allocates for what is on its way
+    auto owned = std::make_unique<Bounce>();
+    Bounce& server = *owned;
+    DatagramRef a = local(bench.loop, std::move(owned));
+    DatagramRef b = local(bench.loop, std::make_unique<Bounce>());
+    bench.settle();
+    const std::string large(1400, 'x');
+    for (int i = 0; i < 40; ++i)
+        b->send_to(bytes_of(large), bench.bound(a));
+    b->send_to({}, bench.bound(a));
+    const auto turns = [&] {
+        for (int i = 0; i < 50; ++i)
+            bench.loop.run_once();
+    };
+    turns();
+    const int before = server.got;
+    const weft::test::AllocationCount allocations;
+    turns();
+    CHECK(allocations.count() == 0);
+    CHECK(server.got - before >= 40 * 20);
 }
 
 TEST_CASE("A datagram that is too long is reported with its address, and the others go [F46]") {
