@@ -24,7 +24,7 @@ enum class Reading : std::uint8_t {
 /// thread, in this order: `connection_made` once, any number of data callbacks, `eof_received` at most
 /// once, `connection_lost` once and last. Everything may be called on the transport from any callback,
 /// and `close` and `abort` never call back before they return. What a callback throws aborts the
-/// connection and reaches `Loop::on_unhandled`.
+/// connection and reaches `Loop::on_unhandled`; of `pause_writing` and `resume_writing` it is reported only.
 class Protocol {
 public:
     virtual ~Protocol() = default;
@@ -53,9 +53,10 @@ public:
     /// this call, and so is the protocol.
     virtual void connection_lost(std::error_code reason) { (void)reason; }
 
-    /// The write buffer rose above its high-water mark: stop writing. Called inside `write`.
+    /// The write buffer rose above its high-water mark: stop writing. Called inside `write`. What it
+    /// throws is reported and the connection goes on.
     virtual void pause_writing() {}
-    /// It sank to the low-water mark or below: write on.
+    /// It sank to the low-water mark or below: write on. What it throws is reported likewise.
     virtual void resume_writing() {}
 
     /// `Transport::set_idle_timeout` ran out. The default aborts with ETIMEDOUT.

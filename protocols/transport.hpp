@@ -86,8 +86,9 @@ struct Linger {
 
 /// The system's half of a stream connection. The loop owns it; hold a `Transport&` between
 /// `connection_made` and the return of `connection_lost`, or a `TransportRef` for longer.
-/// All calls are for the loop's thread. None suspends, and none but `write` (`pause_writing`) calls back
-/// before it returns.
+/// All calls are for the loop's thread. None suspends, and none calls back before it returns but those
+/// that move the write buffer against its marks: `write`, `write_all` (`pause_writing`) and
+/// `set_write_buffer_limits` (either).
 class Transport {
 public:
     /// Sends `data`, now if possible; what does not fit is copied and sent later, in order. Inside a callback of

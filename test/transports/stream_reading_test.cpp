@@ -101,7 +101,7 @@ TEST_CASE(
     "An exception that is meant to end run leaves it, and the loop can run again [s7] [s84]") {
     WEFT_TEST_KERNEL(all_kernels);
     World world(kernel_kind);
-    const std::string callback = GENERATE("made", "data_received", "eof_received");
+    const std::string callback = GENERATE("made", "data_received", "eof_received", "lost");
     world.prepare = [&](Journal& journal) {
         journal.hooks[callback] = [](Transport&) { throw FatalError("enough"); };
     };
