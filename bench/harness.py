@@ -1,4 +1,4 @@
-"""What bench/ratio and bench/count share: starting servers and the client, reading what they cost.
+"""What all scripts here share: starting servers and the client, reading what they cost.
 
 Both sides run under SCHED_BATCH: a wake-up then does not preempt the running side, so that on one
 processor the client gets all its messages out before the server runs, which then finds them all.
@@ -113,10 +113,11 @@ def settle_options(options):
 
 
 def start(command, cpu, **kwargs):
-    """Starts a process of its own session on one processor, which dies with this script."""
+    """Starts a process of its own session on one processor, or on a set of them, which dies with
+    this script."""
     def prepare():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH")
@@ -300,11 +301,11 @@ class Load:
         self.process.wait()
 
 
-def table(header, rows):
-    """The rows as aligned text: the first column to the left, the others to the right."""
+def table(header, rows, words=1):
+    """The rows as aligned text: the first `words` columns to the left, the others to the right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+    return "\n".join("  ".join(cell.ljust(width) if column < words else cell.rjust(width)
                                for column, (cell, width) in enumerate(zip(row, widths))).rstrip()
                      for row in cells)
 

@@ -4,7 +4,6 @@
 
 #include <boost/asio.hpp>
 #include <boost/asio/spawn.hpp>
-#include <utility> // before Boost.Asio 1.74, which needs it and does not say so
 #include <vector>
 
 namespace {

@@ -1,0 +1,5 @@
+"""The workloads of tools/bench. Each module registers its own; here is only their order."""
+
+from . import (  # noqa: F401
+    echo,
+)
