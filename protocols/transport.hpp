@@ -106,6 +106,9 @@ public:
     /// `UsageError`.
     virtual Future<std::uint64_t> send_file(int file, std::uint64_t offset = 0,
                                             std::optional<std::uint64_t> count = {}) = 0;
+    /// Small writes gather from here on, as they do in a callback of this connection, until `Loop::uncork`. What
+    /// another connection has gathered leaves first. For front-ends, which uncork before they let others run.
+    virtual void gather() = 0;
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
     /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.

@@ -135,6 +135,7 @@ public:
     Sys send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept override;
     Sys recv_error(int fd, Address& to) noexcept override;
     FileKind kind_of(int fd) noexcept override;
+    bool alone() noexcept override { return inner_->alone(); }
     bool is_listening(int fd) noexcept override;
     Sys set_nonblocking(int fd) noexcept override;
     Sys open_reserve() noexcept override;

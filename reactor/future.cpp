@@ -156,7 +156,16 @@ void FutureStateBase::complete(Status status) {
     status_ = status;
     unlink();
     auto hook = std::move(cancel_hook_);
+    tell_waiters();
     if (!callbacks_.empty()) schedule(callbacks_.size());
+}
+
+void FutureStateBase::tell_waiters() noexcept {
+    while (waiters_.linked()) {
+        auto& waiter = static_cast<Waiter&>(*waiters_.next);
+        waiter.unlink();
+        waiter.on_done();
+    }
 }
 
 void FutureStateBase::fail(std::exception_ptr error) {
@@ -182,6 +191,7 @@ void FutureStateBase::abandon() noexcept {
     status_ = Status::failed;
     error_ = std::make_exception_ptr(std::system_error(Errc::aborted, "the loop was closed"));
     retrieved_ = true;
+    tell_waiters();
     const auto callbacks = std::exchange(callbacks_, {});
     const auto hook = std::move(cancel_hook_);
 }

@@ -56,6 +56,16 @@ public:
     CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
                             std::source_location location = {});
     std::size_t remove_callback(CallbackId id);
+    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may only note that, and
+    /// queue what is to follow. It leaves the list by `unlink`.
+    struct Waiter : ListNode {
+        virtual void on_done() noexcept = 0;
+
+    protected:
+        ~Waiter() = default;
+    };
+    /// Only while pending.
+    void add_waiter(Waiter& waiter) noexcept { waiters_.push_back(waiter); }
     bool cancel();
     void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
     void fail(std::exception_ptr error);
@@ -86,6 +96,7 @@ private:
     void schedule(std::size_t count);
     void run_callbacks(std::size_t count);
     void drop_callbacks() noexcept;
+    void tell_waiters() noexcept;
     class Runner;
 
     std::atomic<int> references_{0};
@@ -94,6 +105,7 @@ private:
     std::shared_ptr<Mailbox> mailbox_;
     std::exception_ptr error_;
     std::vector<Callback> callbacks_;
+    ListNode waiters_;
     std::size_t next_callback_ = 0; // of those that are scheduled, the first that has not run
     Function<void()> cancel_hook_;
     std::uint64_t next_id_ = std::uint64_t{1} << 63; // far from the ids that callers choose

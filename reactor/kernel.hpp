@@ -165,6 +165,8 @@ public:
     /// Work that will wake the loop is under way on other threads (+1) or over (-1). A virtual clock stands
     /// still meanwhile; real kernels ignore it.
     virtual void outside_work(int change) noexcept { (void)change; }
+    /// Whether no other thread is there that could wake the loop.
+    virtual bool alone() noexcept { return false; }
 
     // Signals.
     /// From now on collects signal `number` for this loop. EINVAL: it can not be caught.

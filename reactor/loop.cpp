@@ -84,7 +84,7 @@ bool Loop::refill() noexcept {
 }
 
 bool Loop::ready_now() const noexcept {
-    return soon_.head != nullptr || !again_.empty() || !closing_.empty() || !flushing_.empty();
+    return soon_.head != nullptr || front_end_ready_ || !again_.empty() || !closing_.empty() || !flushing_.empty();
 }
 
 // What a turn that ran out of its budget, or that a FatalError left, has not come to.
@@ -95,9 +95,20 @@ bool Loop::leftovers() const noexcept {
 // Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
 bool Loop::may_skip_poll() noexcept {
     constexpr Duration longest = std::chrono::microseconds(20);
-    if (soon_.head == nullptr || !again_.empty() || embedded_) return false;
+    if ((soon_.head == nullptr && !front_end_ready_) || !again_.empty() || embedded_) return false;
     if (++turns_since_poll_ >= options_.turns_per_poll) return false;
     return (turns_since_poll_ & 3) != 0 || kernel_->now() - polled_at_ < longest;
+}
+
+// How long the next wait may take. Before one that nothing could end the front-end has a last word.
+TimePoint Loop::sleep_until(TimePoint until) {
+    until = std::min(until, timers_.next_deadline());
+    if (until == TimePoint::max() && front_end_ && sources_ == 0 && job_count_ == 0 &&
+        signal_count_ <= own_signals_ && mailbox_->maybe_empty()) [[unlikely]] {
+        front_end_->on_nothing_to_wait_for();
+        if (ready_now() || stopping_) return TimePoint::min();
+    }
+    return until;
 }
 
 void Loop::wait(TimePoint until) {
@@ -106,7 +117,7 @@ void Loop::wait(TimePoint until) {
         if (may_skip_poll()) return;
         until = TimePoint::min();
     } else {
-        until = std::min(until, timers_.next_deadline());
+        until = sleep_until(until);
     }
     const bool sleeps = until != TimePoint::min();
     if (sleeps && !mailbox_->prepare_to_sleep()) until = TimePoint::min();
@@ -230,7 +241,7 @@ void Loop::finish_closing() {
     for_all_now(closing_, closing_now_, [](detail::Source& source) { source.on_finish(); });
 }
 
-/// One turn: the seven phases of the loop, in the words of its documentation. A turn that its budget cut short goes
+/// One turn: the phases of the loop, in the words of its documentation. A turn that its budget cut short goes
 /// on where it stopped, without waiting.
 void Loop::turn(TimePoint wait_until) {
     if (!leftovers()) {
@@ -241,6 +252,10 @@ void Loop::turn(TimePoint wait_until) {
     dispatch_events();
     fire_timers();
     run_callbacks();
+    if (front_end_ready_ && spend()) {
+        front_end_ready_ = false;
+        front_end_->run();
+    }
     if (!flushing_.empty()) flush();
     if (!closing_.empty()) finish_closing();
     if (rebuild_wanted_) {
@@ -306,6 +321,8 @@ void Loop::run_until_done(detail::FutureStateBase& state) {
 }
 
 void Loop::stop() noexcept { stopping_ = true; }
+
+Loop* Loop::current() noexcept { return Entered::current; }
 
 bool Loop::idle() const noexcept {
     return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 && !ready_now() &&

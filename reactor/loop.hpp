@@ -69,7 +69,7 @@ struct LoopOptions {
     int accepts_per_turn = 64;
     /// Turns of queued callbacks that may pass without looking at the kernel, as long as they take less than
     /// 20 us together, which is looked at in every fourth. 1 looks every turn.
-    int turns_per_poll = 16;
+    int turns_per_poll = 64;
     /// Threads of the default executor; they are started when first needed.
     unsigned executor_threads = 0; ///< 0: one per processor, plus 4
 };
@@ -112,8 +112,9 @@ struct StepResult {
 ///   3. events    go straight to their transports, which call their protocols
 ///   4. timers    that are due, in the order of their deadlines
 ///   5. callbacks of signals, then of the batch; what they queue is for the next turn
-///   6. flush     what was gathered for sending
-///   7. closing   `connection_lost` for what was closed, then its memory goes
+///   6. coroutines that are ready, if there are any
+///   7. flush     what was gathered for sending
+///   8. closing   `connection_lost` for what was closed, then its memory goes
 class Loop {
 public:
     explicit Loop(LoopOptions options = {});
@@ -145,6 +146,8 @@ public:
     /// the handles that are still held are reported with the place where they were made.
     void close();
     bool running() const noexcept { return running_; }
+    /// The loop that runs on this thread, null if there is none.
+    static Loop* current() noexcept;
     bool closed() const noexcept { return state_ == State::closed; }
     /// From the begin of `close` on: everything that is still pending is aborted.
     bool closing() const noexcept { return state_ != State::open; }
@@ -252,14 +255,29 @@ public:
     void arm(detail::TimerNode& node, TimePoint when);
     void recycle(detail::TimerRecord* record) noexcept;
     MutableBytes receive_buffer() noexcept { return {receive_buffer_.get(), options_.receive_buffer}; }
-    /// Small writes of the connection whose callback runs gather here.
+    /// Small writes of one connection gather here: of the one whose callback runs, or that a coroutine writes to.
     struct Cork {
-        const void* owner = nullptr; ///< whose callback runs; null between callbacks
+        detail::Source* owner = nullptr; ///< null: nobody gathers
         std::size_t size = 0;
         std::unique_ptr<std::byte[]> data{new std::byte[capacity]};
         static constexpr std::size_t capacity = 16 * 1024;
     };
     Cork& cork() noexcept { return cork_; }
+    /// What has been gathered leaves, and nobody gathers any more.
+    void uncork() {
+        if (cork_.owner != nullptr) cork_.owner->on_uncork();
+    }
+    /// Whether something waits for this turn to go on or for the next one, which will not wait.
+    bool work_queued() const noexcept { return ready_now() || leftovers(); }
+    /// Signal watches that a front-end made for itself, and that do not count as something to wait for.
+    void set_own_signals(std::size_t count) noexcept { own_signals_ = count; }
+    detail::FrontEnd* front_end() const noexcept { return front_end_.get(); }
+    /// `FrontEnd::run` in this turn's phase for it, or the next one's.
+    void run_front_end() noexcept {
+        front_end_ready_ = true;
+        if (!in_turn_) outside_change();
+    }
+    void set_front_end(std::unique_ptr<detail::FrontEnd> front_end) noexcept { front_end_ = std::move(front_end); }
     /// What the datagram endpoints share: made by the first of them and gone with the last.
     std::weak_ptr<void>& datagram_memory() noexcept { return datagram_memory_; }
     /// To be called in a catch block: rethrows a `FatalError`, hands anything else to `on_unhandled`.
@@ -315,6 +333,7 @@ private:
 
     void turn(TimePoint wait_until);
     void wait(TimePoint until);
+    TimePoint sleep_until(TimePoint until);
     void collect();
     void dispatch_events();
     void fire_timers();
@@ -370,6 +389,7 @@ private:
     Cork cork_;
     std::uint64_t turns_ = 0;
     int turns_since_poll_ = 0;
+    bool front_end_ready_ = false;
     bool in_turn_ = false;
     bool running_ = false;
     bool stopping_ = false;
@@ -402,6 +422,8 @@ private:
     std::atomic<std::thread::id> owner_{}; // whose it is, no thread's while nobody runs it
     std::unique_ptr<ThreadPool> executor_;
     std::weak_ptr<void> datagram_memory_;
+    std::unique_ptr<detail::FrontEnd> front_end_;
+    std::size_t own_signals_ = 0;
     Function<void(const Unhandled&)> unhandled_;
     std::uint64_t unhandled_changes_ = 0;
     Function<void()> wake_hook_;

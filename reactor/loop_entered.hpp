@@ -35,9 +35,10 @@ public:
     Entered(const Entered&) = delete;
     Entered& operator=(const Entered&) = delete;
 
-private:
     // The loop that runs on this thread.
     static inline thread_local Loop* current = nullptr;
+
+private:
     Loop& loop_;
     Loop* outer_;
 };

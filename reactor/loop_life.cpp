@@ -147,6 +147,7 @@ void Loop::close() {
     // still goes on then is a program's error.
     constexpr int rounds = 100;
     for (int round = 0; round < rounds && (round == 0 || anything_alive()); ++round) {
+        if (front_end_) front_end_->on_loop_closing();
         end_sources();
         abort_jobs();
         end_callbacks();
@@ -171,13 +172,14 @@ void Loop::close() {
     while (free_nodes_ != nullptr)
         delete std::exchange(free_nodes_, free_nodes_->next.load(std::memory_order_relaxed));
     on_wake(nullptr);
+    front_end_.reset();
     kernel_.reset();
     in_turn_ = false;
     state_ = State::closed;
 }
 
 bool Loop::anything_alive() const noexcept {
-    return sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 || job_count_ != 0 || ready_now() || leftovers() ||
+    return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 || job_count_ != 0 || ready_now() || leftovers() ||
            pending_futures_.linked() || !mailbox_->maybe_empty();
 }
 

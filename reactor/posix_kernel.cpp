@@ -278,6 +278,12 @@ Sys PosixKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
     return Sys(0);
 }
 
+// The links of a task folder are itself, its parent, and one per thread (proc_pid_task(5)).
+bool PosixKernel::alone() noexcept {
+    struct stat info;
+    return ::stat("/proc/self/task", &info) == 0 && info.st_nlink == 3;
+}
+
 FileKind PosixKernel::kind_of(int fd) noexcept {
     struct stat info;
     if (::fstat(fd, &info) != 0) return FileKind::none;

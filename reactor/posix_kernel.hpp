@@ -104,6 +104,7 @@ public:
     Sys recv_error(int fd, Address& to) noexcept override;
 
     FileKind kind_of(int fd) noexcept override;
+    bool alone() noexcept override;
     bool is_listening(int fd) noexcept override;
     Sys set_nonblocking(int fd) noexcept override;
     Sys open_reserve() noexcept override;

@@ -125,6 +125,7 @@ public:
     void close(int fd, bool reset = false) noexcept override;
 
     FileKind kind_of(int fd) noexcept override;
+    bool alone() noexcept override;
     bool is_listening(int fd) noexcept override;
     Sys set_nonblocking(int fd) noexcept override;
     Sys open_reserve() noexcept override;

@@ -22,6 +22,8 @@ public:
     virtual void on_finish() {}
     /// In the flush phase, after `Loop::flush_later`.
     virtual void on_flush() {}
+    /// `Loop::uncork`: send what this source has gathered in the cork buffer, which is its no more.
+    virtual void on_uncork() {}
     /// The loop is being closed: end, with `Errc::aborted`, usually through `finish_later`.
     virtual void on_loop_closing() = 0;
     /// What to register anew when the kernel starts over: a descriptor (-1: none) and the interest in it.
@@ -40,6 +42,20 @@ protected:
     ~Source() = default;
     Source(const Source&) = delete;
     Source& operator=(const Source&) = delete;
+};
+
+/// What a front-end keeps for a loop: given to it with `Loop::set_front_end`, and gone with it.
+class FrontEnd {
+public:
+    virtual ~FrontEnd() = default;
+    /// The loop is being closed: end everything, now. Called in rounds, as long as `alive()`.
+    virtual void on_loop_closing() noexcept = 0;
+    virtual bool alive() const noexcept = 0;
+    /// The loop is about to wait without a deadline, and nothing that is registered with it could end that wait. What
+    /// this queues is run first.
+    virtual void on_nothing_to_wait_for() = 0;
+    /// The phase of its own that it asked for with `Loop::run_front_end`.
+    virtual void run() = 0;
 };
 
 } // namespace detail

@@ -54,6 +54,11 @@ public:
     void write_all(std::span<const Bytes> pieces) override;
     Future<std::uint64_t> send_file(int file, std::uint64_t offset,
                                     std::optional<std::uint64_t> count) override;
+    void gather() override {
+        if (in_callback()) return;
+        loop_.uncork();
+        loop_.cork().owner = this;
+    }
     void write_eof() override;
     void close() override;
     void abort(std::error_code reason) override;
@@ -82,6 +87,7 @@ public:
 
     void on_ready(std::uint32_t ready) override;
     void on_finish() override;
+    void on_uncork() override { uncork(); }
     void on_loop_closing() override;
     Registration registration() const noexcept override;
     Transport* as_transport() noexcept override { return this; }

@@ -73,6 +73,7 @@ public:
     Future<std::uint64_t> send_file(int, std::uint64_t, std::optional<std::uint64_t>) override {
         throw std::logic_error("FakeTransport has no loop to send files in");
     }
+    void gather() override {}
     void write_eof() override {}
     void close() override { closing = true; }
     void abort(std::error_code why) override {

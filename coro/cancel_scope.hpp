@@ -1,0 +1,207 @@
+#pragma once
+
+#include <weft/coro/coroutine.hpp>
+
+#include <chrono>
+#include <optional>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace weft::coro {
+
+/// Thrown by `with_timeout` and by operations with a deadline of their own: `std::errc::timed_out`.
+struct TimeoutError : std::system_error {
+    explicit TimeoutError(const std::string& what)
+        : std::system_error(std::make_error_code(std::errc::timed_out), what) {}
+};
+
+/// When something has to be done: never, at a time, or after a while. A duration counts from its conversion on, by the
+/// clock of the loop that runs.
+class Deadline {
+public:
+    constexpr Deadline() noexcept = default;
+    constexpr Deadline(TimePoint at) noexcept : at_(at) {}
+    template<class Rep, class Period>
+    Deadline(std::chrono::duration<Rep, Period> after) : at_(from_now(to_duration(after))) {}
+    constexpr TimePoint at() const noexcept { return at_; }
+    constexpr bool never() const noexcept { return at_ == TimePoint::max(); }
+
+private:
+    static TimePoint from_now(Duration after);
+    TimePoint at_ = TimePoint::max();
+};
+
+/// A part of a program that can be cancelled as a whole, with everything that was started in it. Once cancelled, by `cancel`,
+/// by its deadline or because a scope around it was, every suspension inside throws `weft::Cancelled`, again and
+/// again, until the scope is left; `run` of the outermost cancelled scope stops that exception. For the loop's thread.
+///
+/// A scope is entered once, by `run`; its object may be made before that and outlive it, and `cancel` and the setters may be
+/// called by others meanwhile.
+class CancelScope {
+public:
+    CancelScope() noexcept = default;
+    explicit CancelScope(Deadline deadline, bool shield = false) noexcept
+        : deadline_(deadline.at()), shield_(shield) {}
+    /// Neither suspends nor cancels. It must have been left.
+    ~CancelScope();
+    CancelScope(const CancelScope&) = delete;
+    CancelScope& operator=(const CancelScope&) = delete;
+
+    /// Calls `function()` or `function(*this)` inside the scope: what it returns, or empty (`false` for void) if the scope
+    /// was cancelled and the cancellation has left the function. Other exceptions pass. `UsageError` outside of a coroutine
+    /// and when the scope was entered before. Suspends only where `function` does.
+    template<class F>
+    auto run(F&& function);
+
+    /// Cancels what runs inside, now or once it is entered. Idempotent; cannot be taken back.
+    void cancel() noexcept;
+    /// Whether `cancel` was called or the deadline has passed while it was entered.
+    bool cancel_called() const noexcept { return cancelled_; }
+    /// Whether `run` has stopped a `Cancelled` of this scope.
+    bool cancelled_caught() const noexcept { return caught_; }
+    /// Whether the deadline is what cancelled it.
+    bool expired() const noexcept { return expired_; }
+    /// Whether suspensions directly inside throw: this scope, or one around it that no shield keeps off, is cancelled.
+    bool effectively_cancelled() const noexcept { return effective_; }
+
+    TimePoint deadline() const noexcept { return deadline_; }
+    /// Moves the deadline, also into the past, which cancels at once. `UsageError` once it has expired or was left.
+    void set_deadline(Deadline deadline);
+    bool shield() const noexcept { return shield_; }
+    /// The scope around it, null unless entered.
+    const CancelScope* parent() const noexcept { return parent_; }
+    /// With a shield the cancellation of scopes around this one is kept off; without it is delivered at once.
+    void set_shield(bool shield) noexcept;
+
+private:
+    friend class detail::Coroutine;
+    friend class detail::Scheduler;
+    friend class detail::TaskBase;
+    friend class TaskGroup;
+
+    class DeadlineTimer final : public detail::TimerNode {
+    public:
+        explicit DeadlineTimer(CancelScope& s) noexcept : scope(s) {}
+        void on_timer() override;
+        CancelScope& scope;
+    };
+    struct ScopeLink : detail::ListNode {
+        explicit ScopeLink(CancelScope& s) noexcept : scope(s) {}
+        CancelScope& scope;
+    };
+
+    void enter();
+    /// Leaves; `cancelled`: because of a `Cancelled`. True if that ends here.
+    bool leave(bool cancelled) noexcept;
+    void link_to(CancelScope* parent) noexcept;
+    void add_member(detail::Coroutine& coroutine) noexcept;
+    bool wants_cancel() const noexcept { return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_); }
+    /// Works out anew who is cancelled, in this scope and those inside it.
+    void update() noexcept;
+    void arm();
+    void expire() noexcept;
+
+    CancelScope* parent_ = nullptr;
+    ScopeLink link_{*this};     // among the parent's scopes
+    detail::ListNode scopes_;   // directly inside
+    detail::ListNode members_;  // coroutines whose innermost scope this is
+    detail::Coroutine* owner_ = nullptr; // who is inside `run`
+    DeadlineTimer timer_{*this};
+    TimePoint deadline_ = TimePoint::max();
+    int requests_at_entry_ = 0; // for cancelling the owner's task
+    bool shield_ = false;
+    bool cancelled_ = false;
+    bool expired_ = false;
+    bool effective_ = false;
+    bool caught_ = false;
+    bool entered_ = false;
+    bool left_ = false;
+    bool owner_was_in_cancellation_ = false;
+};
+
+namespace detail {
+
+template<class F>
+decltype(auto) call_with_scope(F& function, CancelScope& scope) {
+    if constexpr (std::is_invocable_v<F&, CancelScope&>) {
+        return function(scope);
+    } else {
+        return function();
+    }
+}
+
+template<class F>
+using ScopeResult = decltype(call_with_scope(std::declval<F&>(), std::declval<CancelScope&>()));
+
+} // namespace detail
+
+template<class F>
+auto CancelScope::run(F&& function) {
+    using R = detail::ScopeResult<F>;
+    enter();
+    try {
+        if constexpr (std::is_void_v<R>) {
+            detail::call_with_scope(function, *this);
+            leave(false);
+            return true;
+        } else {
+            std::optional<std::remove_cvref_t<R>> result(detail::call_with_scope(function, *this));
+            leave(false);
+            return result;
+        }
+    } catch (const Cancelled&) {
+        if (!leave(true)) throw;
+    } catch (...) {
+        leave(false);
+        throw;
+    }
+    if constexpr (std::is_void_v<R>) {
+        return false;
+    } else {
+        return std::optional<std::remove_cvref_t<R>>();
+    }
+}
+
+/// Calls `function()`, or `function(CancelScope&)`, and cancels it when `limit` has passed: what it returns, or empty (`false`
+/// for void) if it was cut short. With a limit in the past it runs up to its first suspension.
+template<class F>
+auto move_on_after(Deadline limit, F&& function) {
+    CancelScope scope(limit);
+    return scope.run(function);
+}
+
+/// The same, but throws `TimeoutError` if the function was cut short. If it comes to its end although the time had passed
+/// its result counts, and what it throws while it is being cancelled passes.
+template<class F>
+auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
+    CancelScope scope(limit);
+    auto result = scope.run(function);
+    if (!scope.cancelled_caught()) {
+        if constexpr (std::is_void_v<detail::ScopeResult<F>>) {
+            return;
+        } else {
+            return std::move(*result);
+        }
+    }
+    if (!scope.expired()) throw Cancelled(); // by hand, through the scope it was given
+    throw TimeoutError("with_timeout: the time is up");
+}
+
+/// Calls `function` shielded: cancellations from outside wait until it is done, and come with the suspension after.
+template<class F>
+    requires std::is_invocable_v<F&>
+auto shield(F&& function) -> std::invoke_result_t<F&> {
+    CancelScope scope(Deadline(), true);
+    if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
+        (void)scope.run(function);
+    } else {
+        return std::move(*scope.run(function));
+    }
+}
+
+/// When the scopes around the calling coroutine will cancel it: the earliest deadline that no shield keeps off,
+/// `TimePoint::max()` for none, `TimePoint::min()` if it is cancelled already.
+TimePoint current_effective_deadline();
+
+} // namespace weft::coro

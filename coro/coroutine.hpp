@@ -1,0 +1,105 @@
+#pragma once
+
+#include <weft/coro/context.hpp>
+#include <weft/coro/stack_pool.hpp>
+#include <weft/reactor/clock.hpp>
+#include <weft/reactor/error.hpp>
+#include <weft/reactor/timer_queue.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace weft::coro {
+
+class CancelScope;
+
+namespace detail {
+
+using weft::detail::ListNode;
+using weft::detail::TimerNode;
+
+class Coroutine;
+class Scheduler;
+class TaskBase;
+struct LocalValues;
+
+/// What ended a wait.
+enum class Wake : std::uint8_t { event, timed_out, cancelled };
+
+/// What a coroutine waits for: made on its own stack, put into whatever list or queue will end the wait, and given to
+/// `Scheduler::suspend`. The first of event, deadline and cancellation wins: `wake` ends the wait from the outside, and for
+/// the other two the wait is taken back by `abandon`, so that no event can come any more.
+class Wait : public ListNode {
+public:
+    explicit Wait(Coroutine& waiter) noexcept : coroutine(waiter) {}
+    Wait(const Wait&) = delete;
+    Wait& operator=(const Wait&) = delete;
+
+    /// Takes the wait out of wherever it stands. Called at most once, and never after `wake`.
+    virtual void abandon() noexcept { unlink(); }
+    /// The task to be cancelled in place of this wait, which then ends as that task does; null: the wait itself.
+    virtual TaskBase* cancel_instead() noexcept { return nullptr; }
+    /// What it waits for, for people: "a mutex", "data from 127.0.0.1:4711".
+    virtual std::string describe() const = 0;
+
+    /// The event came: the coroutine is queued to be run. Once, from anywhere on the loop's thread.
+    void wake() noexcept;
+    /// The same, and it runs right away if this is called by the loop and not by another coroutine.
+    void wake_now();
+
+    Coroutine& coroutine;
+    /// Only the event ends it.
+    bool uncancellable = false;
+
+protected:
+    ~Wait() = default;
+};
+
+/// A coroutine's place in a list.
+struct Link : ListNode {
+    explicit Link(Coroutine& c) noexcept : coroutine(c) {}
+    Coroutine& coroutine;
+};
+inline Coroutine& coroutine_of(ListNode& link) noexcept { return static_cast<Link&>(link).coroutine; }
+
+/// A coroutine's control block. It lies at the top of its stack and goes with it; a task's outcome lies elsewhere.
+class Coroutine : public Context {
+public:
+    enum class State : std::uint8_t { ready, running, parked, ended };
+
+    Coroutine(Scheduler& s, TaskBase& t, const Stack& on) noexcept : scheduler(s), task(t), stack(on) {}
+    Coroutine(const Coroutine&) = delete;
+    Coroutine& operator=(const Coroutine&) = delete;
+
+    Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
+    Link scope_link{*this}; ///< among the members of `scope`
+    Link all_link{*this};   ///< among all there are
+    Scheduler& scheduler;
+    TaskBase& task;
+    CancelScope* scope = nullptr; ///< the innermost one
+    Wait* wait = nullptr;         ///< what it is parked in, and nothing has come of yet
+    LocalValues* locals = nullptr;
+    /// A generator's consumer, which is run instead of anybody else when this one suspends.
+    Coroutine* consumer = nullptr;
+    State state = State::ready;
+    Wake woken_by = Wake::event;
+    /// The next suspension throws `Cancelled`: the scope, or the task itself, is cancelled.
+    bool cancel_pending = false;
+    /// A cancelled scope was delivered to it, and its exception has not left that scope.
+    bool in_cancellation = false;
+    std::uint16_t immediate = 0; ///< operations in a row that did not have to wait
+    std::uint16_t swallowed = 0; ///< cancellations that a catch block kept to itself
+    Stack stack;
+
+    /// Takes the wait back, if nothing has come of it yet, and queues the coroutine to hear why.
+    void end_wait(Wake reason) noexcept;
+    /// To be called when its scope or the requests to its task have changed.
+    void update_cancellation() noexcept;
+};
+
+/// The coroutine that runs on this thread, null in the loop's own callbacks.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local Coroutine* current;
+
+} // namespace detail
+} // namespace weft::coro

@@ -1,0 +1,79 @@
+#include <weft/coro/run.hpp>
+#include <weft/reactor/log.hpp>
+
+#include <csignal>
+#include <cstdlib>
+
+namespace weft::coro::detail {
+namespace {
+
+std::uint64_t shuffle_wanted(const std::optional<std::uint64_t>& option) {
+    if (option) return *option;
+    const char* value = std::getenv("WEFT_SHUFFLE");
+    return value != nullptr ? std::strtoull(value, nullptr, 0) : 0;
+}
+
+} // namespace
+
+Runner::Runner(RunOptions options) : options_(std::move(options)), loop_(std::move(options_.loop)) {
+    if (Loop::current() != nullptr) throw UsageError("coro::run: a loop is running on this thread already");
+    Scheduler& scheduler = Scheduler::of(loop_);
+    if (const std::uint64_t seed = shuffle_wanted(options_.shuffle); seed != 0) scheduler.shuffle(seed);
+    if (options_.detect_deadlock) scheduler.on_deadlock([this] { deadlocked(); });
+    if (options_.handle_interrupt) {
+        // Kernels without signals (simulated ones) do without.
+        if (auto watch = loop_.on_signal(SIGINT, [this] { interrupted(); })) {
+            interrupt_ = std::move(*watch);
+            loop_.set_own_signals(1);
+        }
+    }
+}
+
+Runner::~Runner() = default;
+
+void Runner::interrupted() {
+    if (std::exchange(was_interrupted_, true)) {
+        // Who asks twice has lost patience.
+        std::signal(SIGINT, SIG_DFL);
+        std::raise(SIGINT);
+    }
+    if (main_ != nullptr) main_->cancel();
+}
+
+void Runner::deadlocked() {
+    if (!deadlock_.empty() || main_ == nullptr || !loop_.kernel().alone()) return;
+    deadlock_ = "nothing can ever wake any of the coroutines:";
+    for (const TaskInfo& task : all_tasks(loop_))
+        deadlock_ += "\n  " + static_cast<const TaskBase*>(task.id)->describe() + " waits for " + task.waiting_for;
+    Scheduler::of(loop_).root_scope().cancel();
+}
+
+void Runner::run(TaskBase& main) {
+    main_ = &main;
+    Scheduler::of(loop_).stop_loop_after(&main);
+    loop_.run();
+    main_ = nullptr;
+    const bool stopped = !main.done();
+    end_leftovers();
+    if (stopped) throw std::system_error(make_error_code(Errc::aborted), "coro::run: the loop was stopped before main had ended");
+    if (!deadlock_.empty()) {
+        main.error_seen = true;
+        throw std::system_error(make_error_code(Errc::deadlock), deadlock_);
+    }
+}
+
+void Runner::end_leftovers() {
+    Scheduler& scheduler = Scheduler::of(loop_);
+    for (const TaskInfo& task : all_tasks(loop_))
+        log(LogLevel::warning, "main has ended, and the task " + static_cast<const TaskBase*>(task.id)->describe() +
+                                   " is cancelled" +
+                                   (task.waiting_for.empty() ? "" : ", which waits for " + task.waiting_for));
+    scheduler.root_scope().cancel();
+    if (scheduler.alive()) {
+        scheduler.stop_loop_after(nullptr);
+        loop_.run();
+    }
+    loop_.close();
+}
+
+} // namespace weft::coro::detail

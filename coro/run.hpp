@@ -1,0 +1,74 @@
+#pragma once
+
+#include <weft/coro/task.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace weft::coro {
+
+/// How `run` sets things up.
+struct RunOptions {
+    LoopOptions loop = {};
+    /// SIGINT cancels main once; a second one ends the process as if there were no handler.
+    bool handle_interrupt = true;
+    /// An overflowing stack is reported with its coroutine's name before the process dies. Installs a handler for SIGSEGV
+    /// and SIGBUS for as long as `run` lasts, which hands on what is not an overflow.
+    bool report_overflow = true;
+    /// When nothing can ever wake any coroutine, `run` says what each of them waits for and throws instead of waiting for
+    /// ever. On real kernels only while the process has no threads but the loop's executor, since any could post.
+    bool detect_deadlock = true;
+    /// Not 0: coroutines that are ready run in an order drawn from this seed, to find what depends on the order. Empty: taken
+    /// from the environment, `WEFT_SHUFFLE`.
+    std::optional<std::uint64_t> shuffle = {};
+    SpawnOptions main = {.name = "main"};
+};
+
+namespace detail {
+
+/// A loop with its coroutines, from the first to the last.
+class Runner {
+public:
+    explicit Runner(RunOptions options);
+    ~Runner();
+    Runner(const Runner&) = delete;
+    Runner& operator=(const Runner&) = delete;
+
+    Loop& loop() noexcept { return loop_; }
+    /// Runs until `main` has ended, then ends what is left: cancelled, awaited, reported.
+    void run(TaskBase& main);
+
+private:
+    void interrupted();
+    void deadlocked();
+    void end_leftovers();
+
+    RunOptions options_;
+    Loop loop_;
+    TaskBase* main_ = nullptr;
+    bool was_interrupted_ = false;
+    std::string deadlock_;
+    SignalWatch interrupt_;
+};
+
+} // namespace detail
+
+/// Runs `main()` as a coroutine in a loop of its own, and returns what it returns or throws what it throws. Tasks that are
+/// left are cancelled, awaited and reported to the log; then the loop is closed. `Cancelled` if main was cancelled;
+/// `std::system_error` with `Errc::deadlock` if nothing could ever wake anybody. `UsageError` if a loop runs on
+/// this thread already.
+template<class F>
+auto run(F&& main, RunOptions options = {}, std::source_location where = std::source_location::current())
+    -> detail::SpawnResult<F> {
+    const SpawnOptions spawn_options = options.main;
+    detail::Runner runner(std::move(options));
+    auto task = spawn(runner.loop(), std::forward<F>(main), spawn_options, where);
+    runner.run(*task.state());
+    task.state()->check_value();
+    if constexpr (!std::is_void_v<detail::SpawnResult<F>>) return std::move(*task.state()->value);
+}
+
+} // namespace weft::coro

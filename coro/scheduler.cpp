@@ -1,0 +1,393 @@
+#include "context_switch.hpp"
+
+#include <weft/coro/local.hpp>
+#include <weft/coro/scheduler.hpp>
+#include <weft/coro/task.hpp>
+#include <weft/reactor/log.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace weft::coro::detail {
+
+constinit thread_local Coroutine* current = nullptr;
+
+// The pool links idle stacks through their topmost bytes while the last switch away may still write to the context.
+static_assert(sizeof(Coroutine) >= sizeof(Context) + 64);
+
+Coroutine& running(const char* what) {
+    if (current == nullptr) [[unlikely]]
+        throw UsageError(std::string(what) + ": called outside of a coroutine; start one with coro::run or coro::spawn");
+    return *current;
+}
+
+// --- Switching --------------------------------------------------------------------------------------------------
+
+void Scheduler::make_ready(Coroutine& coroutine) noexcept {
+    coroutine.state = Coroutine::State::ready;
+    coroutine.next_ready = nullptr;
+    (ready_ != nullptr ? ready_last_->next_ready : ready_) = &coroutine;
+    ready_last_ = &coroutine;
+    if (!in_run_) loop_.run_front_end();
+}
+
+[[gnu::always_inline]] inline Coroutine* Scheduler::next_ready() noexcept {
+    if (jumps_left_ == 0 || ready_ == nullptr) return nullptr;
+    --jumps_left_;
+    return std::exchange(ready_, ready_->next_ready);
+}
+
+[[gnu::always_inline]] inline void Scheduler::begin_running(Coroutine& self) noexcept {
+    self.state = Coroutine::State::running;
+    self.immediate = 0;
+    ++switches_;
+    current = &self;
+    if (debug_) [[unlikely]]
+        running_since_ = loop_.kernel().now();
+}
+
+// Another shall run. Returns when this one does again.
+[[gnu::always_inline]] inline void Scheduler::switch_away(Coroutine& self) {
+    if (loop_.cork().owner != nullptr) loop_.uncork();
+    if (debug_) [[unlikely]]
+        check_duration(self);
+    if (self.consumer != nullptr) [[unlikely]] {
+        Coroutine& consumer = *std::exchange(self.consumer, nullptr);
+        begin_running(consumer);
+        return switch_context(self, consumer);
+    }
+    if (Coroutine* next = next_ready()) {
+        begin_running(*next);
+        if (next != &self) switch_context(self, *next);
+    } else {
+        current = nullptr;
+        switch_context(self, main_);
+    }
+}
+
+[[gnu::always_inline]] inline void Scheduler::enter(Coroutine& coroutine) {
+    if (thread_places.exceptions == nullptr) [[unlikely]]
+        find_thread_places();
+    begin_running(coroutine);
+    switch_context(main_, coroutine);
+    if (fatal_) [[unlikely]]
+        std::rethrow_exception(std::exchange(fatal_, nullptr));
+}
+
+void Scheduler::resume(Coroutine& coroutine) {
+    jumps_left_ = jumps_per_run;
+    enter(coroutine);
+}
+
+void Scheduler::run() {
+    if (shuffle_state_ != 0) [[unlikely]]
+        shuffle_ready();
+    struct InRun {
+        Scheduler& scheduler;
+        explicit InRun(Scheduler& s) noexcept : scheduler(s) { s.in_run_ = true; }
+        ~InRun() {
+            scheduler.in_run_ = false;
+            if (scheduler.ready_ != nullptr) scheduler.loop_.run_front_end();
+        }
+    } in_run(*this);
+    jumps_left_ = jumps_per_run;
+    while (Coroutine* next = next_ready()) enter(*next);
+}
+
+void Scheduler::run_for(Coroutine& consumer, Coroutine& coroutine) {
+    coroutine.consumer = &consumer;
+    if (coroutine.state == Coroutine::State::ready) take_out(coroutine);
+    begin_running(coroutine);
+    switch_context(consumer, coroutine);
+}
+
+void Scheduler::take_out(Coroutine& coroutine) noexcept {
+    Coroutine* before = nullptr;
+    Coroutine** place = &ready_;
+    while (*place != &coroutine) place = &(before = *place)->next_ready;
+    *place = coroutine.next_ready;
+    if (ready_last_ == &coroutine) ready_last_ = before;
+}
+
+void Scheduler::back_to_consumer(Coroutine& self) {
+    self.state = Coroutine::State::parked;
+    switch_away(self);
+}
+
+void Scheduler::shuffle_ready() {
+    std::vector<Coroutine*> order;
+    while (ready_ != nullptr) order.push_back(std::exchange(ready_, ready_->next_ready));
+    for (std::size_t left = order.size(); left != 0; --left) {
+        // xorshift64 (Marsaglia, Journal of Statistical Software 8/14, 2003).
+        shuffle_state_ ^= shuffle_state_ << 13;
+        shuffle_state_ ^= shuffle_state_ >> 7;
+        shuffle_state_ ^= shuffle_state_ << 17;
+        std::swap(order[left - 1], order[shuffle_state_ % left]);
+        order[left - 1]->next_ready = ready_;
+        if (ready_ == nullptr) ready_last_ = order[left - 1];
+        ready_ = order[left - 1];
+    }
+}
+
+void Scheduler::check_duration(const Coroutine& self) {
+    const Duration took = loop_.kernel().now() - running_since_;
+    if (took <= loop_.options().slow_callback) return;
+    log(LogLevel::warning,
+        "the coroutine " + describe(self) + " ran for " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+            " ms without suspending");
+}
+
+// --- Waiting ----------------------------------------------------------------------------------------------------
+
+void Wait::wake() noexcept {
+    coroutine.wait = nullptr;
+    coroutine.woken_by = Wake::event;
+    coroutine.scheduler.make_ready(coroutine);
+}
+
+void Wait::wake_now() {
+    if (current != nullptr) return wake();
+    coroutine.wait = nullptr;
+    coroutine.woken_by = Wake::event;
+    coroutine.scheduler.resume(coroutine);
+}
+
+void Coroutine::end_wait(Wake reason) noexcept {
+    if (wait == nullptr) return;
+    if (reason == Wake::cancelled) {
+        if (wait->uncancellable) return;
+        if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->done()) {
+            // One that is cancelled together with this one needs no second request.
+            if (!other->coroutine->cancel_pending && !other->coroutine->scope->effectively_cancelled())
+                other->cancel();
+            return;
+        }
+    }
+    Wait& ended = *std::exchange(wait, nullptr);
+    ended.abandon();
+    woken_by = reason;
+    scheduler.make_ready(*this);
+}
+
+void Coroutine::update_cancellation() noexcept {
+    cancel_pending = task.must_cancel || scope->effectively_cancelled() || scheduler.ending();
+    if (cancel_pending) end_wait(Wake::cancelled);
+}
+
+namespace {
+
+class WaitTimer final : public TimerNode {
+public:
+    WaitTimer(Coroutine& coroutine, TimePoint deadline) : coroutine_(coroutine) {
+        coroutine.scheduler.loop().arm(*this, deadline);
+    }
+    ~WaitTimer() { coroutine_.scheduler.loop().timers().cancel(*this); }
+    void on_timer() override { coroutine_.end_wait(Wake::timed_out); }
+
+private:
+    Coroutine& coroutine_;
+};
+
+} // namespace
+
+Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
+    Coroutine& self = wait.coroutine;
+    if (self.cancel_pending && !wait.uncancellable) [[unlikely]] {
+        wait.abandon();
+        throw_cancelled(self);
+    }
+    if (unwinding()) [[unlikely]] {
+        wait.abandon();
+        throw UsageError("the coroutine " + describe(self) + " would have to wait for " + wait.describe() +
+                         " in a destructor that runs because of an exception");
+    }
+    std::optional<WaitTimer> timer;
+    if (deadline != TimePoint::max()) timer.emplace(self, deadline);
+    self.wait = &wait;
+    self.state = Coroutine::State::parked;
+    switch_away(self);
+    if (self.woken_by == Wake::cancelled) [[unlikely]]
+        throw_cancelled(self);
+    return self.woken_by;
+}
+
+void Scheduler::yield() {
+    Coroutine& self = *current;
+    check_cancelled(self);
+    if (unwinding()) [[unlikely]]
+        throw UsageError("the coroutine " + describe(self) +
+                         " would have to yield in a destructor that runs because of an exception");
+    // What is queued in the loop has its turn, too.
+    if (loop_.work_queued()) jumps_left_ = 0;
+    make_ready(self);
+    switch_away(self);
+    check_cancelled(self);
+}
+
+void Scheduler::checkpoint_slowly(Coroutine& self) {
+    if (unwinding()) return; // a destructor's: it has its result, and must not be thrown at
+    check_cancelled(self);
+    yield();
+}
+
+void Scheduler::throw_cancelled(Coroutine& self) {
+    const bool by_scope = self.scope->effectively_cancelled() || ending_;
+    if (by_scope && self.in_cancellation && !std::current_exception()) note_swallowed(self);
+    self.in_cancellation = by_scope;
+    self.task.must_cancel = false;
+    self.cancel_pending = by_scope;
+    throw Cancelled();
+}
+
+// The cancellation of a scope was caught inside, and not thrown on.
+void Scheduler::note_swallowed(Coroutine& self) {
+    if (++self.swallowed == 1)
+        loop_.report({"the coroutine " + describe(self) +
+                          " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
+                      nullptr, self.task.spawned});
+    if (self.swallowed < swallowed_limit) return;
+    log(LogLevel::error, "the coroutine " + describe(self) + " has caught " + std::to_string(self.swallowed) +
+                             " cancellations of one scope, and can not be ended");
+    std::abort();
+}
+
+// --- Beginning and ending ---------------------------------------------------------------------------------------
+
+Scheduler& Scheduler::of(Loop& loop) {
+    if (Scheduler* found = find(loop)) return *found;
+    loop.check_usable("starting a coroutine");
+    auto made = std::make_unique<Scheduler>(loop);
+    Scheduler& scheduler = *made;
+    loop.set_front_end(std::move(made));
+    return scheduler;
+}
+
+Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop) { root_.scope = &root_scope_; }
+
+Scheduler::~Scheduler() = default;
+
+Scheduler::Room Scheduler::make_room(std::size_t stack_size, std::size_t body_size) {
+    if (loop_.closing()) throw UsageError("spawn: the loop is closed");
+    const Stack stack = stacks_.take(stack_size);
+    const auto down = [](std::byte* at, std::size_t size, std::size_t alignment) {
+        return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) - size) & ~(alignment - 1));
+    };
+    std::byte* coroutine = down(stack.top, sizeof(Coroutine), 64);
+    std::byte* body = down(coroutine, body_size, 16);
+    if (measuring) [[unlikely]]
+        std::memset(stack.bottom, paint, static_cast<std::size_t>(body - stack.bottom));
+    return {stack, coroutine, body};
+}
+
+void Scheduler::start(Coroutine& coroutine, Family& family, Coroutine* parent) {
+    TaskBase& task = coroutine.task;
+    task.retain();
+    task.coroutine = &coroutine;
+    task.family = &family;
+    family.children.push_back(task.sibling);
+    coroutine.scope = family.scope;
+    family.scope->add_member(coroutine);
+    coroutine.cancel_pending = family.scope->effectively_cancelled();
+    if (parent != nullptr && parent->locals != nullptr) coroutine.locals = retain(parent->locals);
+    all_.push_back(coroutine.all_link);
+    ++count_;
+    make_ready(coroutine);
+}
+
+void Scheduler::end(Coroutine& self) noexcept {
+    try {
+        if (loop_.cork().owner != nullptr) loop_.uncork();
+    } catch (...) {
+        report_exception("sending what the coroutine " + describe(self) + " wrote last");
+    }
+    if (debug_) [[unlikely]]
+        check_duration(self);
+    if (measuring) [[unlikely]]
+        measure(self);
+    const std::string culprit = stacks_.guard() == Guard::canary ? describe(self) : std::string();
+    self.task.release();
+    release(self.locals);
+    self.state = Coroutine::State::ended;
+    self.scope_link.unlink();
+    self.all_link.unlink();
+    --count_;
+    Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
+    if (!stacks_.give_back(self.stack)) {
+        log(LogLevel::error, "the coroutine " + culprit + " has overflowed its stack of " +
+                                 std::to_string(self.stack.usable()) + " bytes, and overwritten what lies below it");
+        std::abort();
+    }
+    if (coroutine != nullptr) {
+        begin_running(*coroutine);
+        leave_context(self, *coroutine);
+    }
+    current = nullptr;
+    leave_context(self, main_);
+}
+
+void Scheduler::report_exception(const std::string& what) noexcept {
+    try {
+        loop_.report_exception(what);
+    } catch (...) {
+        fatal_ = std::current_exception(); // thrown when the loop's own stack runs again
+    }
+}
+
+// --- How stacks are used ----------------------------------------------------------------------------------------
+
+[[gnu::no_sanitize_address]] void Scheduler::measure(const Coroutine& self) {
+    const std::byte* deepest = self.stack.bottom;
+    while (deepest < self.stack.top && *deepest == std::byte{paint}) ++deepest;
+    const auto used = static_cast<std::size_t>(self.stack.top - deepest);
+    const std::source_location& where = self.task.spawned;
+    for (Usage& known : usage) {
+        if (known.spawned.line() != where.line() || known.spawned.column() != where.column() ||
+            std::string_view(known.spawned.file_name()) != where.file_name())
+            continue;
+        ++known.count;
+        known.used = std::max(known.used, used);
+        known.size = std::max(known.size, self.stack.usable());
+        return;
+    }
+    usage.push_back({where, 1, self.stack.usable(), used});
+}
+
+// --- The end of everything --------------------------------------------------------------------------------------
+
+void Scheduler::on_loop_closing() noexcept {
+    if (!std::exchange(ending_, true)) {
+        for (ListNode* link = all_.next; link != &all_; link = link->next) {
+            const Coroutine& left = coroutine_of(*link);
+            loop_.report({"the loop is closed, and the coroutine " + describe(left) + " had not ended" +
+                              (left.wait != nullptr ? ": it waits for " + left.wait->describe() : std::string()),
+                          nullptr, left.task.spawned});
+        }
+    }
+    for (ListNode* link = all_.next; link != &all_; link = link->next) coroutine_of(*link).update_cancellation();
+    while (ready_ != nullptr) {
+        try {
+            run();
+        } catch (...) { // a FatalError: there is no `run` of the loop's to leave
+            loop_.report({"while the loop was closed", std::current_exception(), Loop::no_location()});
+        }
+    }
+}
+
+void Scheduler::on_nothing_to_wait_for() {
+    if (deadlock_handler_ && count_ != 0) deadlock_handler_();
+}
+
+std::string Scheduler::describe(const Coroutine& coroutine) { return coroutine.task.describe(); }
+
+void Family::child_ended(TaskBase&) noexcept {
+    if (joiner != nullptr && !children.linked()) std::exchange(joiner, nullptr)->wake();
+}
+
+void Scheduler::Root::child_ended(TaskBase& child) noexcept {
+    if (&child == last || (until_empty && !children.linked())) loop.stop();
+}
+
+} // namespace weft::coro::detail

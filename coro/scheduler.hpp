@@ -1,0 +1,172 @@
+#pragma once
+
+#include <weft/coro/cancel_scope.hpp>
+#include <weft/coro/coroutine.hpp>
+#include <weft/reactor/loop.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace weft::coro::detail {
+
+/// Tasks that somebody joins: the children of a task, of a group, or of the loop's root.
+class Family {
+public:
+    Family() = default;
+    Family(const Family&) = delete;
+    Family& operator=(const Family&) = delete;
+
+    ListNode children;            ///< those that have not ended
+    CancelScope* scope = nullptr; ///< what they are started in
+    Wait* joiner = nullptr;       ///< waits for the last of them to end
+
+    /// A child ended, and has left the list. Its outcome may be taken from it.
+    virtual void child_ended(TaskBase& child) noexcept;
+
+protected:
+    ~Family() = default;
+};
+
+/// Runs the coroutines of one loop, on its thread. Made when the first is started, and gone with the loop.
+///
+/// Coroutines that can go on stand in one queue. One that suspends jumps straight to the next of the queue; the loop gets
+/// its turn when the queue is empty, and after so many jumps at the latest. Who waits for I/O is not queued at all: the event
+/// jumps to it.
+class Scheduler final : public weft::detail::FrontEnd {
+public:
+    /// The loop's, made if there is none.
+    static Scheduler& of(Loop& loop);
+    static Scheduler* find(Loop& loop) noexcept { return static_cast<Scheduler*>(loop.front_end()); }
+    explicit Scheduler(Loop& loop);
+    ~Scheduler() override;
+
+    Loop& loop() noexcept { return loop_; }
+    StackPool& stacks() noexcept { return stacks_; }
+    Family& root() noexcept { return root_; }
+    CancelScope& root_scope() noexcept { return root_scope_; }
+    std::size_t count() const noexcept { return count_; }
+    ListNode& all() noexcept { return all_; }
+    std::uint64_t switches() const noexcept { return switches_; }
+
+    /// The one place where coroutines suspend: parks the one that runs until the wait is over. Throws `Cancelled`.
+    Wake suspend(Wait& wait, TimePoint deadline = TimePoint::max());
+    /// To the end of the queue.
+    void yield();
+    /// What every operation does that might suspend, when it did not have to: throws if it is cancelled, and lets the
+    /// others have their turn from time to time.
+    void checkpoint(Coroutine& self) {
+        if (self.cancel_pending || ++self.immediate >= immediate_limit) [[unlikely]]
+            checkpoint_slowly(self);
+    }
+    /// Throws if the coroutine is cancelled.
+    void check_cancelled(Coroutine& self) {
+        if (self.cancel_pending) [[unlikely]]
+            throw_cancelled(self);
+    }
+
+    /// At the end of the queue.
+    void make_ready(Coroutine& coroutine) noexcept;
+    /// Runs it now. From the loop's own stack only.
+    void resume(Coroutine& coroutine);
+    /// Runs `coroutine`, which must be new or parked without a wait, on behalf of the one that runs, until it suspends.
+    void run_for(Coroutine& consumer, Coroutine& coroutine);
+    /// A generator's: back to its consumer, without a wait.
+    void back_to_consumer(Coroutine& self);
+
+    /// Room for a coroutine at the top of a new stack; `body_size` bytes below it are its body's.
+    struct Room {
+        Stack stack;
+        void* coroutine;
+        void* body;
+    };
+    Room make_room(std::size_t stack_size, std::size_t body_size);
+    /// Makes it known, in the scope of `family`, and queues it.
+    void start(Coroutine& coroutine, Family& family, Coroutine* parent);
+    /// The coroutine that runs has ended, and its task has its outcome.
+    [[noreturn]] void end(Coroutine& self) noexcept;
+
+    /// In a catch block, for what nobody will look at: a `FatalError` leaves the loop's `run`.
+    void report_exception(const std::string& what) noexcept;
+
+    void on_loop_closing() noexcept override;
+    bool alive() const noexcept override { return count_ != 0; }
+    void on_nothing_to_wait_for() override;
+    void run() override;
+
+    /// Stops the loop when this task of the root has ended, or, with null, when all have.
+    void stop_loop_after(const TaskBase* task) noexcept {
+        root_.last = task;
+        root_.until_empty = task == nullptr;
+    }
+    /// Called when nothing can ever wake anybody.
+    void on_deadlock(Function<void()> handler) { deadlock_handler_ = std::move(handler); }
+    /// Runs the coroutines that are ready in an order drawn from `seed` instead of first come, first served.
+    void shuffle(std::uint64_t seed) noexcept { shuffle_state_ = seed | 1; }
+    bool ending() const noexcept { return ending_; }
+
+    // How stacks are used: off unless asked for, since it writes over each of them first.
+    bool measuring = false;
+    struct Usage {
+        std::source_location spawned;
+        std::size_t count = 0, size = 0, used = 0;
+    };
+    std::vector<Usage> usage;
+
+    /// What is wrong, for error texts: "'name' (spawned at file:line)".
+    static std::string describe(const Coroutine& coroutine);
+
+private:
+    // Jumps from coroutine to coroutine before the loop gets its turn: at 10 ns each it does not wait for a microsecond.
+    static constexpr int jumps_per_run = 64;
+    // Operations that did not have to wait before others get their turn.
+    static constexpr std::uint16_t immediate_limit = 64;
+    // A catch block that keeps a cancellation to itself so often would keep the program from ending.
+    static constexpr std::uint16_t swallowed_limit = 1000;
+    static constexpr unsigned char paint = 0xA5;
+
+    void switch_away(Coroutine& self);
+    Coroutine* next_ready() noexcept;
+    void take_out(Coroutine& coroutine) noexcept;
+    void enter(Coroutine& coroutine);
+    void checkpoint_slowly(Coroutine& self);
+    [[noreturn]] void throw_cancelled(Coroutine& self);
+    void note_swallowed(Coroutine& self);
+    void shuffle_ready();
+    void begin_running(Coroutine& self) noexcept;
+    void check_duration(const Coroutine& self);
+    void measure(const Coroutine& self);
+
+    Loop& loop_;
+    Context main_; // the loop's own stack
+    Coroutine* ready_ = nullptr; // the next to be run
+    Coroutine* ready_last_ = nullptr;
+    int jumps_left_ = 0;
+    bool in_run_ = false;
+    const bool debug_;
+    bool ending_ = false;
+    std::uint64_t switches_ = 0;
+    TimePoint running_since_{};
+    ListNode all_;
+    std::size_t count_ = 0;
+    StackPool stacks_;
+    CancelScope root_scope_;
+    struct Root final : Family {
+        explicit Root(Loop& l) noexcept : loop(l) {}
+        void child_ended(TaskBase& child) noexcept override;
+        Loop& loop;
+        const TaskBase* last = nullptr;
+        bool until_empty = false;
+    } root_;
+    std::exception_ptr fatal_;
+    std::uint64_t shuffle_state_ = 0;
+    Function<void()> deadlock_handler_;
+};
+
+/// The coroutine that runs; `UsageError` if there is none, naming what was called.
+Coroutine& running(const char* what);
+
+} // namespace weft::coro::detail

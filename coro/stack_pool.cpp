@@ -1,0 +1,226 @@
+// Some facts about stacks. Linux gives out pages when they are first touched, so a mapping of a gigabyte costs
+// nothing but address space. A guard page made by mprotect(2) splits its mapping in two, and a process may
+// have 65 530 of them (vm.max_map_count), which ends at some 32 700 stacks. MADV_GUARD_INSTALL (Linux 6.13,
+// madvise(2); its number is absent from Debian 12's headers) marks pages in the page table instead, and the
+// marks survive MADV_DONTNEED. A page table maps 2 MiB, so stacks of 64 KiB share one among 32. Transparent huge
+// pages would back all 32 when the first is touched. Stacks that begin at the same place of their pages compete
+// for the same sets of the caches, so their beginnings are spread over the page's first kilobyte.
+
+#include <weft/coro/context.hpp>
+#include <weft/coro/stack_pool.hpp>
+#include <weft/reactor/log.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sys/mman.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+namespace weft::coro::detail {
+namespace {
+
+constexpr int madv_guard_install = 102;
+constexpr std::size_t largest_slab = std::size_t{1} << 30;
+constexpr std::size_t first_slab_stacks = 64;
+// Colours of a stack's beginning: cache lines, within the first kilobyte.
+constexpr std::size_t colours = 16;
+constexpr std::size_t cache_line = 64;
+constexpr unsigned char canary_byte = 0xC5;
+constexpr std::size_t canary_size = 64;
+// Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
+constexpr std::size_t always_kept = 1024;
+
+std::byte* map(std::size_t size) noexcept {
+    void* memory =
+        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    (void)madvise(memory, size, MADV_NOHUGEPAGE);
+    return static_cast<std::byte*>(memory);
+}
+
+/// Guards that mprotect may make: two mappings each, out of four fifths of what the system allows.
+std::size_t mapping_budget() {
+    std::size_t allowed = 65530; // the kernel's default
+    std::ifstream("/proc/sys/vm/max_map_count") >> allowed;
+    return allowed / 5 * 4 / 2;
+}
+
+Guard probe(std::size_t page_size) noexcept {
+    std::byte* memory = map(page_size);
+    if (memory == nullptr) return Guard::protect;
+    const bool works = madvise(memory, page_size, madv_guard_install) == 0;
+    munmap(memory, page_size);
+    return works ? Guard::marker : Guard::protect;
+}
+
+} // namespace
+
+StackPool::StackPool(Guard guard)
+    : guard_(guard), page_size_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
+    if (guard_ == Guard::automatic) guard_ = probe(page_size_);
+    if (guard_ == Guard::protect) protect_budget_ = mapping_budget();
+    for (std::size_t i = 0; i < class_count; ++i) classes_[i].stack_size = std::size_t{1} << (smallest_shift + i);
+}
+
+StackPool::~StackPool() {
+    for (Class& size_class : classes_)
+        for (const Slab& slab : size_class.slabs)
+            if (slab.memory != nullptr) munmap(slab.memory, slab.stacks * size_class.stack_size);
+}
+
+std::size_t StackPool::rounded(std::size_t size) noexcept {
+    return std::bit_ceil(std::max(size, std::size_t{1} << smallest_shift));
+}
+
+Stack StackPool::take(std::size_t size) {
+    const auto index = static_cast<std::size_t>(std::countr_zero(rounded(size))) - smallest_shift;
+    if (index >= class_count)
+        throw std::system_error(std::make_error_code(std::errc::not_enough_memory),
+                                "a stack of " + std::to_string(size) + " bytes");
+    Class& size_class = classes_[index];
+    Stack stack;
+    if (Idle* idle = size_class.newest) {
+        unlink(size_class, *idle);
+        stack = {idle->bottom, idle->top, static_cast<std::uint32_t>(index)};
+    } else if (!size_class.trimmed.empty()) {
+        stack = size_class.trimmed.back();
+        size_class.trimmed.pop_back();
+    } else {
+        stack = carve(size_class, static_cast<std::uint32_t>(index));
+    }
+    ++size_class.in_use;
+    return stack;
+}
+
+Stack StackPool::carve(Class& size_class, std::uint32_t index) {
+    if (size_class.slabs.empty() || size_class.slabs.back().carved == size_class.slabs.back().stacks)
+        add_slab(size_class);
+    Slab& slab = size_class.slabs.back();
+    std::byte* base = slab.memory + slab.carved * size_class.stack_size;
+    install_guard(base);
+    const std::size_t colour = slab.carved % colours * cache_line;
+    ++slab.carved;
+    const Stack stack{base + page_size_, base + size_class.stack_size - colour, index};
+    if (guard_ == Guard::canary) std::memset(stack.bottom, canary_byte, canary_size);
+    register_stack(stack.bottom, stack.top);
+    return stack;
+}
+
+void StackPool::add_slab(Class& size_class) {
+    std::size_t stacks = size_class.slabs.empty() ? first_slab_stacks : size_class.slabs.back().stacks * 2;
+    stacks = std::max<std::size_t>(1, std::min(stacks, largest_slab / size_class.stack_size));
+    size_class.slabs.reserve(size_class.slabs.size() + 1);
+    for (;; stacks /= 2) {
+        if (stacks == 0)
+            throw std::system_error(errno, std::generic_category(),
+                                    "memory for stacks of " + std::to_string(size_class.stack_size) + " bytes");
+        if (std::byte* memory = map(stacks * size_class.stack_size)) {
+            size_class.slabs.push_back({memory, stacks, 0});
+            return;
+        }
+    }
+}
+
+void StackPool::install_guard(std::byte* at) {
+    if (guard_ == Guard::marker && madvise(at, page_size_, madv_guard_install) != 0) {
+        // Refused for locked memory (mlockall(2)), which the probe may not have seen.
+        guard_ = Guard::protect;
+        protect_budget_ = mapping_budget();
+    }
+    if (guard_ != Guard::protect) return;
+    if (protected_ < protect_budget_ && mprotect(at, page_size_, PROT_NONE) == 0) {
+        ++protected_;
+        return;
+    }
+    guard_ = Guard::canary;
+    if (!std::exchange(warned_, true))
+        log(LogLevel::warning,
+            "after " + std::to_string(protected_) +
+                " stacks this system has no more guard pages (vm.max_map_count); the overflow of further ones is "
+                "noticed when a coroutine ends");
+}
+
+StackPool::Idle* StackPool::idle_of(const Stack& stack) noexcept {
+    return reinterpret_cast<Idle*>(stack.top - sizeof(Idle));
+}
+
+void StackPool::unlink(Class& size_class, Idle& idle) noexcept {
+    (idle.previous ? idle.previous->next : size_class.newest) = idle.next;
+    (idle.next ? idle.next->previous : size_class.oldest) = idle.previous;
+    --size_class.idle;
+}
+
+bool StackPool::give_back(const Stack& stack) noexcept {
+    Class& size_class = classes_[stack.size_class];
+    bool whole = true;
+    if (guard_ == Guard::canary) [[unlikely]] {
+        // Stacks from before the canaries have none, and a guard in its place.
+        const auto is_canary = [&](std::size_t i) { return stack.bottom[i] == std::byte{canary_byte}; };
+        for (std::size_t i = 0; i < canary_size && protected_ == 0; ++i) whole = whole && is_canary(i);
+        if (!whole) std::memset(stack.bottom, canary_byte, canary_size);
+    }
+    Idle* idle = idle_of(stack);
+    *idle = {size_class.newest, nullptr, stack.top, stack.bottom};
+    (size_class.newest ? size_class.newest->previous : size_class.oldest) = idle;
+    size_class.newest = idle;
+    ++size_class.idle;
+    --size_class.in_use;
+    if (size_class.idle > 2 * std::max(always_kept, size_class.in_use)) [[unlikely]]
+        trim(size_class, std::max(always_kept, size_class.in_use));
+    return whole;
+}
+
+void StackPool::trim(std::size_t keep) noexcept {
+    for (Class& size_class : classes_) trim(size_class, keep);
+}
+
+// The ones that were used longest ago go first. Never the newest: its last user may still run on it.
+void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
+    while (size_class.idle > std::max<std::size_t>(keep, 1)) {
+        Idle* idle = size_class.oldest;
+        const Stack stack{idle->bottom, idle->top, static_cast<std::uint32_t>(&size_class - classes_)};
+        try {
+            size_class.trimmed.push_back(stack);
+        } catch (const std::bad_alloc&) {
+            return; // its pages stay
+        }
+        unlink(size_class, *idle);
+        // Up to the stack's real end, which its colour hides, and not the canary's page.
+        const auto end = (reinterpret_cast<std::uintptr_t>(stack.top) + page_size_ - 1) & ~(page_size_ - 1);
+        std::byte* from = stack.bottom + (guard_ == Guard::canary ? page_size_ : 0);
+        (void)madvise(from, end - reinterpret_cast<std::uintptr_t>(from), MADV_DONTNEED);
+    }
+}
+
+StackPool::Stats StackPool::stats() const noexcept {
+    Stats stats;
+    for (const Class& size_class : classes_) {
+        stats.in_use += size_class.in_use;
+        stats.idle += size_class.idle;
+        stats.trimmed += size_class.trimmed.size();
+        stats.mappings += size_class.slabs.size();
+        for (const Slab& slab : size_class.slabs) stats.reserved += slab.stacks * size_class.stack_size;
+    }
+    stats.guards_by_protection = protected_;
+    return stats;
+}
+
+std::byte* StackPool::guarded_top(const void* address) const noexcept {
+    const auto* at = static_cast<const std::byte*>(address);
+    for (const Class& size_class : classes_) {
+        for (const Slab& slab : size_class.slabs) {
+            if (at < slab.memory || at >= slab.memory + slab.carved * size_class.stack_size) continue;
+            const auto index = static_cast<std::size_t>(at - slab.memory) / size_class.stack_size;
+            std::byte* base = slab.memory + index * size_class.stack_size;
+            if (at >= base + page_size_) return nullptr;
+            return base + size_class.stack_size - index % colours * cache_line;
+        }
+    }
+    return nullptr;
+}
+
+} // namespace weft::coro::detail

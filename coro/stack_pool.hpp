@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace weft::coro::detail {
+
+/// How the end of a stack is guarded.
+enum class Guard : std::uint8_t {
+    automatic, ///< the best that the system has
+    marker,    ///< MADV_GUARD_INSTALL (Linux 6.13): a page that faults, without a mapping of its own
+    protect,   ///< mprotect(2): two mappings per stack, so as many as vm.max_map_count allows; then `canary`
+    canary,    ///< a pattern that is looked at when the stack is given back
+};
+
+/// A stack that is in use: the block at its top end is what the pool gave out.
+struct Stack {
+    std::byte* bottom = nullptr; ///< lowest usable byte, above the guard
+    std::byte* top = nullptr;    ///< one past the highest; a multiple of 64
+    std::uint32_t size_class = 0;
+    std::size_t usable() const noexcept { return static_cast<std::size_t>(top - bottom); }
+};
+
+/// Stacks carved out of few big mappings. A stack costs the pages that were touched; one that is given back keeps
+/// them for the next, last in, first out, until more lie idle than are worth it. For one thread.
+class StackPool {
+public:
+    explicit StackPool(Guard guard = Guard::automatic);
+    /// Gives all memory back. No stack may be in use.
+    ~StackPool();
+    StackPool(const StackPool&) = delete;
+    StackPool& operator=(const StackPool&) = delete;
+
+    /// A stack of `size` bytes, guard included; rounded up to a power of two, 16 KiB at least. Throws `std::system_error` if
+    /// the system has no memory for it; then nothing has changed.
+    Stack take(std::size_t size);
+    /// The stack is not used any more, but by the caller, who may run on it until it next switches. `false`: its canary was
+    /// overwritten, so the stack below it was, too.
+    bool give_back(const Stack& stack) noexcept;
+
+    /// Drops the pages of idle stacks, all but `keep` per size.
+    void trim(std::size_t keep) noexcept;
+
+    struct Stats {
+        std::size_t in_use = 0;
+        std::size_t idle = 0;     ///< given back, with their pages
+        std::size_t trimmed = 0;  ///< given back, without
+        std::size_t mappings = 0; ///< that the pool made
+        std::size_t reserved = 0; ///< bytes of address space
+        std::size_t guards_by_protection = 0;
+    };
+    Stats stats() const noexcept;
+    Guard guard() const noexcept { return guard_; }
+
+    /// Whether `address` lies in the guard of one of this pool's stacks, and of which: its top, else null. Async-signal-safe
+    /// on the pool's thread.
+    std::byte* guarded_top(const void* address) const noexcept;
+
+    static std::size_t rounded(std::size_t size) noexcept;
+
+private:
+    struct Slab {
+        std::byte* memory = nullptr;
+        std::size_t stacks = 0;
+        std::size_t carved = 0;
+    };
+    /// An idle stack is in its class's list through its own topmost bytes, which are hot.
+    struct Idle {
+        Idle* next;
+        Idle* previous;
+        std::byte* top;
+        std::byte* bottom;
+    };
+    struct Class {
+        std::size_t stack_size = 0;
+        std::vector<Slab> slabs;
+        Idle* newest = nullptr;
+        Idle* oldest = nullptr;
+        std::size_t idle = 0;
+        std::size_t in_use = 0;
+        std::vector<Stack> trimmed; // with room for all there are, so that trimming never allocates
+    };
+    static constexpr std::size_t smallest_shift = 14;
+    static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
+
+    Stack carve(Class& size_class, std::uint32_t index);
+    void add_slab(Class& size_class);
+    void install_guard(std::byte* at);
+    Idle* idle_of(const Stack& stack) noexcept;
+    void unlink(Class& size_class, Idle& idle) noexcept;
+    void trim(Class& size_class, std::size_t keep) noexcept;
+
+    Guard guard_;
+    std::size_t page_size_;
+    std::size_t protect_budget_ = 0;
+    std::size_t protected_ = 0;
+    bool warned_ = false;
+    Class classes_[class_count];
+};
+
+} // namespace weft::coro::detail

@@ -1,0 +1,333 @@
+#pragma once
+
+#include <weft/coro/block_cache.hpp>
+#include <weft/coro/scheduler.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace weft::coro {
+
+template<class T>
+class Task;
+
+/// How a task is started.
+struct SpawnOptions {
+    std::string_view name = {};  ///< for reports; empty: the place where it was spawned
+    std::size_t stack_size = 0;  ///< bytes, guard page included, rounded up to a power of two; 0: `default_stack_size`
+};
+
+/// What a stack has unless told otherwise. Only touched pages cost memory, so this is address space. Code that is
+/// instrumented by AddressSanitizer needs several times as much.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr std::size_t default_stack_size = 256 * 1024;
+#else
+inline constexpr std::size_t default_stack_size = 64 * 1024;
+#endif
+
+namespace detail {
+
+/// What tasks of all types have in common: the side of a coroutine that outlives it. Counted by its handles and its
+/// coroutine, on the loop's thread.
+class TaskBase {
+public:
+    enum class Status : std::uint8_t { pending, value, failed, cancelled };
+
+    explicit TaskBase(std::source_location where) noexcept : spawned(where) {}
+    virtual ~TaskBase();
+    TaskBase(const TaskBase&) = delete;
+    TaskBase& operator=(const TaskBase&) = delete;
+
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) delete this;
+    }
+
+    bool done() const noexcept { return status != Status::pending; }
+    /// Asks it to end: what it waits for is cancelled, or its next suspension throws `Cancelled`. False if it is done.
+    bool cancel() noexcept;
+    void uncancel() noexcept;
+    /// Parks the calling coroutine until this is done. With `pass_on` a cancellation of the caller goes to this task.
+    void join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
+    /// The outcome is there: those who wait hear of it.
+    void finish(Status outcome) noexcept;
+    /// Throws unless there is a value; the error counts as seen.
+    void check_value();
+    /// Moves it to the root of its loop, whose end alone ends it.
+    void detach() noexcept;
+    /// "'name' (spawned at file:line)".
+    std::string describe() const;
+    void set_name(std::string_view text) { name.reset(text.empty() ? nullptr : new std::string(text)); }
+
+    struct Child : ListNode {
+        explicit Child(TaskBase& t) noexcept : task(t) {}
+        TaskBase& task;
+    };
+    static TaskBase& of_child(ListNode& link) noexcept { return static_cast<Child&>(link).task; }
+
+    Child sibling{*this};            ///< among `family->children`
+    Family* family = nullptr;        ///< null once it has ended
+    Coroutine* coroutine = nullptr;  ///< null once it has ended
+    ListNode joiners;                ///< waits of those who join it
+    std::exception_ptr error;
+    std::source_location spawned;
+    std::unique_ptr<std::string> name;
+    int cancel_requests = 0;
+    Status status = Status::pending;
+    bool must_cancel = false;    ///< a request has not been delivered
+    bool error_seen = false;
+    bool started = false;
+    bool joined_by_group = false; ///< its group looks at its errors, and dropping its handle cancels nothing
+
+    /// Its own children, which it joins before it ends. A task that spawns none has none.
+    struct Children final : Family {};
+    Children& children();
+    std::unique_ptr<Children> own_children;
+
+    static void* operator new(std::size_t size) { return allocate_block(size); }
+    static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
+
+private:
+    unsigned references_ = 0;
+};
+
+template<class T>
+class TaskState final : public TaskBase {
+public:
+    using TaskBase::TaskBase;
+    using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+    std::optional<Value> value;
+};
+
+/// The code of a task and its outcome's place, on the task's own stack. Larger callables would leave it too little.
+template<class F, class T>
+struct Body {
+    F function;
+    TaskState<T>& state;
+
+    static void entry(Context& context);
+};
+
+/// Runs `call`, and gives `task` its outcome.
+template<class T, class Call>
+void run_body(TaskState<T>& state, Call&& call) noexcept;
+
+void* body_of(Coroutine& self) noexcept;
+/// Before the body runs: false if it was cancelled before.
+bool begin_task(Coroutine& self) noexcept;
+/// After it: the task's children are joined, and the coroutine ends.
+[[noreturn]] void end_task(Coroutine& self, TaskBase::Status outcome) noexcept;
+/// In a catch block: what the body threw becomes the task's error.
+void set_error(TaskBase& task) noexcept;
+
+template<class F, class T>
+void Body<F, T>::entry(Context& context) {
+    auto& self = static_cast<Coroutine&>(context);
+    auto& body = *static_cast<Body*>(body_of(self));
+    TaskState<T>& state = body.state;
+    auto outcome = TaskBase::Status::cancelled;
+    if (begin_task(self)) {
+        try {
+            if constexpr (std::is_void_v<T>) {
+                body.function();
+                state.value.emplace();
+            } else {
+                state.value.emplace(body.function());
+            }
+            outcome = TaskBase::Status::value;
+        } catch (const Cancelled&) {
+        } catch (...) {
+            set_error(state);
+            outcome = TaskBase::Status::failed;
+        }
+    }
+    std::destroy_at(&body); // captures go before anybody hears of the end
+    end_task(self, outcome);
+}
+
+template<class F>
+using SpawnResult = std::decay_t<std::invoke_result_t<std::decay_t<F>&>>;
+
+/// Makes a task in `family`. `parent`: whose task-locals it gets, may be null.
+template<class F>
+Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function, const SpawnOptions& options,
+                              std::source_location where);
+
+/// The family that plain `spawn` adds to: the running task's.
+Family& current_family(const char* what);
+Scheduler& current_scheduler(const char* what);
+
+} // namespace detail
+
+/// A handle of a coroutine that was started, and of its outcome. Moving it moves the claim; destroying it before the task
+/// is done cancels the task, which its parent then joins. A task that a `TaskGroup` started goes on without its handle.
+/// For the loop's thread.
+template<class T>
+class [[nodiscard]] Task {
+    using State = detail::TaskState<T>;
+
+public:
+    using value_type = T;
+    Task() noexcept = default;
+    Task(Task&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    Task& operator=(Task&& other) noexcept {
+        Task old(std::move(*this));
+        state_ = std::exchange(other.state_, nullptr);
+        return *this;
+    }
+    ~Task() {
+        if (state_ == nullptr) return;
+        if (!state_->done() && !state_->joined_by_group) state_->cancel();
+        state_->release();
+    }
+
+    bool valid() const noexcept { return state_ != nullptr; }
+    bool done() const { return state("done").done(); }
+    bool cancelled() const { return state("cancelled").status == State::Status::cancelled; }
+    /// Asks it to end: its suspension is cut short and throws `weft::Cancelled` there, once per call. True unless it is
+    /// done. A task that has not begun never will. It may catch that and go on. Does not suspend.
+    bool cancel() { return state("cancel").cancel(); }
+    /// Takes a request back, for those who caught its `Cancelled` and go on; how many are left.
+    int uncancel() {
+        state("uncancel").uncancel();
+        return state_->cancel_requests;
+    }
+    /// Requests not taken back.
+    int cancelling() const { return state("cancelling").cancel_requests; }
+
+    /// Waits until it is done. Suspends unless it is; cancelling the waiter cancels the task, and it is that which ends
+    /// the wait. Never throws the task's own outcome.
+    void wait() { state("wait").join("wait", true); }
+    /// `wait`, then its value, which stays with the task. Throws what the task threw, or `Cancelled` if it was cancelled.
+    decltype(auto) result() {
+        state("result").join("result", true);
+        state_->check_value();
+        if constexpr (!std::is_void_v<T>) return static_cast<T&>(*state_->value);
+    }
+    /// `result`, moved out.
+    T join() {
+        state("join").join("join", true);
+        state_->check_value();
+        if constexpr (!std::is_void_v<T>) return std::move(*state_->value);
+    }
+    /// What it threw, null if it has a value. `Cancelled` if it was cancelled, `UsageError` while it runs.
+    std::exception_ptr exception() const {
+        auto& state = this->state("exception");
+        if (!state.done()) throw UsageError("exception: the task " + state.describe() + " is still running");
+        if (state.status == State::Status::cancelled) throw Cancelled();
+        state.error_seen = true;
+        return state.error;
+    }
+
+    /// Lets go of it: it belongs to its loop from now on, and whoever ends that ends it.
+    void detach() {
+        state("detach").detach();
+        state_->release();
+        state_ = nullptr;
+    }
+
+    const std::string* name() const { return state("name").name.get(); }
+    void set_name(std::string_view name) { state("set_name").set_name(name); }
+
+    /// For the library.
+    explicit Task(State& state) noexcept : state_(&state) { state.retain(); }
+    State* state() const noexcept { return state_; }
+
+private:
+    State& state(const char* what) const {
+        if (state_ == nullptr) throw UsageError(std::string(what) + ": the task is empty (moved from or detached)");
+        return *state_;
+    }
+    State* state_ = nullptr;
+};
+
+/// Starts `function()` as a coroutine of its own, a child of the running task, which joins it before it ends. It runs from
+/// the caller's next suspension on. Throws `std::system_error` if there is no memory for a stack, `UsageError` outside of a
+/// coroutine. Does not suspend.
+template<class F>
+Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
+                                   std::source_location where = std::source_location::current()) {
+    return detail::spawn_in(detail::current_scheduler("spawn"), detail::current_family("spawn"),
+                            std::forward<F>(function), options, where);
+}
+
+/// The same from anywhere on the loop's thread: a task of the loop itself, which ends it when it is closed.
+template<class F>
+Task<detail::SpawnResult<F>> spawn(Loop& loop, F&& function, SpawnOptions options = {},
+                                   std::source_location where = std::source_location::current()) {
+    detail::Scheduler& scheduler = detail::Scheduler::of(loop);
+    return detail::spawn_in(scheduler, scheduler.root(), std::forward<F>(function), options, where);
+}
+
+/// Lets every coroutine that is ready, and what is queued in the loop, run once. Throws `Cancelled`.
+void yield();
+/// Suspends for `time`, never less; 0 or less is `yield`. Cancelling removes its timer.
+void sleep(Duration time);
+template<class Rep, class Period>
+void sleep(std::chrono::duration<Rep, Period> time) {
+    sleep(to_duration(time));
+}
+void sleep_until(TimePoint when);
+/// Suspends until it is cancelled.
+[[noreturn]] void sleep_forever();
+/// Throws `Cancelled` if the coroutine is cancelled, else does nothing: for long computations.
+void check_cancelled();
+
+/// The loop that the calling coroutine, or else callback, runs in. `UsageError` if there is none.
+Loop& this_loop();
+
+/// A task from outside: what it is called, where it came from, what it is doing.
+struct TaskInfo {
+    std::string name;
+    std::source_location spawned;
+    std::string waiting_for; ///< empty while it runs or is ready to
+    const void* id = nullptr; ///< the same for the same task as long as it lives
+};
+/// The running one; empty in plain callbacks.
+std::optional<TaskInfo> current_task();
+/// All tasks of `loop` that have not ended, in the order in which they were started.
+std::vector<TaskInfo> all_tasks(Loop& loop);
+/// The same of this loop.
+std::vector<TaskInfo> all_tasks();
+
+namespace detail {
+
+template<class F>
+Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function, const SpawnOptions& options,
+                              std::source_location where) {
+    using Function = std::decay_t<F>;
+    using T = SpawnResult<F>;
+    using Code = Body<Function, T>;
+    static_assert(sizeof(Code) <= 4096, "what is captured must fit the stack: put it on the heap");
+    static_assert(alignof(Code) <= 16, "what is captured is aligned more strictly than a stack");
+    auto* state = new TaskState<T>(where);
+    Task<T> task(*state);
+    if (!options.name.empty()) state->set_name(options.name);
+    const std::size_t size = options.stack_size != 0 ? options.stack_size : default_stack_size;
+    const Scheduler::Room room = scheduler.make_room(size, sizeof(Code));
+    try {
+        ::new (room.body) Code{std::forward<F>(function), *state};
+    } catch (...) {
+        scheduler.stacks().give_back(room.stack);
+        state->status = TaskBase::Status::cancelled;
+        throw;
+    }
+    auto* coroutine = ::new (room.coroutine) Coroutine(scheduler, *state, room.stack);
+    make_context(*coroutine, room.body, room.stack.usable() - static_cast<std::size_t>(room.stack.top - static_cast<std::byte*>(room.body)),
+                 &Code::entry);
+    scheduler.start(*coroutine, family, current);
+    return task;
+}
+
+} // namespace detail
+} // namespace weft::coro
