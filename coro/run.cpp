@@ -55,6 +55,11 @@ void Runner::run(TaskBase& main) {
     main_ = nullptr;
     const bool stopped = !main.done();
     end_leftovers();
+    if (was_interrupted_ && main.status == TaskBase::Status::cancelled) {
+        // Everything is unwound; now the signal does what it does to a program without a handler.
+        std::signal(SIGINT, SIG_DFL);
+        std::raise(SIGINT);
+    }
     if (stopped) throw std::system_error(make_error_code(Errc::aborted), "coro::run: the loop was stopped before main had ended");
     if (!deadlock_.empty()) {
         main.error_seen = true;

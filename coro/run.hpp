@@ -13,7 +13,8 @@ namespace weft::coro {
 /// How `run` sets things up.
 struct RunOptions {
     LoopOptions loop = {};
-    /// SIGINT cancels main once; a second one ends the process as if there were no handler.
+    /// SIGINT cancels main once. If main lets the `Cancelled` out, everything is unwound and then the process dies of the
+    /// signal, as its shell expects; so it does at once on a second one. Main may also catch it and return.
     bool handle_interrupt = true;
     /// An overflowing stack is reported with its coroutine's name before the process dies. Installs a handler for SIGSEGV
     /// and SIGBUS for as long as `run` lasts, which hands on what is not an overflow.

@@ -116,6 +116,9 @@ public:
     /// Drops what is buffered and calls `connection_lost` in the closing phase, never before it returns. A TCP
     /// peer sees RST. `reason` is what `connection_lost` gets.
     virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;
+    /// Why sending failed, empty as long as it has not: what the peer sent before is still delivered, then the loss
+    /// of the connection.
+    virtual std::error_code write_error() const noexcept = 0;
     /// True from `close`, `abort` or the loss of the connection on.
     virtual bool is_closing() const noexcept = 0;
 
@@ -127,6 +130,8 @@ public:
     /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes
     /// bytes that would have been pushed.
     virtual ReadResult try_read(MutableBytes into) = 0;
+    /// Whether `try_read` would look for something. If not, this counts as its report that it would block.
+    virtual bool input_ready() noexcept = 0;
     /// Gives input back: `data` was received and is not wanted now. It is copied and comes again before anything
     /// else, `eof_received` included, while reading is on, by the contract of whatever protocol is attached
     /// then, and to `try_read`; never before the callback under way has returned. What is given back last comes

@@ -145,6 +145,8 @@ std::exception_ptr StreamTransport::reported(const char* name) {
         drained();
 }
 
+void StreamTransport::on_uncork() { uncork(); }
+
 // --- Reading ---
 
 /// One read, or a part of what was given back: a count above 0, 0 at the end, or an error.

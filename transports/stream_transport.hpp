@@ -62,6 +62,9 @@ public:
     void write_eof() override;
     void close() override;
     void abort(std::error_code reason) override;
+    std::error_code write_error() const noexcept override {
+        return has(write_broken) ? extras_->write_error : std::error_code();
+    }
     bool is_closing() const noexcept override { return has(closing); }
     void pause_reading() override;
     void resume_reading() override;
@@ -69,6 +72,11 @@ public:
         return !has(paused | closing | eof_seen | unannounced);
     }
     ReadResult try_read(MutableBytes into) override;
+    bool input_ready() noexcept override {
+        if (has(readable | given_back | eof_seen | closing)) return true;
+        flags_ &= ~ready_told;
+        return false;
+    }
     void unread(Bytes data) override;
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
     WriteLimits write_buffer_limits() const noexcept override { return {high_, low_}; }
@@ -87,7 +95,7 @@ public:
 
     void on_ready(std::uint32_t ready) override;
     void on_finish() override;
-    void on_uncork() override { uncork(); }
+    void on_uncork() override;
     void on_loop_closing() override;
     Registration registration() const noexcept override;
     Transport* as_transport() noexcept override { return this; }

@@ -74,6 +74,8 @@ public:
         throw std::logic_error("FakeTransport has no loop to send files in");
     }
     void gather() override {}
+    bool input_ready() noexcept override { return !arrived_.empty() || eof_; }
+    std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
     void close() override { closing = true; }
     void abort(std::error_code why) override {

@@ -1,0 +1,12 @@
+#pragma once
+
+/// The whole coroutine front-end.
+
+#include <weft/coro/await.hpp>
+#include <weft/coro/cancel_scope.hpp>
+#include <weft/coro/local.hpp>
+#include <weft/coro/run.hpp>
+#include <weft/coro/server.hpp>
+#include <weft/coro/stream.hpp>
+#include <weft/coro/task.hpp>
+#include <weft/coro/task_group.hpp>

@@ -1,0 +1,217 @@
+#include <weft/coro/server.hpp>
+
+#include "stream_state.hpp"
+
+#include <weft/coro/await.hpp>
+#include <weft/coro/task_group.hpp>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+namespace weft::coro {
+namespace {
+
+// Accepted connections that wait in the process for somebody to take them; the rest waits in the kernel.
+constexpr std::size_t most_waiting = 16;
+
+bool is_unix(std::string_view address) noexcept {
+    return address.starts_with('@') || address.find('/') != address.npos;
+}
+
+Result<Server> listen_at(Loop& loop, std::string_view address, ProtocolFactory factory, ListenOptions options) {
+    return is_unix(address) ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
+                            : tcp::listen(loop, address, std::move(factory), std::move(options));
+}
+
+using StartHandler = Function<void(Stream)>;
+
+/// Makes a stream of its connection, and hands it on when it is connected.
+class HandledProtocol final : public detail::StreamProtocol {
+public:
+    HandledProtocol(std::unique_ptr<detail::StreamState> state, std::shared_ptr<StartHandler> start) noexcept
+        : StreamProtocol(state.get()), waiting_(std::move(state)), start_(std::move(start)) {
+        state_->protocol = this;
+    }
+    void connection_made(Transport& transport) override {
+        StreamProtocol::connection_made(transport);
+        const auto start = std::move(start_);
+        (*start)(Stream(std::move(waiting_)));
+    }
+
+private:
+    std::unique_ptr<detail::StreamState> waiting_; // until the connection is made
+    std::shared_ptr<StartHandler> start_;
+};
+
+ProtocolFactory factory_for(StartHandler start) {
+    return [start = std::make_shared<StartHandler>(std::move(start))]() -> std::unique_ptr<Protocol> {
+        return std::make_unique<HandledProtocol>(std::make_unique<detail::StreamState>(), start);
+    };
+}
+
+/// The body of a connection's coroutine.
+void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler) {
+    try {
+        handler(stream);
+    } catch (const Cancelled&) {
+        stream.abort();
+        throw;
+    } catch (...) {
+        const std::string what = "the handler of the connection" + stream.state()->describe("");
+        stream.abort();
+        scheduler.report_exception(what);
+    }
+}
+
+} // namespace
+
+Stream connect(std::string_view address, Deadline deadline, ConnectOptions options) {
+    detail::Coroutine& self = detail::running("connect");
+    Loop& loop = self.scheduler.loop();
+    auto state = std::make_unique<detail::StreamState>();
+    auto protocol = state->make_protocol();
+    Future<TransportRef> connected =
+        is_unix(address) ? unix_socket::connect(loop, address, std::move(protocol), std::move(options))
+                         : tcp::connect(loop, address, std::move(protocol), std::move(options));
+    try {
+        detail::wait_for_future(connected.state_ref().get(), true, deadline.at());
+    } catch (const TimeoutError&) {
+        throw TimeoutError("connect to " + std::string(address));
+    }
+    (void)connected.take();
+    return Stream(std::move(state));
+}
+
+void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
+    task_group([&](TaskGroup& group) {
+        detail::Scheduler& scheduler = detail::running("serve").scheduler;
+        StartHandler start = [&](Stream stream) {
+            // The handle is for whoever wants the outcome.
+            (void)group.spawn([&, stream = std::move(stream)]() mutable { handle(handler, stream, scheduler); },
+                              options.handler);
+        };
+        Server server =
+            listen_at(scheduler.loop(), address, factory_for(std::move(start)), std::move(options.listen)).value();
+        if (options.started) options.started(server.addresses());
+        try {
+            sleep_forever();
+        } catch (const Cancelled&) {
+            server.close();
+            if (options.grace <= Duration::zero()) throw;
+            // Those that are being served may finish.
+            CancelScope grace(options.grace, true);
+            (void)grace.run([&] {
+                while (group.size() != 0) sleep(std::min<Duration>(options.grace, std::chrono::milliseconds(10)));
+            });
+            throw;
+        }
+    });
+}
+
+ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions options) {
+    detail::Scheduler& scheduler = detail::Scheduler::of(loop);
+    auto shared = std::make_shared<StreamHandler>(std::move(handler));
+    return factory_for([&scheduler, shared = std::move(shared), name = std::string(options.name),
+                        size = options.stack_size](Stream stream) {
+        auto task = spawn(scheduler.loop(),
+                          [shared, &scheduler, stream = std::move(stream)]() mutable {
+                              handle(*shared, stream, scheduler);
+                          },
+                          {.name = name, .stack_size = size});
+        task.detach();
+    });
+}
+
+// --- Listener ---------------------------------------------------------------------------------------------------
+
+struct Listener::State {
+    std::deque<Stream> waiting;
+    detail::ListNode accepting; // waits of those who want a connection
+    Server server;
+    bool closed = false;
+};
+
+namespace {
+
+class AcceptWait final : public detail::Wait {
+public:
+    using Wait::Wait;
+    std::string describe() const override { return "a connection"; }
+    Stream accepted;
+};
+
+} // namespace
+
+Listener::Listener(std::string_view address, ListenOptions options) : state_(std::make_shared<State>()) {
+    StartHandler start = [weak = std::weak_ptr<State>(state_)](Stream stream) {
+        const auto state = weak.lock();
+        if (!state || state->closed) return; // which closes it
+        if (state->accepting.linked()) {
+            auto& wait = static_cast<AcceptWait&>(*state->accepting.next);
+            wait.unlink();
+            wait.accepted = std::move(stream);
+            return wait.wake();
+        }
+        state->waiting.push_back(std::move(stream));
+        if (state->waiting.size() >= most_waiting) state->server.pause_accepting();
+    };
+    state_->server = listen_at(this_loop(), address, factory_for(std::move(start)), std::move(options)).value();
+}
+
+Listener::Listener(Listener&&) noexcept = default;
+Listener& Listener::operator=(Listener&& other) noexcept {
+    if (this != &other) {
+        close();
+        state_ = std::move(other.state_);
+    }
+    return *this;
+}
+Listener::~Listener() {
+    close();
+    if (state_) state_->waiting.clear();
+}
+
+Stream Listener::accept(Deadline deadline) {
+    detail::Coroutine& self = detail::running("accept");
+    if (!state_) throw UsageError("accept: the listener is empty (moved from)");
+    const auto state = state_;
+    self.scheduler.checkpoint(self);
+    if (!state->waiting.empty()) {
+        Stream next = std::move(state->waiting.front());
+        state->waiting.pop_front();
+        if (!state->closed) state->server.resume_accepting();
+        return next;
+    }
+    AcceptWait wait(self);
+    if (!state->closed) {
+        state->accepting.push_back(wait);
+        if (self.scheduler.suspend(wait, deadline.at()) == detail::Wake::timed_out)
+            throw TimeoutError("accept: no connection came");
+    }
+    if (!wait.accepted.state()) throw std::system_error(make_error_code(Errc::closed), "accept: the listener was closed");
+    return std::move(wait.accepted);
+}
+
+void Listener::close() noexcept {
+    if (!state_ || std::exchange(state_->closed, true)) return;
+    state_->server.close();
+    while (state_->accepting.linked()) {
+        auto& wait = static_cast<AcceptWait&>(*state_->accepting.next);
+        wait.unlink();
+        wait.wake();
+    }
+}
+
+std::vector<Address> Listener::addresses() const { return state_ ? state_->server.addresses() : std::vector<Address>(); }
+std::uint16_t Listener::port() const { return state_ ? state_->server.port() : 0; }
+
+std::pair<Stream, Stream> stream_pair() {
+    auto first = std::make_unique<detail::StreamState>();
+    auto second = std::make_unique<detail::StreamState>();
+    (void)connected_pair(this_loop(), first->make_protocol(), second->make_protocol());
+    while (first->transport == nullptr || second->transport == nullptr) yield();
+    return {Stream(std::move(first)), Stream(std::move(second))};
+}
+
+} // namespace weft::coro

@@ -1,0 +1,330 @@
+#include "stream_state.hpp"
+
+#include <weft/coro/await.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace weft::coro {
+namespace {
+
+// A longer write goes piece by piece, each when there is room, so that it is not copied as a whole.
+constexpr std::size_t write_slice = 256 * 1024;
+
+class ClosedWait final : public detail::Wait {
+public:
+    using Wait::Wait;
+    std::string describe() const override { return "the end of a connection"; }
+};
+
+/// Where in `text` the match lies that ends first: its end, 0 if there is none. No match can begin before `scanned`, less the
+/// longest separator.
+std::size_t find_end(std::string_view text, std::span<const std::string_view> separators, std::size_t scanned) noexcept {
+    std::size_t first = 0;
+    for (const std::string_view separator : separators) {
+        const std::size_t from = scanned >= separator.size() ? scanned - separator.size() + 1 : 0;
+        const std::size_t at = text.find(separator, from);
+        if (at != text.npos && (first == 0 || at + separator.size() < first)) first = at + separator.size();
+    }
+    return first;
+}
+
+} // namespace
+
+Stream::Stream() noexcept = default;
+Stream::Stream(Stream&&) noexcept = default;
+Stream& Stream::operator=(Stream&&) noexcept = default;
+Stream::~Stream() = default;
+Stream::Stream(std::unique_ptr<detail::StreamState> state) noexcept : state_(std::move(state)) {}
+Stream::Stream(Transport& transport) : state_(std::make_unique<detail::StreamState>()) { state_->take_over(transport); }
+
+detail::StreamState& Stream::state(const char* what) const {
+    if (!state_) throw UsageError(std::string(what) + ": the stream is empty (default-constructed, moved from or released)");
+    return *state_;
+}
+
+// --- Reading ----------------------------------------------------------------------------------------------------
+
+std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
+    detail::StreamState& state = this->state("read_some");
+    detail::Coroutine& self = detail::running("read_some");
+    self.scheduler.checkpoint(self);
+    if (into.empty()) return 0;
+    if (state.buffered() == 0) [[likely]]
+        return state.receive(self, into, "read_some", deadline.at());
+    state.check_only_reader("read_some");
+    return state.take(into);
+}
+
+void Stream::read_exactly(MutableBytes into, Deadline deadline) {
+    read_whole("read_exactly", into.size(), deadline, [&](std::size_t) { return into; });
+}
+
+std::string Stream::read_exactly(std::size_t size, Deadline deadline) {
+    std::string data;
+    if (size > data.max_size())
+        throw UsageError("read_exactly: " + std::to_string(size) + " bytes are more than there can be");
+    // Grows with what has come, not with what was asked for, which a peer may have chosen.
+    read_whole("read_exactly", size, deadline, [&](std::size_t have) {
+        data.resize(std::min(size, std::max(2 * have, write_slice)));
+        return MutableBytes(reinterpret_cast<std::byte*>(data.data()), data.size());
+    });
+    return data;
+}
+
+/// Reads `size` bytes into the memory that `room(have)` names, for the `have` that are in it and some more.
+template<class Room>
+void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, Room room) {
+    detail::StreamState& state = this->state(what);
+    detail::Coroutine& self = detail::running(what);
+    self.scheduler.checkpoint(self);
+    state.check_only_reader(what);
+    MutableBytes into = room(0);
+    std::size_t have = state.take(into);
+    bool ended = false;
+    try {
+        while (have < size && !ended) {
+            if (have == into.size()) into = room(have);
+            const std::size_t got = state.receive(self, into.subspan(have), what, deadline.at());
+            have += got;
+            ended = got == 0;
+        }
+    } catch (...) { // nothing was read
+        state.put_back(into.first(have));
+        throw;
+    }
+    if (have < size)
+        throw IncompleteRead(std::string(what) + ": " + std::to_string(size) +
+                                 " bytes were asked for and the stream ended after " + std::to_string(have),
+                             std::string(text_of(into.first(have))));
+}
+
+std::string_view Stream::read_until(std::string_view separator, Deadline deadline) {
+    return read_until({separator}, deadline);
+}
+
+std::string_view Stream::read_until(std::initializer_list<std::string_view> separators, Deadline deadline) {
+    detail::StreamState& state = this->state("read_until");
+    detail::Coroutine& self = detail::running("read_until");
+    if (separators.size() == 0) throw UsageError("read_until: no separator was given");
+    for (const std::string_view separator : separators)
+        if (separator.empty()) throw UsageError("read_until: a separator is empty");
+    self.scheduler.checkpoint(self);
+    const std::span<const std::string_view> wanted(separators.begin(), separators.size());
+    for (std::size_t scanned = 0;;) {
+        const std::string_view text = text_of(state.input());
+        const std::size_t end = find_end(text, wanted, scanned);
+        if (end > state.limit || (end == 0 && text.size() >= state.limit))
+            throw LimitOverrun("read_until: no separator within " + std::to_string(state.limit) + " bytes", text.size());
+        if (end != 0) {
+            state.consume(end);
+            return text.substr(0, end);
+        }
+        scanned = text.size();
+        if (state.fill(self, "read_until", deadline.at())) continue;
+        std::string partial(text_of(state.input()));
+        state.consume(partial.size());
+        throw IncompleteRead("read_until: the stream ended after " + std::to_string(partial.size()) +
+                                 " bytes without a separator",
+                             std::move(partial));
+    }
+}
+
+std::optional<std::string_view> Stream::read_line(Deadline deadline) {
+    detail::StreamState& state = this->state("read_line");
+    detail::Coroutine& self = detail::running("read_line");
+    self.scheduler.checkpoint(self);
+    const auto without_end = [](std::string_view line) {
+        if (line.ends_with('\n')) line.remove_suffix(1);
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        return line;
+    };
+    for (std::size_t scanned = 0;;) {
+        const std::string_view text = text_of(state.input());
+        const void* found = text.size() == scanned
+                                ? nullptr
+                                : std::memchr(text.data() + scanned, '\n', text.size() - scanned);
+        if (found != nullptr) {
+            const auto size = static_cast<std::size_t>(static_cast<const char*>(found) - text.data()) + 1;
+            if (size <= state.limit) [[likely]] {
+                state.consume(size);
+                return without_end(text.substr(0, size));
+            }
+        }
+        if (found != nullptr || text.size() >= state.limit)
+            throw LimitOverrun("read_line: the line is longer than " + std::to_string(state.limit) + " bytes", text.size());
+        scanned = text.size();
+        if (state.fill(self, "read_line", deadline.at())) continue;
+        if (state.buffered() == 0) return {};
+        const std::string_view last = text_of(state.input());
+        state.consume(last.size());
+        return last;
+    }
+}
+
+std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
+    detail::StreamState& state = this->state("read_to_end");
+    detail::Coroutine& self = detail::running("read_to_end");
+    self.scheduler.checkpoint(self);
+    while (state.fill(self, "read_to_end", deadline.at())) {
+        if (state.buffered() > most)
+            throw LimitOverrun("read_to_end: more than " + std::to_string(most) + " bytes have come", state.buffered());
+    }
+    std::string all(text_of(state.input()));
+    state.consume(all.size());
+    return all;
+}
+
+Bytes Stream::peek(std::size_t size, Deadline deadline) {
+    detail::StreamState& state = this->state("peek");
+    detail::Coroutine& self = detail::running("peek");
+    self.scheduler.checkpoint(self);
+    while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {}
+    return state.input();
+}
+
+void Stream::skip(std::size_t size) {
+    detail::StreamState& state = this->state("skip");
+    if (size > state.buffered())
+        throw UsageError("skip: " + std::to_string(size) + " bytes are more than the " + std::to_string(state.buffered()) +
+                         " that were shown");
+    state.consume(size);
+}
+
+bool Stream::at_end() const noexcept { return state_ && state_->eof && state_->buffered() == 0; }
+std::size_t Stream::limit() const { return state("limit").limit; }
+void Stream::set_limit(std::size_t bytes) {
+    state("set_limit").limit = static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
+}
+
+// --- Writing ----------------------------------------------------------------------------------------------------
+
+void Stream::write(Bytes data, Deadline deadline) {
+    detail::StreamState& state = this->state("write");
+    detail::Coroutine& self = detail::running("write");
+    self.scheduler.checkpoint(self);
+    do {
+        if (state.writing_paused) [[unlikely]]
+            state.wait_for_room(self, "write", deadline.at());
+        Transport& transport = state.writable("write");
+        const Bytes slice = data.first(std::min(data.size(), write_slice));
+        transport.gather();
+        transport.write(slice);
+        data = data.subspan(slice.size());
+    } while (!data.empty());
+}
+
+void Stream::write_all(std::span<const Bytes> pieces, Deadline deadline) {
+    detail::StreamState& state = this->state("write_all");
+    detail::Coroutine& self = detail::running("write_all");
+    self.scheduler.checkpoint(self);
+    if (state.writing_paused) state.wait_for_room(self, "write_all", deadline.at());
+    Transport& transport = state.writable("write_all");
+    transport.gather();
+    transport.write_all(pieces);
+}
+
+void Stream::write_all(std::initializer_list<std::string_view> pieces, Deadline deadline) {
+    std::vector<Bytes> more;
+    std::array<Bytes, 16> few;
+    std::span<Bytes> all = std::span(few).first(std::min(pieces.size(), few.size()));
+    if (pieces.size() > few.size()) {
+        more.resize(pieces.size());
+        all = more;
+    }
+    std::transform(pieces.begin(), pieces.end(), all.begin(), [](std::string_view piece) { return bytes_of(piece); });
+    write_all(std::span<const Bytes>(all), deadline);
+}
+
+void Stream::flush() {
+    Transport& transport = state("flush").writable("flush");
+    transport.loop().uncork();
+}
+
+void Stream::drain(Deadline deadline) {
+    detail::StreamState& state = this->state("drain");
+    detail::Coroutine& self = detail::running("drain");
+    self.scheduler.checkpoint(self);
+    (void)state.writable("drain");
+    state.transport->loop().uncork();
+    state.wait_for_room(self, "drain", deadline.at());
+    (void)state.writable("drain");
+}
+
+std::uint64_t Stream::send_file(int file, std::uint64_t offset, std::optional<std::uint64_t> count) {
+    Transport& transport = state("send_file").writable("send_file");
+    return await(transport.send_file(file, offset, count));
+}
+
+void Stream::write_eof() {
+    detail::StreamState& state = this->state("write_eof");
+    if (state.eof_sent) return;
+    state.writable("write_eof").write_eof();
+    state.eof_sent = true;
+}
+
+// --- Ending -----------------------------------------------------------------------------------------------------
+
+void Stream::close() noexcept {
+    if (!state_ || std::exchange(state_->closed, true)) return;
+    state_->drop_buffer();
+    if (state_->transport != nullptr) state_->transport->close();
+    if (state_->reader != nullptr) std::exchange(state_->reader, nullptr)->wake();
+}
+
+void Stream::abort() noexcept {
+    if (!state_) return;
+    state_->closed = true;
+    state_->drop_buffer();
+    if (state_->transport != nullptr) state_->transport->abort();
+    if (state_->reader != nullptr) std::exchange(state_->reader, nullptr)->wake();
+}
+
+void Stream::wait_closed(Deadline deadline) {
+    detail::StreamState& state = this->state("wait_closed");
+    detail::Coroutine& self = detail::running("wait_closed");
+    self.scheduler.checkpoint(self);
+    while (state.transport != nullptr) {
+        ClosedWait wait(self);
+        state.close_waiters.push_back(wait);
+        if (self.scheduler.suspend(wait, deadline.at()) == detail::Wake::timed_out)
+            throw TimeoutError("wait_closed: the connection is still there");
+    }
+}
+
+bool Stream::is_open() const noexcept { return state_ && !state_->closed && state_->transport != nullptr; }
+
+TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {
+    detail::StreamState& state = this->state("release");
+    state.check_only_reader("release");
+    if (state.closed || state.transport == nullptr) state.throw_lost("release");
+    Transport& transport = *state.transport;
+    if (!protocol) throw UsageError("release: the protocol is null");
+    transport.loop().uncork();
+    if (state.buffered() != 0) transport.unread(state.input());
+    const TransportRef ref = transport.ref();
+    Protocol& next = *protocol;
+    const auto old = transport.set_protocol(std::move(protocol));
+    state.detached();
+    state_.reset();
+    try {
+        next.connection_made(transport);
+    } catch (...) {
+        if (Transport* still = ref.get()) still->abort(Errc::callback_threw);
+        throw;
+    }
+    return ref;
+}
+
+Transport* Stream::transport() const noexcept { return state_ ? state_->transport : nullptr; }
+Address Stream::local_address() const {
+    Transport* transport = state("local_address").transport;
+    return transport != nullptr ? transport->local_address() : Address();
+}
+Address Stream::peer_address() const {
+    Transport* transport = state("peer_address").transport;
+    return transport != nullptr ? transport->peer_address() : Address();
+}
+
+} // namespace weft::coro

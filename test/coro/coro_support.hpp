@@ -1,0 +1,57 @@
+#pragma once
+
+#include "support/kernels.hpp"
+#include "support/log_capture.hpp"
+
+#include <weft/coro/coro.hpp>
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+/// What the tests of coroutines share.
+namespace weft::test {
+
+using namespace std::chrono_literals;
+
+/// How the tests run coroutines: on one kernel, without signals.
+inline coro::RunOptions options_on(const KernelKind& kind) {
+    coro::RunOptions options;
+    options.loop.kernel = kind.make();
+    options.handle_interrupt = false;
+    options.report_overflow = false;
+    return options;
+}
+
+/// Runs `body()` as main on a kernel of this kind, and checks that everything is given back.
+template<class F>
+auto run_on(const KernelKind& kind, F&& body) {
+    const ResourceGuard guard;
+    return coro::run(std::forward<F>(body), options_on(kind));
+}
+
+/// Collects what nobody caught in the loop that runs; to be made inside a coroutine.
+class UnhandledLog {
+public:
+    UnhandledLog() {
+        coro::this_loop().on_unhandled([this](const Unhandled& what) { texts.push_back(TestLoop::text_of(what)); });
+    }
+    ~UnhandledLog() { coro::this_loop().on_unhandled(nullptr); }
+    UnhandledLog(const UnhandledLog&) = delete;
+    UnhandledLog& operator=(const UnhandledLog&) = delete;
+
+    std::vector<std::string> texts; ///< "message: what()" of each
+};
+
+/// What happened, in order: "a b c".
+class Trace {
+public:
+    void operator()(const std::string& event) {
+        if (!text.empty()) text += ' ';
+        text += event;
+    }
+    std::string text;
+};
+
+} // namespace weft::test
