@@ -13,8 +13,8 @@ void FutureWait::abandon() noexcept {
     try {
         future_.cancel();
     } catch (...) { // its hook is somebody's
-        coroutine.scheduler.report_exception("cancelling what the coroutine " + Scheduler::describe(coroutine) +
-                                             " waits for");
+        coroutine.scheduler.report_exception("cancelling what the coroutine " +
+                                             Scheduler::describe(coroutine) + " waits for");
     }
 }
 
@@ -23,10 +23,12 @@ void wait_for_future(weft::detail::FutureStateBase* future, bool cancels, TimePo
     if (future == nullptr) weft::detail::throw_no_state("await");
     Scheduler& scheduler = self.scheduler;
     if (!future->done() && future->loop() != &scheduler.loop())
-        throw UsageError("await: the future belongs to another loop; use post() or to_std() to get there");
+        throw UsageError(
+            "await: the future belongs to another loop; use post() or to_std() to get there");
     if (future->done()) return scheduler.checkpoint(self);
     FutureWait wait(self, *future, cancels);
-    if (scheduler.suspend(wait, deadline) == Wake::timed_out) throw TimeoutError("await: the time is up");
+    if (scheduler.suspend(wait, deadline) == Wake::timed_out)
+        throw TimeoutError("await: the time is up");
 }
 
 } // namespace weft::coro::detail

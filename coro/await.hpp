@@ -29,14 +29,16 @@ private:
     bool cancels_;
 };
 
-/// Parks the calling coroutine until `future` is done. `UsageError` outside of a coroutine, for an empty future
-/// and for one of another loop.
-void wait_for_future(weft::detail::FutureStateBase* future, bool cancels, TimePoint deadline = TimePoint::max());
+/// Parks the calling coroutine until `future` is done. `UsageError` outside of a coroutine, for an
+/// empty future and for one of another loop.
+void wait_for_future(weft::detail::FutureStateBase* future, bool cancels,
+                     TimePoint deadline = TimePoint::max());
 
 } // namespace detail
 
-/// Waits for the future's outcome and moves it out: its value, or its exception, or `Cancelled` if it was cancelled. Suspends
-/// unless it is done. Cancelling the waiter cancels the future, and with it the operation behind it.
+/// Waits for the future's outcome and moves it out: its value, or its exception, or `Cancelled` if
+/// it was cancelled. Suspends unless it is done. Cancelling the waiter cancels the future, and with
+/// it the operation behind it.
 template<class T>
 T await(Future<T>&& future) {
     Future<T> mine = std::move(future);
@@ -68,17 +70,17 @@ decltype(auto) shield(Future<T>& future) {
     detail::wait_for_future(future.state_ref().get(), false);
     return future.result();
 }
-/// Waits for a task that is not to be cancelled with the waiter. It goes on; what it throws when nobody waits any more is
-/// reported when its handle goes.
+/// Waits for a task that is not to be cancelled with the waiter. It goes on; what it throws when
+/// nobody waits any more is reported when its handle goes.
 template<class T>
 decltype(auto) shield(Task<T>& task) {
     task.state()->join("shield", false);
     return task.result();
 }
 
-/// Calls `function()` on a thread of the loop's executor, and waits for what it returns or throws. Cancelling prevents it if it
-/// has not begun; afterwards its outcome is dropped and its thread is left to finish. Whatever it refers to must live so
-/// long: capture by value what may go away.
+/// Calls `function()` on a thread of the loop's executor, and waits for what it returns or throws.
+/// Cancelling prevents it if it has not begun; afterwards its outcome is dropped and its thread is
+/// left to finish. Whatever it refers to must live so long: capture by value what may go away.
 template<class F>
 auto run_in_executor(F function) -> std::invoke_result_t<F&> {
     return await(this_loop().run_in_executor(std::move(function)));

@@ -53,7 +53,8 @@ void* allocate_block(std::size_t size) {
 
 void free_block(void* block, std::size_t size) noexcept {
     const std::size_t index = (size - 1) / step;
-    if (!caching || index >= sizes || cache.kept[index] >= most_kept) return ::operator delete(block);
+    if (!caching || index >= sizes || cache.kept[index] >= most_kept)
+        return ::operator delete(block);
     auto* free = static_cast<FreeBlock*>(block);
     free->next = cache.blocks[index];
     cache.blocks[index] = free;

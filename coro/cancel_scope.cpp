@@ -7,7 +7,9 @@
 
 namespace weft::coro {
 
-TimePoint Deadline::from_now(Duration after) { return add_saturated(this_loop().now(), after); }
+TimePoint Deadline::from_now(Duration after) {
+    return add_saturated(this_loop().now(), after);
+}
 
 CancelScope::~CancelScope() {
     if (owner_ == nullptr && !members_.linked() && !scopes_.linked()) return;
@@ -17,7 +19,9 @@ CancelScope::~CancelScope() {
 
 void CancelScope::enter() {
     detail::Coroutine& self = detail::running("CancelScope::run");
-    if (entered_) throw UsageError("CancelScope::run: this scope was entered before; a scope is entered once");
+    if (entered_)
+        throw UsageError(
+            "CancelScope::run: this scope was entered before; a scope is entered once");
     entered_ = true;
     owner_ = &self;
     requests_at_entry_ = self.task.cancel_requests;
@@ -36,8 +40,8 @@ bool CancelScope::leave(bool cancelled) noexcept {
     self.scheduler.loop().timers().cancel(timer_);
     left_ = true;
     const bool from_outside = !shield_ && parent_->effective_;
-    caught_ = cancelled && cancelled_ && !from_outside && self.task.cancel_requests <= requests_at_entry_ &&
-              !self.scheduler.ending();
+    caught_ = cancelled && cancelled_ && !from_outside &&
+              self.task.cancel_requests <= requests_at_entry_ && !self.scheduler.ending();
     self.scope_link.unlink();
     parent_->add_member(self);
     self.scope = std::exchange(parent_, nullptr);
@@ -53,7 +57,9 @@ void CancelScope::link_to(CancelScope* parent) noexcept {
     parent->scopes_.push_back(link_);
 }
 
-void CancelScope::add_member(detail::Coroutine& coroutine) noexcept { members_.push_back(coroutine.scope_link); }
+void CancelScope::add_member(detail::Coroutine& coroutine) noexcept {
+    members_.push_back(coroutine.scope_link);
+}
 
 void CancelScope::cancel() noexcept {
     if (std::exchange(cancelled_, true)) return;
@@ -66,7 +72,9 @@ void CancelScope::expire() noexcept {
     cancel();
 }
 
-void CancelScope::DeadlineTimer::on_timer() { scope.expire(); }
+void CancelScope::DeadlineTimer::on_timer() {
+    scope.expire();
+}
 
 void CancelScope::arm() {
     Loop& loop = owner_->scheduler.loop();
@@ -91,20 +99,25 @@ void CancelScope::set_shield(bool shield) noexcept {
     if (entered_ && !left_) update();
 }
 
-// Parents before children, without recursion: scopes may be nested deeper than a coroutine's stack is.
+// Parents before children, without recursion: scopes may be nested deeper than a coroutine's stack
+// is.
 void CancelScope::update() noexcept {
-    const auto first_of = [](detail::ListNode& scopes) { return &static_cast<ScopeLink*>(scopes.next)->scope; };
+    const auto first_of = [](detail::ListNode& scopes) {
+        return &static_cast<ScopeLink*>(scopes.next)->scope;
+    };
     for (CancelScope* scope = this;;) {
         const bool wanted = scope->wants_cancel();
         if (std::exchange(scope->effective_, wanted) != wanted) {
-            for (detail::ListNode* link = scope->members_.next; link != &scope->members_; link = link->next)
+            for (detail::ListNode* link = scope->members_.next; link != &scope->members_;
+                 link = link->next)
                 detail::coroutine_of(*link).update_cancellation();
             if (scope->scopes_.linked()) {
                 scope = first_of(scope->scopes_);
                 continue;
             }
         }
-        while (scope != this && scope->link_.next == &scope->parent_->scopes_) scope = scope->parent_;
+        while (scope != this && scope->link_.next == &scope->parent_->scopes_)
+            scope = scope->parent_;
         if (scope == this) return;
         scope = &static_cast<ScopeLink*>(scope->link_.next)->scope;
     }

@@ -16,8 +16,8 @@ struct TimeoutError : std::system_error {
         : std::system_error(std::make_error_code(std::errc::timed_out), what) {}
 };
 
-/// When something has to be done: never, at a time, or after a while. A duration counts from its conversion on, by the
-/// clock of the loop that runs.
+/// When something has to be done: never, at a time, or after a while. A duration counts from its
+/// conversion on, by the clock of the loop that runs.
 class Deadline {
 public:
     constexpr Deadline() noexcept = default;
@@ -32,12 +32,13 @@ private:
     TimePoint at_ = TimePoint::max();
 };
 
-/// A part of a program that can be cancelled as a whole, with everything that was started in it. Once cancelled, by `cancel`,
-/// by its deadline or because a scope around it was, every suspension inside throws `weft::Cancelled`, again and
-/// again, until the scope is left; `run` of the outermost cancelled scope stops that exception. For the loop's thread.
+/// A part of a program that can be cancelled as a whole, with everything that was started in it.
+/// Once cancelled, by `cancel`, by its deadline or because a scope around it was, every suspension
+/// inside throws `weft::Cancelled`, again and again, until the scope is left; `run` of the
+/// outermost cancelled scope stops that exception. For the loop's thread.
 ///
-/// A scope is entered once, by `run`; its object may be made before that and outlive it, and `cancel` and the setters may be
-/// called by others meanwhile.
+/// A scope is entered once, by `run`; its object may be made before that and outlive it, and
+/// `cancel` and the setters may be called by others meanwhile.
 class CancelScope {
 public:
     CancelScope() noexcept = default;
@@ -48,9 +49,10 @@ public:
     CancelScope(const CancelScope&) = delete;
     CancelScope& operator=(const CancelScope&) = delete;
 
-    /// Calls `function()` or `function(*this)` inside the scope: what it returns, or empty (`false` for void) if the scope
-    /// was cancelled and the cancellation has left the function. Other exceptions pass. `UsageError` outside of a coroutine
-    /// and when the scope was entered before. Suspends only where `function` does.
+    /// Calls `function()` or `function(*this)` inside the scope: what it returns, or empty (`false`
+    /// for void) if the scope was cancelled and the cancellation has left the function. Other
+    /// exceptions pass. `UsageError` outside of a coroutine and when the scope was entered before.
+    /// Suspends only where `function` does.
     template<class F>
     auto run(F&& function);
 
@@ -62,16 +64,19 @@ public:
     bool cancelled_caught() const noexcept { return caught_; }
     /// Whether the deadline is what cancelled it.
     bool expired() const noexcept { return expired_; }
-    /// Whether suspensions directly inside throw: this scope, or one around it that no shield keeps off, is cancelled.
+    /// Whether suspensions directly inside throw: this scope, or one around it that no shield keeps
+    /// off, is cancelled.
     bool effectively_cancelled() const noexcept { return effective_; }
 
     TimePoint deadline() const noexcept { return deadline_; }
-    /// Moves the deadline, also into the past, which cancels at once. `UsageError` once it has expired or was left.
+    /// Moves the deadline, also into the past, which cancels at once. `UsageError` once it has
+    /// expired or was left.
     void set_deadline(Deadline deadline);
     bool shield() const noexcept { return shield_; }
     /// The scope around it, null unless entered.
     const CancelScope* parent() const noexcept { return parent_; }
-    /// With a shield the cancellation of scopes around this one is kept off; without it is delivered at once.
+    /// With a shield the cancellation of scopes around this one is kept off; without it is
+    /// delivered at once.
     void set_shield(bool shield) noexcept;
 
 private:
@@ -96,16 +101,18 @@ private:
     bool leave(bool cancelled) noexcept;
     void link_to(CancelScope* parent) noexcept;
     void add_member(detail::Coroutine& coroutine) noexcept;
-    bool wants_cancel() const noexcept { return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_); }
+    bool wants_cancel() const noexcept {
+        return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_);
+    }
     /// Works out anew who is cancelled, in this scope and those inside it.
     void update() noexcept;
     void arm();
     void expire() noexcept;
 
     CancelScope* parent_ = nullptr;
-    ScopeLink link_{*this};     // among the parent's scopes
-    detail::ListNode scopes_;   // directly inside
-    detail::ListNode members_;  // coroutines whose innermost scope this is
+    ScopeLink link_{*this};              // among the parent's scopes
+    detail::ListNode scopes_;            // directly inside
+    detail::ListNode members_;           // coroutines whose innermost scope this is
     detail::Coroutine* owner_ = nullptr; // who is inside `run`
     DeadlineTimer timer_{*this};
     TimePoint deadline_ = TimePoint::max();
@@ -163,16 +170,18 @@ auto CancelScope::run(F&& function) {
     }
 }
 
-/// Calls `function()`, or `function(CancelScope&)`, and cancels it when `limit` has passed: what it returns, or empty (`false`
-/// for void) if it was cut short. With a limit in the past it runs up to its first suspension.
+/// Calls `function()`, or `function(CancelScope&)`, and cancels it when `limit` has passed: what it
+/// returns, or empty (`false` for void) if it was cut short. With a limit in the past it runs up to
+/// its first suspension.
 template<class F>
 auto move_on_after(Deadline limit, F&& function) {
     CancelScope scope(limit);
     return scope.run(function);
 }
 
-/// The same, but throws `TimeoutError` if the function was cut short. If it comes to its end although the time had passed
-/// its result counts, and what it throws while it is being cancelled passes.
+/// The same, but throws `TimeoutError` if the function was cut short. If it comes to its end
+/// although the time had passed its result counts, and what it throws while it is being cancelled
+/// passes.
 template<class F>
 auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
     CancelScope scope(limit);
@@ -188,9 +197,10 @@ auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
     throw TimeoutError("with_timeout: the time is up");
 }
 
-/// Calls `function` shielded: cancellations from outside wait until it is done, and come with the suspension after.
+/// Calls `function` shielded: cancellations from outside wait until it is done, and come with the
+/// suspension after.
 template<class F>
-    requires std::is_invocable_v<F&>
+requires std::is_invocable_v<F&>
 auto shield(F&& function) -> std::invoke_result_t<F&> {
     CancelScope scope(Deadline(), true);
     if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
@@ -200,8 +210,8 @@ auto shield(F&& function) -> std::invoke_result_t<F&> {
     }
 }
 
-/// When the scopes around the calling coroutine will cancel it: the earliest deadline that no shield keeps off,
-/// `TimePoint::max()` for none, `TimePoint::min()` if it is cancelled already.
+/// When the scopes around the calling coroutine will cancel it: the earliest deadline that no
+/// shield keeps off, `TimePoint::max()` for none, `TimePoint::min()` if it is cancelled already.
 TimePoint current_effective_deadline();
 
 } // namespace weft::coro

@@ -1,8 +1,9 @@
-// Some facts about switching stacks. Boost.Context's fcontext functions save the callee-saved registers and the
-// floating-point control words, and nothing else: errno, the C++ runtime's exception state and what sanitizers
-// know of the stack are ours to look after. `jump_fcontext` hands its second argument to the other side together
-// with the place to jump back to, which only that side can store. Debian builds the library without sanitizer
-// support, so its C++ classes are of no use here, and its functions are all that is needed.
+// Some facts about switching stacks. Boost.Context's fcontext functions save the callee-saved
+// registers and the floating-point control words, and nothing else: errno, the C++ runtime's
+// exception state and what sanitizers know of the stack are ours to look after. `jump_fcontext`
+// hands its second argument to the other side together with the place to jump back to, which only
+// that side can store. Debian builds the library without sanitizer support, so its C++ classes are
+// of no use here, and its functions are all that is needed.
 
 #include "context_switch.hpp"
 
@@ -41,7 +42,8 @@ namespace {
 namespace boost_context = boost::context::detail;
 
 #ifdef WEFT_BY_LIBRARY
-/// What the side that was jumped to has to finish for the one that jumped. Lies on the latter's stack.
+/// What the side that was jumped to has to finish for the one that jumped. Lies on the latter's
+/// stack.
 struct Jump {
     Context& from;
     Context& to;
@@ -54,7 +56,8 @@ inline void arrived(const boost_context::transfer_t& transfer) noexcept {
     jump.from.resume_at = transfer.fctx;
 #ifdef WEFT_ASAN
     // Where the loop's own stack lies is learnt here.
-    __sanitizer_finish_switch_fiber(jump.to.fake_stack, &jump.from.stack_bottom, &jump.from.stack_size);
+    __sanitizer_finish_switch_fiber(jump.to.fake_stack, &jump.from.stack_bottom,
+                                    &jump.from.stack_size);
 #endif
 #ifdef WEFT_TSAN
     if (jump.last) __tsan_destroy_fiber(jump.from.tsan_fiber);
@@ -63,8 +66,8 @@ inline void arrived(const boost_context::transfer_t& transfer) noexcept {
 
 inline boost_context::transfer_t jump(const Jump& jump) noexcept {
 #ifdef WEFT_ASAN
-    __sanitizer_start_switch_fiber(jump.last ? nullptr : &jump.from.fake_stack, jump.to.stack_bottom,
-                                   jump.to.stack_size);
+    __sanitizer_start_switch_fiber(jump.last ? nullptr : &jump.from.fake_stack,
+                                   jump.to.stack_bottom, jump.to.stack_size);
 #endif
 #ifdef WEFT_TSAN
     jump.from.tsan_fiber = __tsan_get_current_fiber();
@@ -113,7 +116,9 @@ void make_context(Context& context, void* top, std::size_t size, void (*entry)(C
 }
 
 #ifdef WEFT_BY_LIBRARY
-void switch_by_library(Context& from, Context& to) noexcept { arrived(jump({from, to, false})); }
+void switch_by_library(Context& from, Context& to) noexcept {
+    arrived(jump({from, to, false}));
+}
 #endif
 
 void leave_context(Context& from, Context& to) noexcept {

@@ -2,8 +2,9 @@
 
 #include <weft/coro/context.hpp>
 
-// The switch itself, for those who make many: inlined, because every return between here and the code that goes on is
-// one that the processor predicts from the calls it has seen, and those were another coroutine's.
+// The switch itself, for those who make many: inlined, because every return between here and the
+// code that goes on is one that the processor predicts from the calls it has seen, and those were
+// another coroutine's.
 
 // Sanitizers are told of each switch, which only the long way does.
 #if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -39,10 +40,11 @@ extern void* const start_context;
 
 [[gnu::always_inline]] inline void switch_stacks(Context& from, Context& to) noexcept {
 #ifndef WEFT_BY_LIBRARY
-    // fcontext's functions also save the floating-point control words, which costs as much as all the rest, and are
-    // entered by a call but left by a jump, so that every return after a switch is predicted wrong. So they
-    // make and start a coroutine, and from then on this saves what the compiler is told is not clobbered. 128 bytes
-    // below the stack pointer may be in use by the surrounding function (System V ABI, 3.2.2).
+    // fcontext's functions also save the floating-point control words, which costs as much as all
+    // the rest, and are entered by a call but left by a jump, so that every return after a switch
+    // is predicted wrong. So they make and start a coroutine, and from then on this saves what the
+    // compiler is told is not clobbered. 128 bytes below the stack pointer may be in use by the
+    // surrounding function (System V ABI, 3.2.2).
     void* place = to.resume_at;
     void* self = &to;
     void* save = &from.resume_at;
@@ -65,9 +67,9 @@ extern void* const start_context;
                  "leaq 128(%%rsp), %%rsp"
                  : "+D"(place), "+S"(self), "+d"(save), "+c"(started), "+r"(start)
                  :
-                 : "rax", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2",
-                   "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
-                   "xmm15");
+                 : "rax", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0",
+                   "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+                   "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 #else
     switch_by_library(from, to);
 #endif
@@ -84,7 +86,10 @@ extern void* const start_context;
     *places.error_number = from.error_number;
 }
 
-/// Whether the stack that runs is being unwound: an exception was thrown and no handler has been entered.
-inline bool unwinding() noexcept { return thread_places.exceptions->uncaught != 0; }
+/// Whether the stack that runs is being unwound: an exception was thrown and no handler has been
+/// entered.
+inline bool unwinding() noexcept {
+    return thread_places.exceptions->uncaught != 0;
+}
 
 } // namespace weft::coro::detail

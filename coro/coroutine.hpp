@@ -27,9 +27,10 @@ struct LocalValues;
 /// What ended a wait.
 enum class Wake : std::uint8_t { event, timed_out, cancelled };
 
-/// What a coroutine waits for: made on its own stack, put into whatever list or queue will end the wait, and given to
-/// `Scheduler::suspend`. The first of event, deadline and cancellation wins: `wake` ends the wait from the outside, and for
-/// the other two the wait is taken back by `abandon`, so that no event can come any more.
+/// What a coroutine waits for: made on its own stack, put into whatever list or queue will end the
+/// wait, and given to `Scheduler::suspend`. The first of event, deadline and cancellation wins:
+/// `wake` ends the wait from the outside, and for the other two the wait is taken back by
+/// `abandon`, so that no event can come any more.
 class Wait : public ListNode {
 public:
     explicit Wait(Coroutine& waiter) noexcept : coroutine(waiter) {}
@@ -38,7 +39,8 @@ public:
 
     /// Takes the wait out of wherever it stands. Called at most once, and never after `wake`.
     virtual void abandon() noexcept { unlink(); }
-    /// The task to be cancelled in place of this wait, which then ends as that task does; null: the wait itself.
+    /// The task to be cancelled in place of this wait, which then ends as that task does; null: the
+    /// wait itself.
     virtual TaskBase* cancel_instead() noexcept { return nullptr; }
     /// What it waits for, for people: "a mutex", "data from 127.0.0.1:4711".
     virtual std::string describe() const = 0;
@@ -61,20 +63,24 @@ struct Link : ListNode {
     explicit Link(Coroutine& c) noexcept : coroutine(c) {}
     Coroutine& coroutine;
 };
-inline Coroutine& coroutine_of(ListNode& link) noexcept { return static_cast<Link&>(link).coroutine; }
+inline Coroutine& coroutine_of(ListNode& link) noexcept {
+    return static_cast<Link&>(link).coroutine;
+}
 
-/// A coroutine's control block. It lies at the top of its stack and goes with it; a task's outcome lies elsewhere.
+/// A coroutine's control block. It lies at the top of its stack and goes with it; a task's outcome
+/// lies elsewhere.
 class Coroutine : public Context {
 public:
     enum class State : std::uint8_t { ready, running, parked, ended };
 
-    Coroutine(Scheduler& s, TaskBase& t, const Stack& on) noexcept : scheduler(s), task(t), stack(on) {}
+    Coroutine(Scheduler& s, TaskBase& t, const Stack& on) noexcept
+        : scheduler(s), task(t), stack(on) {}
     Coroutine(const Coroutine&) = delete;
     Coroutine& operator=(const Coroutine&) = delete;
 
     Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
-    Link scope_link{*this}; ///< among the members of `scope`
-    Link all_link{*this};   ///< among all there are
+    Link scope_link{*this};          ///< among the members of `scope`
+    Link all_link{*this};            ///< among all there are
     Scheduler& scheduler;
     TaskBase& task;
     CancelScope* scope = nullptr; ///< the innermost one

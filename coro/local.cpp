@@ -9,7 +9,8 @@ const void* LocalValues::find(const void* key) const noexcept {
     return nullptr;
 }
 
-LocalValues* LocalValues::with(const LocalValues* old, const void* key, std::shared_ptr<const void> value) {
+LocalValues* LocalValues::with(const LocalValues* old, const void* key,
+                               std::shared_ptr<const void> value) {
     auto made = std::make_unique<LocalValues>();
     if (old != nullptr)
         for (const Entry& entry : old->entries)

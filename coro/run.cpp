@@ -16,9 +16,11 @@ std::uint64_t shuffle_wanted(const std::optional<std::uint64_t>& option) {
 } // namespace
 
 Runner::Runner(RunOptions options) : options_(std::move(options)), loop_(std::move(options_.loop)) {
-    if (Loop::current() != nullptr) throw UsageError("coro::run: a loop is running on this thread already");
+    if (Loop::current() != nullptr)
+        throw UsageError("coro::run: a loop is running on this thread already");
     Scheduler& scheduler = Scheduler::of(loop_);
-    if (const std::uint64_t seed = shuffle_wanted(options_.shuffle); seed != 0) scheduler.shuffle(seed);
+    if (const std::uint64_t seed = shuffle_wanted(options_.shuffle); seed != 0)
+        scheduler.shuffle(seed);
     if (options_.detect_deadlock) scheduler.on_deadlock([this] { deadlocked(); });
     if (options_.handle_interrupt) {
         // Kernels without signals (simulated ones) do without.
@@ -44,7 +46,8 @@ void Runner::deadlocked() {
     if (!deadlock_.empty() || main_ == nullptr || !loop_.kernel().alone()) return;
     deadlock_ = "nothing can ever wake any of the coroutines:";
     for (const TaskInfo& task : all_tasks(loop_))
-        deadlock_ += "\n  " + static_cast<const TaskBase*>(task.id)->describe() + " waits for " + task.waiting_for;
+        deadlock_ += "\n  " + static_cast<const TaskBase*>(task.id)->describe() + " waits for " +
+                     task.waiting_for;
     Scheduler::of(loop_).root_scope().cancel();
 }
 
@@ -60,7 +63,9 @@ void Runner::run(TaskBase& main) {
         std::signal(SIGINT, SIG_DFL);
         std::raise(SIGINT);
     }
-    if (stopped) throw std::system_error(make_error_code(Errc::aborted), "coro::run: the loop was stopped before main had ended");
+    if (stopped)
+        throw std::system_error(make_error_code(Errc::aborted),
+                                "coro::run: the loop was stopped before main had ended");
     if (!deadlock_.empty()) {
         main.error_seen = true;
         throw std::system_error(make_error_code(Errc::deadlock), deadlock_);
@@ -70,9 +75,10 @@ void Runner::run(TaskBase& main) {
 void Runner::end_leftovers() {
     Scheduler& scheduler = Scheduler::of(loop_);
     for (const TaskInfo& task : all_tasks(loop_))
-        log(LogLevel::warning, "main has ended, and the task " + static_cast<const TaskBase*>(task.id)->describe() +
-                                   " is cancelled" +
-                                   (task.waiting_for.empty() ? "" : ", which waits for " + task.waiting_for));
+        log(LogLevel::warning,
+            "main has ended, and the task " + static_cast<const TaskBase*>(task.id)->describe() +
+                " is cancelled" +
+                (task.waiting_for.empty() ? "" : ", which waits for " + task.waiting_for));
     scheduler.root_scope().cancel();
     if (scheduler.alive()) {
         scheduler.stop_loop_after(nullptr);

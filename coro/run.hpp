@@ -13,17 +13,20 @@ namespace weft::coro {
 /// How `run` sets things up.
 struct RunOptions {
     LoopOptions loop = {};
-    /// SIGINT cancels main once. If main lets the `Cancelled` out, everything is unwound and then the process dies of the
-    /// signal, as its shell expects; so it does at once on a second one. Main may also catch it and return.
+    /// SIGINT cancels main once. If main lets the `Cancelled` out, everything is unwound and then
+    /// the process dies of the signal, as its shell expects; so it does at once on a second one.
+    /// Main may also catch it and return.
     bool handle_interrupt = true;
-    /// An overflowing stack is reported with its coroutine's name before the process dies. Installs a handler for SIGSEGV
-    /// and SIGBUS for as long as `run` lasts, which hands on what is not an overflow.
+    /// An overflowing stack is reported with its coroutine's name before the process dies. Installs
+    /// a handler for SIGSEGV and SIGBUS for as long as `run` lasts, which hands on what is not an
+    /// overflow.
     bool report_overflow = true;
-    /// When nothing can ever wake any coroutine, `run` says what each of them waits for and throws instead of waiting for
-    /// ever. On real kernels only while the process has no threads but the loop's executor, since any could post.
+    /// When nothing can ever wake any coroutine, `run` says what each of them waits for and throws
+    /// instead of waiting for ever. On real kernels only while the process has no threads but the
+    /// loop's executor, since any could post.
     bool detect_deadlock = true;
-    /// Not 0: coroutines that are ready run in an order drawn from this seed, to find what depends on the order. Empty: taken
-    /// from the environment, `WEFT_SHUFFLE`.
+    /// Not 0: coroutines that are ready run in an order drawn from this seed, to find what depends
+    /// on the order. Empty: taken from the environment, `WEFT_SHUFFLE`.
     std::optional<std::uint64_t> shuffle = {};
     SpawnOptions main = {.name = "main"};
 };
@@ -57,13 +60,13 @@ private:
 
 } // namespace detail
 
-/// Runs `main()` as a coroutine in a loop of its own, and returns what it returns or throws what it throws. Tasks that are
-/// left are cancelled, awaited and reported to the log; then the loop is closed. `Cancelled` if main was cancelled;
-/// `std::system_error` with `Errc::deadlock` if nothing could ever wake anybody. `UsageError` if a loop runs on
-/// this thread already.
+/// Runs `main()` as a coroutine in a loop of its own, and returns what it returns or throws what it
+/// throws. Tasks that are left are cancelled, awaited and reported to the log; then the loop is
+/// closed. `Cancelled` if main was cancelled; `std::system_error` with `Errc::deadlock` if nothing
+/// could ever wake anybody. `UsageError` if a loop runs on this thread already.
 template<class F>
-auto run(F&& main, RunOptions options = {}, std::source_location where = std::source_location::current())
-    -> detail::SpawnResult<F> {
+auto run(F&& main, RunOptions options = {},
+         std::source_location where = std::source_location::current()) -> detail::SpawnResult<F> {
     const SpawnOptions spawn_options = options.main;
     detail::Runner runner(std::move(options));
     auto task = spawn(runner.loop(), std::forward<F>(main), spawn_options, where);

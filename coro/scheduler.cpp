@@ -14,16 +14,20 @@ namespace weft::coro::detail {
 
 constinit thread_local Coroutine* current = nullptr;
 
-// The pool links idle stacks through their topmost bytes while the last switch away may still write to the context.
+// The pool links idle stacks through their topmost bytes while the last switch away may still write
+// to the context.
 static_assert(sizeof(Coroutine) >= sizeof(Context) + 64);
 
 Coroutine& running(const char* what) {
     if (current == nullptr) [[unlikely]]
-        throw UsageError(std::string(what) + ": called outside of a coroutine; start one with coro::run or coro::spawn");
+        throw UsageError(
+            std::string(what) +
+            ": called outside of a coroutine; start one with coro::run or coro::spawn");
     return *current;
 }
 
-// --- Switching --------------------------------------------------------------------------------------------------
+// --- Switching
+// --------------------------------------------------------------------------------------------------
 
 void Scheduler::make_ready(Coroutine& coroutine) noexcept {
     coroutine.state = Coroutine::State::ready;
@@ -93,7 +97,8 @@ void Scheduler::run() {
         }
     } in_run(*this);
     jumps_left_ = jumps_per_run;
-    while (Coroutine* next = next_ready()) enter(*next);
+    while (Coroutine* next = next_ready())
+        enter(*next);
 }
 
 void Scheduler::run_for(Coroutine& consumer, Coroutine& coroutine) {
@@ -106,7 +111,8 @@ void Scheduler::run_for(Coroutine& consumer, Coroutine& coroutine) {
 void Scheduler::take_out(Coroutine& coroutine) noexcept {
     Coroutine* before = nullptr;
     Coroutine** place = &ready_;
-    while (*place != &coroutine) place = &(before = *place)->next_ready;
+    while (*place != &coroutine)
+        place = &(before = *place)->next_ready;
     *place = coroutine.next_ready;
     if (ready_last_ == &coroutine) ready_last_ = before;
 }
@@ -118,7 +124,8 @@ void Scheduler::back_to_consumer(Coroutine& self) {
 
 void Scheduler::shuffle_ready() {
     std::vector<Coroutine*> order;
-    while (ready_ != nullptr) order.push_back(std::exchange(ready_, ready_->next_ready));
+    while (ready_ != nullptr)
+        order.push_back(std::exchange(ready_, ready_->next_ready));
     for (std::size_t left = order.size(); left != 0; --left) {
         // xorshift64 (Marsaglia, Journal of Statistical Software 8/14, 2003).
         shuffle_state_ ^= shuffle_state_ << 13;
@@ -140,7 +147,8 @@ void Scheduler::check_duration(const Coroutine& self) {
             " ms without suspending");
 }
 
-// --- Waiting ----------------------------------------------------------------------------------------------------
+// --- Waiting
+// ----------------------------------------------------------------------------------------------------
 
 void Wait::wake() noexcept {
     coroutine.wait = nullptr;
@@ -161,7 +169,8 @@ void Coroutine::end_wait(Wake reason) noexcept {
         if (wait->uncancellable) return;
         if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->done()) {
             // One that is cancelled together with this one needs no second request.
-            if (!other->coroutine->cancel_pending && !other->coroutine->scope->effectively_cancelled())
+            if (!other->coroutine->cancel_pending &&
+                !other->coroutine->scope->effectively_cancelled())
                 other->cancel();
             return;
         }
@@ -201,8 +210,8 @@ Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
     }
     if (unwinding()) [[unlikely]] {
         wait.abandon();
-        throw UsageError("the coroutine " + describe(self) + " would have to wait for " + wait.describe() +
-                         " in a destructor that runs because of an exception");
+        throw UsageError("the coroutine " + describe(self) + " would have to wait for " +
+                         wait.describe() + " in a destructor that runs because of an exception");
     }
     std::optional<WaitTimer> timer;
     if (deadline != TimePoint::max()) timer.emplace(self, deadline);
@@ -245,16 +254,19 @@ void Scheduler::throw_cancelled(Coroutine& self) {
 // The cancellation of a scope was caught inside, and not thrown on.
 void Scheduler::note_swallowed(Coroutine& self) {
     if (++self.swallowed == 1)
-        loop_.report({"the coroutine " + describe(self) +
-                          " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
-                      nullptr, self.task.spawned});
+        loop_.report(
+            {"the coroutine " + describe(self) +
+                 " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
+             nullptr, self.task.spawned});
     if (self.swallowed < swallowed_limit) return;
-    log(LogLevel::error, "the coroutine " + describe(self) + " has caught " + std::to_string(self.swallowed) +
+    log(LogLevel::error, "the coroutine " + describe(self) + " has caught " +
+                             std::to_string(self.swallowed) +
                              " cancellations of one scope, and can not be ended");
     std::abort();
 }
 
-// --- Beginning and ending ---------------------------------------------------------------------------------------
+// --- Beginning and ending
+// ---------------------------------------------------------------------------------------
 
 Scheduler& Scheduler::of(Loop& loop) {
     if (Scheduler* found = find(loop)) return *found;
@@ -265,7 +277,9 @@ Scheduler& Scheduler::of(Loop& loop) {
     return scheduler;
 }
 
-Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop) { root_.scope = &root_scope_; }
+Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop) {
+    root_.scope = &root_scope_;
+}
 
 Scheduler::~Scheduler() = default;
 
@@ -273,7 +287,8 @@ Scheduler::Room Scheduler::make_room(std::size_t stack_size, std::size_t body_si
     if (loop_.closing()) throw UsageError("spawn: the loop is closed");
     const Stack stack = stacks_.take(stack_size);
     const auto down = [](std::byte* at, std::size_t size, std::size_t alignment) {
-        return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) - size) & ~(alignment - 1));
+        return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) - size) &
+                                            ~(alignment - 1));
     };
     std::byte* coroutine = down(stack.top, sizeof(Coroutine), 64);
     std::byte* body = down(coroutine, body_size, 16);
@@ -317,7 +332,8 @@ void Scheduler::end(Coroutine& self) noexcept {
     Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
     if (!stacks_.give_back(self.stack)) {
         log(LogLevel::error, "the coroutine " + culprit + " has overflowed its stack of " +
-                                 std::to_string(self.stack.usable()) + " bytes, and overwritten what lies below it");
+                                 std::to_string(self.stack.usable()) +
+                                 " bytes, and overwritten what lies below it");
         std::abort();
     }
     if (coroutine != nullptr) {
@@ -336,11 +352,13 @@ void Scheduler::report_exception(const std::string& what) noexcept {
     }
 }
 
-// --- How stacks are used ----------------------------------------------------------------------------------------
+// --- How stacks are used
+// ----------------------------------------------------------------------------------------
 
 [[gnu::no_sanitize_address]] void Scheduler::measure(const Coroutine& self) {
     const std::byte* deepest = self.stack.bottom;
-    while (deepest < self.stack.top && *deepest == std::byte{paint}) ++deepest;
+    while (deepest < self.stack.top && *deepest == std::byte{paint})
+        ++deepest;
     const auto used = static_cast<std::size_t>(self.stack.top - deepest);
     const std::source_location& where = self.task.spawned;
     for (Usage& known : usage) {
@@ -355,23 +373,28 @@ void Scheduler::report_exception(const std::string& what) noexcept {
     usage.push_back({where, 1, self.stack.usable(), used});
 }
 
-// --- The end of everything --------------------------------------------------------------------------------------
+// --- The end of everything
+// --------------------------------------------------------------------------------------
 
 void Scheduler::on_loop_closing() noexcept {
     if (!std::exchange(ending_, true)) {
         for (ListNode* link = all_.next; link != &all_; link = link->next) {
             const Coroutine& left = coroutine_of(*link);
-            loop_.report({"the loop is closed, and the coroutine " + describe(left) + " had not ended" +
-                              (left.wait != nullptr ? ": it waits for " + left.wait->describe() : std::string()),
+            loop_.report({"the loop is closed, and the coroutine " + describe(left) +
+                              " had not ended" +
+                              (left.wait != nullptr ? ": it waits for " + left.wait->describe()
+                                                    : std::string()),
                           nullptr, left.task.spawned});
         }
     }
-    for (ListNode* link = all_.next; link != &all_; link = link->next) coroutine_of(*link).update_cancellation();
+    for (ListNode* link = all_.next; link != &all_; link = link->next)
+        coroutine_of(*link).update_cancellation();
     while (ready_ != nullptr) {
         try {
             run();
         } catch (...) { // a FatalError: there is no `run` of the loop's to leave
-            loop_.report({"while the loop was closed", std::current_exception(), Loop::no_location()});
+            loop_.report(
+                {"while the loop was closed", std::current_exception(), Loop::no_location()});
         }
     }
 }
@@ -380,7 +403,9 @@ void Scheduler::on_nothing_to_wait_for() {
     if (deadlock_handler_ && count_ != 0) deadlock_handler_();
 }
 
-std::string Scheduler::describe(const Coroutine& coroutine) { return coroutine.task.describe(); }
+std::string Scheduler::describe(const Coroutine& coroutine) {
+    return coroutine.task.describe();
+}
 
 void Family::child_ended(TaskBase&) noexcept {
     if (joiner != nullptr && !children.linked()) std::exchange(joiner, nullptr)->wake();

@@ -31,16 +31,19 @@ protected:
     ~Family() = default;
 };
 
-/// Runs the coroutines of one loop, on its thread. Made when the first is started, and gone with the loop.
+/// Runs the coroutines of one loop, on its thread. Made when the first is started, and gone with
+/// the loop.
 ///
-/// Coroutines that can go on stand in one queue. One that suspends jumps straight to the next of the queue; the loop gets
-/// its turn when the queue is empty, and after so many jumps at the latest. Who waits for I/O is not queued at all: the event
-/// jumps to it.
+/// Coroutines that can go on stand in one queue. One that suspends jumps straight to the next of
+/// the queue; the loop gets its turn when the queue is empty, and after so many jumps at the
+/// latest. Who waits for I/O is not queued at all: the event jumps to it.
 class Scheduler final : public weft::detail::FrontEnd {
 public:
     /// The loop's, made if there is none.
     static Scheduler& of(Loop& loop);
-    static Scheduler* find(Loop& loop) noexcept { return static_cast<Scheduler*>(loop.front_end()); }
+    static Scheduler* find(Loop& loop) noexcept {
+        return static_cast<Scheduler*>(loop.front_end());
+    }
     explicit Scheduler(Loop& loop);
     ~Scheduler() override;
 
@@ -52,12 +55,13 @@ public:
     ListNode& all() noexcept { return all_; }
     std::uint64_t switches() const noexcept { return switches_; }
 
-    /// The one place where coroutines suspend: parks the one that runs until the wait is over. Throws `Cancelled`.
+    /// The one place where coroutines suspend: parks the one that runs until the wait is over.
+    /// Throws `Cancelled`.
     Wake suspend(Wait& wait, TimePoint deadline = TimePoint::max());
     /// To the end of the queue.
     void yield();
-    /// What every operation does that might suspend, when it did not have to: throws if it is cancelled, and lets the
-    /// others have their turn from time to time.
+    /// What every operation does that might suspend, when it did not have to: throws if it is
+    /// cancelled, and lets the others have their turn from time to time.
     void checkpoint(Coroutine& self) {
         if (self.cancel_pending || ++self.immediate >= immediate_limit) [[unlikely]]
             checkpoint_slowly(self);
@@ -72,7 +76,8 @@ public:
     void make_ready(Coroutine& coroutine) noexcept;
     /// Runs it now. From the loop's own stack only.
     void resume(Coroutine& coroutine);
-    /// Runs `coroutine`, which must be new or parked without a wait, on behalf of the one that runs, until it suspends.
+    /// Runs `coroutine`, which must be new or parked without a wait, on behalf of the one that
+    /// runs, until it suspends.
     void run_for(Coroutine& consumer, Coroutine& coroutine);
     /// A generator's: back to its consumer, without a wait.
     void back_to_consumer(Coroutine& self);
@@ -104,7 +109,8 @@ public:
     }
     /// Called when nothing can ever wake anybody.
     void on_deadlock(Function<void()> handler) { deadlock_handler_ = std::move(handler); }
-    /// Runs the coroutines that are ready in an order drawn from `seed` instead of first come, first served.
+    /// Runs the coroutines that are ready in an order drawn from `seed` instead of first come,
+    /// first served.
     void shuffle(std::uint64_t seed) noexcept { shuffle_state_ = seed | 1; }
     bool ending() const noexcept { return ending_; }
 
@@ -120,11 +126,13 @@ public:
     static std::string describe(const Coroutine& coroutine);
 
 private:
-    // Jumps from coroutine to coroutine before the loop gets its turn: at 10 ns each it does not wait for a microsecond.
+    // Jumps from coroutine to coroutine before the loop gets its turn: at 10 ns each it does not
+    // wait for a microsecond.
     static constexpr int jumps_per_run = 64;
     // Operations that did not have to wait before others get their turn.
     static constexpr std::uint16_t immediate_limit = 64;
-    // A catch block that keeps a cancellation to itself so often would keep the program from ending.
+    // A catch block that keeps a cancellation to itself so often would keep the program from
+    // ending.
     static constexpr std::uint16_t swallowed_limit = 1000;
     static constexpr unsigned char paint = 0xA5;
 
@@ -141,7 +149,7 @@ private:
     void measure(const Coroutine& self);
 
     Loop& loop_;
-    Context main_; // the loop's own stack
+    Context main_;               // the loop's own stack
     Coroutine* ready_ = nullptr; // the next to be run
     Coroutine* ready_last_ = nullptr;
     int jumps_left_ = 0;

@@ -1,8 +1,7 @@
-#include <weft/coro/server.hpp>
-
 #include "stream_state.hpp"
 
 #include <weft/coro/await.hpp>
+#include <weft/coro/server.hpp>
 #include <weft/coro/task_group.hpp>
 
 #include <algorithm>
@@ -12,16 +11,19 @@
 namespace weft::coro {
 namespace {
 
-// Accepted connections that wait in the process for somebody to take them; the rest waits in the kernel.
+// Accepted connections that wait in the process for somebody to take them; the rest waits in the
+// kernel.
 constexpr std::size_t most_waiting = 16;
 
 bool is_unix(std::string_view address) noexcept {
     return address.starts_with('@') || address.find('/') != address.npos;
 }
 
-Result<Server> listen_at(Loop& loop, std::string_view address, ProtocolFactory factory, ListenOptions options) {
-    return is_unix(address) ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
-                            : tcp::listen(loop, address, std::move(factory), std::move(options));
+Result<Server> listen_at(Loop& loop, std::string_view address, ProtocolFactory factory,
+                         ListenOptions options) {
+    return is_unix(address)
+               ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
+               : tcp::listen(loop, address, std::move(factory), std::move(options));
 }
 
 using StartHandler = Function<void(Stream)>;
@@ -29,7 +31,8 @@ using StartHandler = Function<void(Stream)>;
 /// Makes a stream of its connection, and hands it on when it is connected.
 class HandledProtocol final : public detail::StreamProtocol {
 public:
-    HandledProtocol(std::unique_ptr<detail::StreamState> state, std::shared_ptr<StartHandler> start) noexcept
+    HandledProtocol(std::unique_ptr<detail::StreamState> state,
+                    std::shared_ptr<StartHandler> start) noexcept
         : StreamProtocol(state.get()), waiting_(std::move(state)), start_(std::move(start)) {
         state_->protocol = this;
     }
@@ -45,7 +48,8 @@ private:
 };
 
 ProtocolFactory factory_for(StartHandler start) {
-    return [start = std::make_shared<StartHandler>(std::move(start))]() -> std::unique_ptr<Protocol> {
+    return [start =
+                std::make_shared<StartHandler>(std::move(start))]() -> std::unique_ptr<Protocol> {
         return std::make_unique<HandledProtocol>(std::make_unique<detail::StreamState>(), start);
     };
 }
@@ -72,8 +76,9 @@ Stream connect(std::string_view address, Deadline deadline, ConnectOptions optio
     auto state = std::make_unique<detail::StreamState>();
     auto protocol = state->make_protocol();
     Future<TransportRef> connected =
-        is_unix(address) ? unix_socket::connect(loop, address, std::move(protocol), std::move(options))
-                         : tcp::connect(loop, address, std::move(protocol), std::move(options));
+        is_unix(address)
+            ? unix_socket::connect(loop, address, std::move(protocol), std::move(options))
+            : tcp::connect(loop, address, std::move(protocol), std::move(options));
     try {
         detail::wait_for_future(connected.state_ref().get(), true, deadline.at());
     } catch (const TimeoutError&) {
@@ -88,11 +93,13 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
         detail::Scheduler& scheduler = detail::running("serve").scheduler;
         StartHandler start = [&](Stream stream) {
             // The handle is for whoever wants the outcome.
-            (void)group.spawn([&, stream = std::move(stream)]() mutable { handle(handler, stream, scheduler); },
-                              options.handler);
+            (void)group.spawn(
+                [&, stream = std::move(stream)]() mutable { handle(handler, stream, scheduler); },
+                options.handler);
         };
-        Server server =
-            listen_at(scheduler.loop(), address, factory_for(std::move(start)), std::move(options.listen)).value();
+        Server server = listen_at(scheduler.loop(), address, factory_for(std::move(start)),
+                                  std::move(options.listen))
+                            .value();
         if (options.started) options.started(server.addresses());
         try {
             sleep_forever();
@@ -102,7 +109,8 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
             // Those that are being served may finish.
             CancelScope grace(options.grace, true);
             (void)grace.run([&] {
-                while (group.size() != 0) sleep(std::min<Duration>(options.grace, std::chrono::milliseconds(10)));
+                while (group.size() != 0)
+                    sleep(std::min<Duration>(options.grace, std::chrono::milliseconds(10)));
             });
             throw;
         }
@@ -123,7 +131,8 @@ ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions 
     });
 }
 
-// --- Listener ---------------------------------------------------------------------------------------------------
+// --- Listener
+// ---------------------------------------------------------------------------------------------------
 
 struct Listener::State {
     std::deque<Stream> waiting;
@@ -143,7 +152,8 @@ public:
 
 } // namespace
 
-Listener::Listener(std::string_view address, ListenOptions options) : state_(std::make_shared<State>()) {
+Listener::Listener(std::string_view address, ListenOptions options)
+    : state_(std::make_shared<State>()) {
     StartHandler start = [weak = std::weak_ptr<State>(state_)](Stream stream) {
         const auto state = weak.lock();
         if (!state || state->closed) return; // which closes it
@@ -156,7 +166,8 @@ Listener::Listener(std::string_view address, ListenOptions options) : state_(std
         state->waiting.push_back(std::move(stream));
         if (state->waiting.size() >= most_waiting) state->server.pause_accepting();
     };
-    state_->server = listen_at(this_loop(), address, factory_for(std::move(start)), std::move(options)).value();
+    state_->server =
+        listen_at(this_loop(), address, factory_for(std::move(start)), std::move(options)).value();
 }
 
 Listener::Listener(Listener&&) noexcept = default;
@@ -189,7 +200,8 @@ Stream Listener::accept(Deadline deadline) {
         if (self.scheduler.suspend(wait, deadline.at()) == detail::Wake::timed_out)
             throw TimeoutError("accept: no connection came");
     }
-    if (!wait.accepted.state()) throw std::system_error(make_error_code(Errc::closed), "accept: the listener was closed");
+    if (!wait.accepted.state())
+        throw std::system_error(make_error_code(Errc::closed), "accept: the listener was closed");
     return std::move(wait.accepted);
 }
 
@@ -203,14 +215,19 @@ void Listener::close() noexcept {
     }
 }
 
-std::vector<Address> Listener::addresses() const { return state_ ? state_->server.addresses() : std::vector<Address>(); }
-std::uint16_t Listener::port() const { return state_ ? state_->server.port() : 0; }
+std::vector<Address> Listener::addresses() const {
+    return state_ ? state_->server.addresses() : std::vector<Address>();
+}
+std::uint16_t Listener::port() const {
+    return state_ ? state_->server.port() : 0;
+}
 
 std::pair<Stream, Stream> stream_pair() {
     auto first = std::make_unique<detail::StreamState>();
     auto second = std::make_unique<detail::StreamState>();
     (void)connected_pair(this_loop(), first->make_protocol(), second->make_protocol());
-    while (first->transport == nullptr || second->transport == nullptr) yield();
+    while (first->transport == nullptr || second->transport == nullptr)
+        yield();
     return {Stream(std::move(first)), Stream(std::move(second))};
 }
 

@@ -13,19 +13,22 @@
 
 namespace weft::coro {
 
-/// Connects to "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or to a Unix socket, given by a path with a slash in
-/// it or as "@name". Suspends. `std::system_error` names each address that was tried and its reason; `TimeoutError` after
-/// `deadline`. Cancelling closes what was begun.
+/// Connects to "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or to a Unix socket,
+/// given by a path with a slash in it or as "@name". Suspends. `std::system_error` names each
+/// address that was tried and its reason; `TimeoutError` after `deadline`. Cancelling closes what
+/// was begun.
 Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
 
-/// What a server does with a connection: called in a coroutine of its own. The stream is closed when it returns. What it throws
-/// is reported (`Loop::on_unhandled`), and ends its connection alone.
+/// What a server does with a connection: called in a coroutine of its own. The stream is closed
+/// when it returns. What it throws is reported (`Loop::on_unhandled`), and ends its connection
+/// alone.
 using StreamHandler = Function<void(Stream&)>;
 
 /// How `serve` works.
 struct ServeOptions {
     ListenOptions listen = {};
-    /// How long the handlers that run have when `serve` is cancelled before they are cancelled, too.
+    /// How long the handlers that run have when `serve` is cancelled before they are cancelled,
+    /// too.
     Duration grace{0};
     /// Of the handlers' coroutines.
     SpawnOptions handler = {.name = "handler"};
@@ -33,12 +36,14 @@ struct ServeOptions {
     Function<void(const std::vector<Address>&)> started = {};
 };
 
-/// Serves connections at `address` (as for `connect`; ":0" is any port) until it is cancelled. Then it stops listening, ends its
-/// handlers, and throws `Cancelled`. `std::system_error` if it can not listen there.
+/// Serves connections at `address` (as for `connect`; ":0" is any port) until it is cancelled. Then
+/// it stops listening, ends its handlers, and throws `Cancelled`. `std::system_error` if it can not
+/// listen there.
 void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
 
-/// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them here and the rest in the
-/// kernel. Destroying it stops listening and closes those that wait. For coroutines of one loop.
+/// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
+/// here and the rest in the kernel. Destroying it stops listening and closes those that wait. For
+/// coroutines of one loop.
 class Listener {
 public:
     /// Throws `std::system_error` if it can not listen there. Does not suspend.
@@ -47,8 +52,9 @@ public:
     Listener& operator=(Listener&&) noexcept;
     ~Listener();
 
-    /// The next connection. Suspends unless one waits; several may wait, first come, first served. A cancelled accept takes
-    /// none. `std::system_error` with `Errc::closed` after `close`, once those that wait are taken.
+    /// The next connection. Suspends unless one waits; several may wait, first come, first served.
+    /// A cancelled accept takes none. `std::system_error` with `Errc::closed` after `close`, once
+    /// those that wait are taken.
     Stream accept(Deadline deadline = {});
     void close() noexcept;
     std::vector<Address> addresses() const;
@@ -59,8 +65,10 @@ private:
     std::shared_ptr<State> state_;
 };
 
-/// A protocol factory for callback servers (`tcp::listen`): each connection is handled by a coroutine of the loop.
-ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions options = {.name = "handler"});
+/// A protocol factory for callback servers (`tcp::listen`): each connection is handled by a
+/// coroutine of the loop.
+ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler,
+                                SpawnOptions options = {.name = "handler"});
 
 /// Two streams that are connected to each other in memory, as a TCP connection would.
 std::pair<Stream, Stream> stream_pair();

@@ -1,10 +1,11 @@
-// Some facts about stacks. Linux gives out pages when they are first touched, so a mapping of a gigabyte costs
-// nothing but address space. A guard page made by mprotect(2) splits its mapping in two, and a process may
-// have 65 530 of them (vm.max_map_count), which ends at some 32 700 stacks. MADV_GUARD_INSTALL (Linux 6.13,
-// madvise(2); its number is absent from Debian 12's headers) marks pages in the page table instead, and the
-// marks survive MADV_DONTNEED. A page table maps 2 MiB, so stacks of 64 KiB share one among 32. Transparent huge
-// pages would back all 32 when the first is touched. Stacks that begin at the same place of their pages compete
-// for the same sets of the caches, so their beginnings are spread over the page's first kilobyte.
+// Some facts about stacks. Linux gives out pages when they are first touched, so a mapping of a
+// gigabyte costs nothing but address space. A guard page made by mprotect(2) splits its mapping in
+// two, and a process may have 65 530 of them (vm.max_map_count), which ends at some 32 700 stacks.
+// MADV_GUARD_INSTALL (Linux 6.13, madvise(2); its number is absent from Debian 12's headers) marks
+// pages in the page table instead, and the marks survive MADV_DONTNEED. A page table maps 2 MiB, so
+// stacks of 64 KiB share one among 32. Transparent huge pages would back all 32 when the first is
+// touched. Stacks that begin at the same place of their pages compete for the same sets of the
+// caches, so their beginnings are spread over the page's first kilobyte.
 
 #include <weft/coro/context.hpp>
 #include <weft/coro/stack_pool.hpp>
@@ -35,8 +36,8 @@ constexpr std::size_t canary_size = 64;
 constexpr std::size_t always_kept = 1024;
 
 std::byte* map(std::size_t size) noexcept {
-    void* memory =
-        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
     (void)madvise(memory, size, MADV_NOHUGEPAGE);
     return static_cast<std::byte*>(memory);
@@ -63,7 +64,8 @@ StackPool::StackPool(Guard guard)
     : guard_(guard), page_size_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
     if (guard_ == Guard::automatic) guard_ = probe(page_size_);
     if (guard_ == Guard::protect) protect_budget_ = mapping_budget();
-    for (std::size_t i = 0; i < class_count; ++i) classes_[i].stack_size = std::size_t{1} << (smallest_shift + i);
+    for (std::size_t i = 0; i < class_count; ++i)
+        classes_[i].stack_size = std::size_t{1} << (smallest_shift + i);
 }
 
 StackPool::~StackPool() {
@@ -97,7 +99,8 @@ Stack StackPool::take(std::size_t size) {
 }
 
 Stack StackPool::carve(Class& size_class, std::uint32_t index) {
-    if (size_class.slabs.empty() || size_class.slabs.back().carved == size_class.slabs.back().stacks)
+    if (size_class.slabs.empty() ||
+        size_class.slabs.back().carved == size_class.slabs.back().stacks)
         add_slab(size_class);
     Slab& slab = size_class.slabs.back();
     std::byte* base = slab.memory + slab.carved * size_class.stack_size;
@@ -111,13 +114,15 @@ Stack StackPool::carve(Class& size_class, std::uint32_t index) {
 }
 
 void StackPool::add_slab(Class& size_class) {
-    std::size_t stacks = size_class.slabs.empty() ? first_slab_stacks : size_class.slabs.back().stacks * 2;
+    std::size_t stacks =
+        size_class.slabs.empty() ? first_slab_stacks : size_class.slabs.back().stacks * 2;
     stacks = std::max<std::size_t>(1, std::min(stacks, largest_slab / size_class.stack_size));
     size_class.slabs.reserve(size_class.slabs.size() + 1);
     for (;; stacks /= 2) {
         if (stacks == 0)
             throw std::system_error(errno, std::generic_category(),
-                                    "memory for stacks of " + std::to_string(size_class.stack_size) + " bytes");
+                                    "memory for stacks of " +
+                                        std::to_string(size_class.stack_size) + " bytes");
         if (std::byte* memory = map(stacks * size_class.stack_size)) {
             size_class.slabs.push_back({memory, stacks, 0});
             return;
@@ -138,10 +143,10 @@ void StackPool::install_guard(std::byte* at) {
     }
     guard_ = Guard::canary;
     if (!std::exchange(warned_, true))
-        log(LogLevel::warning,
-            "after " + std::to_string(protected_) +
-                " stacks this system has no more guard pages (vm.max_map_count); the overflow of further ones is "
-                "noticed when a coroutine ends");
+        log(LogLevel::warning, "after " + std::to_string(protected_) +
+                                   " stacks this system has no more guard pages "
+                                   "(vm.max_map_count); the overflow of further ones is "
+                                   "noticed when a coroutine ends");
 }
 
 StackPool::Idle* StackPool::idle_of(const Stack& stack) noexcept {
@@ -159,8 +164,11 @@ bool StackPool::give_back(const Stack& stack) noexcept {
     bool whole = true;
     if (guard_ == Guard::canary) [[unlikely]] {
         // Stacks from before the canaries have none, and a guard in its place.
-        const auto is_canary = [&](std::size_t i) { return stack.bottom[i] == std::byte{canary_byte}; };
-        for (std::size_t i = 0; i < canary_size && protected_ == 0; ++i) whole = whole && is_canary(i);
+        const auto is_canary = [&](std::size_t i) {
+            return stack.bottom[i] == std::byte{canary_byte};
+        };
+        for (std::size_t i = 0; i < canary_size && protected_ == 0; ++i)
+            whole = whole && is_canary(i);
         if (!whole) std::memset(stack.bottom, canary_byte, canary_size);
     }
     Idle* idle = idle_of(stack);
@@ -175,14 +183,17 @@ bool StackPool::give_back(const Stack& stack) noexcept {
 }
 
 void StackPool::trim(std::size_t keep) noexcept {
-    for (Class& size_class : classes_) trim(size_class, keep);
+    for (Class& size_class : classes_)
+        trim(size_class, keep);
 }
 
-// The ones that were used longest ago go first. Never the newest: its last user may still run on it.
+// The ones that were used longest ago go first. Never the newest: its last user may still run on
+// it.
 void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
     while (size_class.idle > std::max<std::size_t>(keep, 1)) {
         Idle* idle = size_class.oldest;
-        const Stack stack{idle->bottom, idle->top, static_cast<std::uint32_t>(&size_class - classes_)};
+        const Stack stack{idle->bottom, idle->top,
+                          static_cast<std::uint32_t>(&size_class - classes_)};
         try {
             size_class.trimmed.push_back(stack);
         } catch (const std::bad_alloc&) {
@@ -190,7 +201,8 @@ void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
         }
         unlink(size_class, *idle);
         // Up to the stack's real end, which its colour hides, and not the canary's page.
-        const auto end = (reinterpret_cast<std::uintptr_t>(stack.top) + page_size_ - 1) & ~(page_size_ - 1);
+        const auto end =
+            (reinterpret_cast<std::uintptr_t>(stack.top) + page_size_ - 1) & ~(page_size_ - 1);
         std::byte* from = stack.bottom + (guard_ == Guard::canary ? page_size_ : 0);
         (void)madvise(from, end - reinterpret_cast<std::uintptr_t>(from), MADV_DONTNEED);
     }
@@ -203,7 +215,8 @@ StackPool::Stats StackPool::stats() const noexcept {
         stats.idle += size_class.idle;
         stats.trimmed += size_class.trimmed.size();
         stats.mappings += size_class.slabs.size();
-        for (const Slab& slab : size_class.slabs) stats.reserved += slab.stacks * size_class.stack_size;
+        for (const Slab& slab : size_class.slabs)
+            stats.reserved += slab.stacks * size_class.stack_size;
     }
     stats.guards_by_protection = protected_;
     return stats;
@@ -213,7 +226,8 @@ std::byte* StackPool::guarded_top(const void* address) const noexcept {
     const auto* at = static_cast<const std::byte*>(address);
     for (const Class& size_class : classes_) {
         for (const Slab& slab : size_class.slabs) {
-            if (at < slab.memory || at >= slab.memory + slab.carved * size_class.stack_size) continue;
+            if (at < slab.memory || at >= slab.memory + slab.carved * size_class.stack_size)
+                continue;
             const auto index = static_cast<std::size_t>(at - slab.memory) / size_class.stack_size;
             std::byte* base = slab.memory + index * size_class.stack_size;
             if (at >= base + page_size_) return nullptr;

@@ -10,9 +10,10 @@ namespace weft::coro::detail {
 /// How the end of a stack is guarded.
 enum class Guard : std::uint8_t {
     automatic, ///< the best that the system has
-    marker,    ///< MADV_GUARD_INSTALL (Linux 6.13): a page that faults, without a mapping of its own
-    protect,   ///< mprotect(2): two mappings per stack, so as many as vm.max_map_count allows; then `canary`
-    canary,    ///< a pattern that is looked at when the stack is given back
+    marker,  ///< MADV_GUARD_INSTALL (Linux 6.13): a page that faults, without a mapping of its own
+    protect, ///< mprotect(2): two mappings per stack, so as many as vm.max_map_count allows; then
+             ///< `canary`
+    canary,  ///< a pattern that is looked at when the stack is given back
 };
 
 /// A stack that is in use: the block at its top end is what the pool gave out.
@@ -23,8 +24,9 @@ struct Stack {
     std::size_t usable() const noexcept { return static_cast<std::size_t>(top - bottom); }
 };
 
-/// Stacks carved out of few big mappings. A stack costs the pages that were touched; one that is given back keeps
-/// them for the next, last in, first out, until more lie idle than are worth it. For one thread.
+/// Stacks carved out of few big mappings. A stack costs the pages that were touched; one that is
+/// given back keeps them for the next, last in, first out, until more lie idle than are worth it.
+/// For one thread.
 class StackPool {
 public:
     explicit StackPool(Guard guard = Guard::automatic);
@@ -33,11 +35,11 @@ public:
     StackPool(const StackPool&) = delete;
     StackPool& operator=(const StackPool&) = delete;
 
-    /// A stack of `size` bytes, guard included; rounded up to a power of two, 16 KiB at least. Throws `std::system_error` if
-    /// the system has no memory for it; then nothing has changed.
+    /// A stack of `size` bytes, guard included; rounded up to a power of two, 16 KiB at least.
+    /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size);
-    /// The stack is not used any more, but by the caller, who may run on it until it next switches. `false`: its canary was
-    /// overwritten, so the stack below it was, too.
+    /// The stack is not used any more, but by the caller, who may run on it until it next switches.
+    /// `false`: its canary was overwritten, so the stack below it was, too.
     bool give_back(const Stack& stack) noexcept;
 
     /// Drops the pages of idle stacks, all but `keep` per size.
@@ -54,8 +56,8 @@ public:
     Stats stats() const noexcept;
     Guard guard() const noexcept { return guard_; }
 
-    /// Whether `address` lies in the guard of one of this pool's stacks, and of which: its top, else null. Async-signal-safe
-    /// on the pool's thread.
+    /// Whether `address` lies in the guard of one of this pool's stacks, and of which: its top,
+    /// else null. Async-signal-safe on the pool's thread.
     std::byte* guarded_top(const void* address) const noexcept;
 
     static std::size_t rounded(std::size_t size) noexcept;

@@ -18,14 +18,16 @@ public:
     std::string describe() const override { return "the end of a connection"; }
 };
 
-/// Where in `text` the match lies that ends first: its end, 0 if there is none. No match can begin before `scanned`, less the
-/// longest separator.
-std::size_t find_end(std::string_view text, std::span<const std::string_view> separators, std::size_t scanned) noexcept {
+/// Where in `text` the match lies that ends first: its end, 0 if there is none. No match can begin
+/// before `scanned`, less the longest separator.
+std::size_t find_end(std::string_view text, std::span<const std::string_view> separators,
+                     std::size_t scanned) noexcept {
     std::size_t first = 0;
     for (const std::string_view separator : separators) {
         const std::size_t from = scanned >= separator.size() ? scanned - separator.size() + 1 : 0;
         const std::size_t at = text.find(separator, from);
-        if (at != text.npos && (first == 0 || at + separator.size() < first)) first = at + separator.size();
+        if (at != text.npos && (first == 0 || at + separator.size() < first))
+            first = at + separator.size();
     }
     return first;
 }
@@ -37,14 +39,19 @@ Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&&) noexcept = default;
 Stream::~Stream() = default;
 Stream::Stream(std::unique_ptr<detail::StreamState> state) noexcept : state_(std::move(state)) {}
-Stream::Stream(Transport& transport) : state_(std::make_unique<detail::StreamState>()) { state_->take_over(transport); }
+Stream::Stream(Transport& transport) : state_(std::make_unique<detail::StreamState>()) {
+    state_->take_over(transport);
+}
 
 detail::StreamState& Stream::state(const char* what) const {
-    if (!state_) throw UsageError(std::string(what) + ": the stream is empty (default-constructed, moved from or released)");
+    if (!state_)
+        throw UsageError(std::string(what) +
+                         ": the stream is empty (default-constructed, moved from or released)");
     return *state_;
 }
 
-// --- Reading ----------------------------------------------------------------------------------------------------
+// --- Reading
+// ----------------------------------------------------------------------------------------------------
 
 std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
     detail::StreamState& state = this->state("read_some");
@@ -64,7 +71,8 @@ void Stream::read_exactly(MutableBytes into, Deadline deadline) {
 std::string Stream::read_exactly(std::size_t size, Deadline deadline) {
     std::string data;
     if (size > data.max_size())
-        throw UsageError("read_exactly: " + std::to_string(size) + " bytes are more than there can be");
+        throw UsageError("read_exactly: " + std::to_string(size) +
+                         " bytes are more than there can be");
     // Grows with what has come, not with what was asked for, which a peer may have chosen.
     read_whole("read_exactly", size, deadline, [&](std::size_t have) {
         data.resize(std::min(size, std::max(2 * have, write_slice)));
@@ -73,7 +81,8 @@ std::string Stream::read_exactly(std::size_t size, Deadline deadline) {
     return data;
 }
 
-/// Reads `size` bytes into the memory that `room(have)` names, for the `have` that are in it and some more.
+/// Reads `size` bytes into the memory that `room(have)` names, for the `have` that are in it and
+/// some more.
 template<class Room>
 void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, Room room) {
     detail::StreamState& state = this->state(what);
@@ -96,7 +105,8 @@ void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, R
     }
     if (have < size)
         throw IncompleteRead(std::string(what) + ": " + std::to_string(size) +
-                                 " bytes were asked for and the stream ended after " + std::to_string(have),
+                                 " bytes were asked for and the stream ended after " +
+                                 std::to_string(have),
                              std::string(text_of(into.first(have))));
 }
 
@@ -104,7 +114,8 @@ std::string_view Stream::read_until(std::string_view separator, Deadline deadlin
     return read_until({separator}, deadline);
 }
 
-std::string_view Stream::read_until(std::initializer_list<std::string_view> separators, Deadline deadline) {
+std::string_view Stream::read_until(std::initializer_list<std::string_view> separators,
+                                    Deadline deadline) {
     detail::StreamState& state = this->state("read_until");
     detail::Coroutine& self = detail::running("read_until");
     if (separators.size() == 0) throw UsageError("read_until: no separator was given");
@@ -116,7 +127,9 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
         const std::string_view text = text_of(state.input());
         const std::size_t end = find_end(text, wanted, scanned);
         if (end > state.limit || (end == 0 && text.size() >= state.limit))
-            throw LimitOverrun("read_until: no separator within " + std::to_string(state.limit) + " bytes", text.size());
+            throw LimitOverrun("read_until: no separator within " + std::to_string(state.limit) +
+                                   " bytes",
+                               text.size());
         if (end != 0) {
             state.consume(end);
             return text.substr(0, end);
@@ -125,8 +138,8 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
         if (state.fill(self, "read_until", deadline.at())) continue;
         std::string partial(text_of(state.input()));
         state.consume(partial.size());
-        throw IncompleteRead("read_until: the stream ended after " + std::to_string(partial.size()) +
-                                 " bytes without a separator",
+        throw IncompleteRead("read_until: the stream ended after " +
+                                 std::to_string(partial.size()) + " bytes without a separator",
                              std::move(partial));
     }
 }
@@ -146,14 +159,17 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
                                 ? nullptr
                                 : std::memchr(text.data() + scanned, '\n', text.size() - scanned);
         if (found != nullptr) {
-            const auto size = static_cast<std::size_t>(static_cast<const char*>(found) - text.data()) + 1;
+            const auto size =
+                static_cast<std::size_t>(static_cast<const char*>(found) - text.data()) + 1;
             if (size <= state.limit) [[likely]] {
                 state.consume(size);
                 return without_end(text.substr(0, size));
             }
         }
         if (found != nullptr || text.size() >= state.limit)
-            throw LimitOverrun("read_line: the line is longer than " + std::to_string(state.limit) + " bytes", text.size());
+            throw LimitOverrun("read_line: the line is longer than " + std::to_string(state.limit) +
+                                   " bytes",
+                               text.size());
         scanned = text.size();
         if (state.fill(self, "read_line", deadline.at())) continue;
         if (state.buffered() == 0) return {};
@@ -169,7 +185,9 @@ std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
     self.scheduler.checkpoint(self);
     while (state.fill(self, "read_to_end", deadline.at())) {
         if (state.buffered() > most)
-            throw LimitOverrun("read_to_end: more than " + std::to_string(most) + " bytes have come", state.buffered());
+            throw LimitOverrun("read_to_end: more than " + std::to_string(most) +
+                                   " bytes have come",
+                               state.buffered());
     }
     std::string all(text_of(state.input()));
     state.consume(all.size());
@@ -180,25 +198,31 @@ Bytes Stream::peek(std::size_t size, Deadline deadline) {
     detail::StreamState& state = this->state("peek");
     detail::Coroutine& self = detail::running("peek");
     self.scheduler.checkpoint(self);
-    while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {}
+    while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {
+    }
     return state.input();
 }
 
 void Stream::skip(std::size_t size) {
     detail::StreamState& state = this->state("skip");
     if (size > state.buffered())
-        throw UsageError("skip: " + std::to_string(size) + " bytes are more than the " + std::to_string(state.buffered()) +
-                         " that were shown");
+        throw UsageError("skip: " + std::to_string(size) + " bytes are more than the " +
+                         std::to_string(state.buffered()) + " that were shown");
     state.consume(size);
 }
 
-bool Stream::at_end() const noexcept { return state_ && state_->eof && state_->buffered() == 0; }
-std::size_t Stream::limit() const { return state("limit").limit; }
+bool Stream::at_end() const noexcept {
+    return state_ && state_->eof && state_->buffered() == 0;
+}
+std::size_t Stream::limit() const {
+    return state("limit").limit;
+}
 void Stream::set_limit(std::size_t bytes) {
     state("set_limit").limit = static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
 }
 
-// --- Writing ----------------------------------------------------------------------------------------------------
+// --- Writing
+// ----------------------------------------------------------------------------------------------------
 
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
@@ -233,7 +257,8 @@ void Stream::write_all(std::initializer_list<std::string_view> pieces, Deadline 
         more.resize(pieces.size());
         all = more;
     }
-    std::transform(pieces.begin(), pieces.end(), all.begin(), [](std::string_view piece) { return bytes_of(piece); });
+    std::transform(pieces.begin(), pieces.end(), all.begin(),
+                   [](std::string_view piece) { return bytes_of(piece); });
     write_all(std::span<const Bytes>(all), deadline);
 }
 
@@ -252,7 +277,8 @@ void Stream::drain(Deadline deadline) {
     (void)state.writable("drain");
 }
 
-std::uint64_t Stream::send_file(int file, std::uint64_t offset, std::optional<std::uint64_t> count) {
+std::uint64_t Stream::send_file(int file, std::uint64_t offset,
+                                std::optional<std::uint64_t> count) {
     Transport& transport = state("send_file").writable("send_file");
     return await(transport.send_file(file, offset, count));
 }
@@ -264,7 +290,8 @@ void Stream::write_eof() {
     state.eof_sent = true;
 }
 
-// --- Ending -----------------------------------------------------------------------------------------------------
+// --- Ending
+// -----------------------------------------------------------------------------------------------------
 
 void Stream::close() noexcept {
     if (!state_ || std::exchange(state_->closed, true)) return;
@@ -293,7 +320,9 @@ void Stream::wait_closed(Deadline deadline) {
     }
 }
 
-bool Stream::is_open() const noexcept { return state_ && !state_->closed && state_->transport != nullptr; }
+bool Stream::is_open() const noexcept {
+    return state_ && !state_->closed && state_->transport != nullptr;
+}
 
 TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {
     detail::StreamState& state = this->state("release");
@@ -317,7 +346,9 @@ TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {
     return ref;
 }
 
-Transport* Stream::transport() const noexcept { return state_ ? state_->transport : nullptr; }
+Transport* Stream::transport() const noexcept {
+    return state_ ? state_->transport : nullptr;
+}
 Address Stream::local_address() const {
     Transport* transport = state("local_address").transport;
     return transport != nullptr ? transport->local_address() : Address();

@@ -9,7 +9,8 @@
 namespace weft::coro::detail {
 namespace {
 
-// Fits a page allocator's habits and 250 lines of 64 bytes; a connection that waits for input holds none.
+// Fits a page allocator's habits and 250 lines of 64 bytes; a connection that waits for input holds
+// none.
 constexpr std::size_t first_capacity = 16 * 1024;
 
 class ReadWait final : public Wait {
@@ -25,7 +26,9 @@ private:
 class RoomWait final : public Wait {
 public:
     RoomWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
-    std::string describe() const override { return state_.describe("room to write to the connection"); }
+    std::string describe() const override {
+        return state_.describe("room to write to the connection");
+    }
 
 private:
     StreamState& state_;
@@ -41,7 +44,8 @@ void wake_all(ListNode& waits) noexcept {
 
 } // namespace
 
-// --- The transport's end ----------------------------------------------------------------------------------------
+// --- The transport's end
+// ----------------------------------------------------------------------------------------
 
 StreamProtocol::~StreamProtocol() {
     if (state_ != nullptr) state_->protocol = nullptr;
@@ -63,12 +67,13 @@ void StreamProtocol::resume_writing() {
     if (state_ != nullptr) state_->resume_writing();
 }
 
-// --- The stream's end -------------------------------------------------------------------------------------------
+// --- The stream's end
+// -------------------------------------------------------------------------------------------
 
 StreamState::~StreamState() {
     if (reader != nullptr) {
-        log(LogLevel::error, "a Stream was destroyed while the coroutine " + Scheduler::describe(reader->coroutine) +
-                                 " was reading from it");
+        log(LogLevel::error, "a Stream was destroyed while the coroutine " +
+                                 Scheduler::describe(reader->coroutine) + " was reading from it");
         std::abort(); // it would go on with what is gone
     }
     if (protocol != nullptr) protocol->state_ = nullptr;
@@ -121,26 +126,35 @@ std::string StreamState::describe(const char* what) const {
 void StreamState::throw_lost(const char* what) const {
     if (closed) throw UsageError(std::string(what) + ": the stream was closed");
     throw std::system_error(error ? error : make_error_code(Errc::closed),
-                            std::string(what) + ": the connection" + (peer.empty() ? "" : " with " + peer) + " was lost");
+                            std::string(what) + ": the connection" +
+                                (peer.empty() ? "" : " with " + peer) + " was lost");
 }
 
 void StreamState::check_only_reader(const char* what) const {
     if (reader != nullptr)
-        throw UsageError(std::string(what) + ": the coroutine " + Scheduler::describe(reader->coroutine) +
+        throw UsageError(std::string(what) + ": the coroutine " +
+                         Scheduler::describe(reader->coroutine) +
                          " is already reading from this stream");
 }
 
-std::size_t StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline) {
+std::size_t StreamState::receive(Coroutine& self, MutableBytes into, const char* what,
+                                 TimePoint deadline) {
     check_only_reader(what);
     for (;;) {
         if (eof) return 0;
         if (closed || transport == nullptr) throw_lost(what);
         const ReadResult got = transport->try_read(into);
         switch (got.state) {
-        case ReadResult::State::data: return got.size;
-        case ReadResult::State::eof: eof = true; return 0;
-        case ReadResult::State::failed: error = got.error; throw_lost(what);
-        case ReadResult::State::would_block: break;
+        case ReadResult::State::data:
+            return got.size;
+        case ReadResult::State::eof:
+            eof = true;
+            return 0;
+        case ReadResult::State::failed:
+            error = got.error;
+            throw_lost(what);
+        case ReadResult::State::would_block:
+            break;
         }
         ReadWait wait(self, *this);
         reader = &wait;
@@ -175,7 +189,8 @@ void StreamState::reserve(std::size_t more) {
         std::memmove(buffer_.get(), buffer_.get() + begin_, size);
     } else {
         std::size_t capacity = std::max(first_capacity, capacity_);
-        while (capacity < size + more || (capacity == capacity_ && size > capacity / 2)) capacity *= 2;
+        while (capacity < size + more || (capacity == capacity_ && size > capacity / 2))
+            capacity *= 2;
         std::unique_ptr<std::byte[]> larger(new std::byte[capacity]);
         if (size != 0) std::memcpy(larger.get(), buffer_.get() + begin_, size);
         buffer_ = std::move(larger);
@@ -208,7 +223,8 @@ void StreamState::drop_buffer() noexcept {
 Transport& StreamState::writable(const char* what) const {
     if (closed || transport == nullptr) throw_lost(what);
     if (const std::error_code broken = transport->write_error())
-        throw std::system_error(broken, std::string(what) + ": sending to " + transport->peer_address().to_string());
+        throw std::system_error(broken, std::string(what) + ": sending to " +
+                                            transport->peer_address().to_string());
     if (eof_sent) throw UsageError(std::string(what) + ": write_eof was called");
     return *transport;
 }

@@ -13,8 +13,8 @@ namespace weft::coro::detail {
 
 class StreamProtocol;
 
-/// What lies between a `Stream` and its transport. The stream owns it; the transport owns a protocol that refers to it, as long
-/// as both live.
+/// What lies between a `Stream` and its transport. The stream owns it; the transport owns a
+/// protocol that refers to it, as long as both live.
 class StreamState {
 public:
     StreamState() = default;
@@ -36,7 +36,8 @@ public:
     void pause_writing() noexcept { writing_paused = true; }
     void resume_writing() noexcept;
 
-    /// One read into `into`, which waits if it has to: bytes, 0 at the end. Throws the connection's error.
+    /// One read into `into`, which waits if it has to: bytes, 0 at the end. Throws the connection's
+    /// error.
     std::size_t receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline);
     /// Appends to the buffer what comes with one read; false at the end.
     bool fill(Coroutine& self, const char* what, TimePoint deadline);

@@ -10,7 +10,8 @@ namespace {
 /// Waits for a task's end. Cancelling the one who waits cancels the task, unless it is shielded.
 class JoinWait final : public Wait {
 public:
-    JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept : Wait(self), task_(task), pass_on_(pass_on) {}
+    JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept
+        : Wait(self), task_(task), pass_on_(pass_on) {}
     TaskBase* cancel_instead() noexcept override { return pass_on_ ? &task_ : nullptr; }
     std::string describe() const override { return "the end of the task " + task_.describe(); }
 
@@ -61,8 +62,8 @@ std::string TaskBase::describe() const {
 
 bool TaskBase::cancel() noexcept {
     if (done() || coroutine == nullptr) return false;
-    // Down a chain of tasks that wait for each other, to the one that waits for something else. A chain that is
-    // closed ends at its length.
+    // Down a chain of tasks that wait for each other, to the one that waits for something else. A
+    // chain that is closed ends at its length.
     std::size_t left = coroutine->scheduler.count();
     for (TaskBase* task = this;; --left) {
         ++task->cancel_requests;
@@ -92,10 +93,12 @@ void TaskBase::uncancel() noexcept {
 
 void TaskBase::join(const char* what, bool pass_on, TimePoint deadline) {
     Coroutine& self = running(what);
-    if (&self.task == this) throw UsageError(std::string(what) + ": the task " + describe() + " waits for itself");
+    if (&self.task == this)
+        throw UsageError(std::string(what) + ": the task " + describe() + " waits for itself");
     if (done()) return self.scheduler.checkpoint(self);
     if (&coroutine->scheduler != &self.scheduler)
-        throw UsageError(std::string(what) + ": the task " + describe() + " belongs to another loop");
+        throw UsageError(std::string(what) + ": the task " + describe() +
+                         " belongs to another loop");
     const StateRef keep(*this); // its handles may go while it is waited for
     JoinWait wait(self, *this, pass_on);
     joiners.push_back(wait);
@@ -114,10 +117,15 @@ void TaskBase::finish(Status outcome) noexcept {
 
 void TaskBase::check_value() {
     switch (status) {
-    case Status::value: return;
-    case Status::failed: error_seen = true; std::rethrow_exception(error);
-    case Status::cancelled: throw Cancelled();
-    case Status::pending: throw UsageError("result: the task " + describe() + " is still running");
+    case Status::value:
+        return;
+    case Status::failed:
+        error_seen = true;
+        std::rethrow_exception(error);
+    case Status::cancelled:
+        throw Cancelled();
+    case Status::pending:
+        throw UsageError("result: the task " + describe() + " is still running");
     }
 }
 
@@ -134,7 +142,8 @@ void TaskBase::detach() noexcept {
         coroutine->scope = root.scope;
     } else {
         CancelScope* outermost = coroutine->scope;
-        while (outermost->parent_ != old) outermost = outermost->parent_;
+        while (outermost->parent_ != old)
+            outermost = outermost->parent_;
         outermost->link_.unlink();
         outermost->link_to(root.scope);
         outermost->update();
@@ -154,8 +163,12 @@ TaskBase::Children& TaskBase::children() {
     return *own_children;
 }
 
-Family& current_family(const char* what) { return running(what).task.children(); }
-Scheduler& current_scheduler(const char* what) { return running(what).scheduler; }
+Family& current_family(const char* what) {
+    return running(what).task.children();
+}
+Scheduler& current_scheduler(const char* what) {
+    return running(what).scheduler;
+}
 
 void* body_of(Coroutine& self) noexcept {
     // The context was made to begin right below it.
@@ -169,7 +182,9 @@ bool begin_task(Coroutine& self) noexcept {
     return false;
 }
 
-void set_error(TaskBase& task) noexcept { task.error = std::current_exception(); }
+void set_error(TaskBase& task) noexcept {
+    task.error = std::current_exception();
+}
 
 void end_task(Coroutine& self, TaskBase::Status outcome) noexcept {
     TaskBase& task = self.task;
@@ -188,7 +203,8 @@ void end_task(Coroutine& self, TaskBase::Status outcome) noexcept {
             self.scheduler.report_exception("joining the children of the task " + task.describe());
         }
     }
-    if (outcome == TaskBase::Status::value && task.must_cancel) outcome = TaskBase::Status::cancelled;
+    if (outcome == TaskBase::Status::value && task.must_cancel)
+        outcome = TaskBase::Status::cancelled;
     Family& family = *std::exchange(task.family, nullptr);
     task.sibling.unlink();
     task.finish(outcome);
@@ -208,7 +224,8 @@ public:
         if (until_ == TimePoint::max()) return "a cancellation (sleep_forever)";
         const auto left = until_ - coroutine.scheduler.loop().now();
         return "the end of a sleep in " +
-               std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()) + " ms";
+               std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()) +
+               " ms";
     }
 
 private:
@@ -223,7 +240,9 @@ TaskInfo info_of(const detail::Coroutine& coroutine) {
 
 } // namespace
 
-void yield() { detail::running("yield").scheduler.yield(); }
+void yield() {
+    detail::running("yield").scheduler.yield();
+}
 
 void sleep(Duration time) {
     detail::Coroutine& self = detail::running("sleep");
@@ -265,11 +284,14 @@ std::optional<TaskInfo> current_task() {
 std::vector<TaskInfo> all_tasks(Loop& loop) {
     std::vector<TaskInfo> tasks;
     if (detail::Scheduler* scheduler = detail::Scheduler::find(loop))
-        for (detail::ListNode* link = scheduler->all().next; link != &scheduler->all(); link = link->next)
+        for (detail::ListNode* link = scheduler->all().next; link != &scheduler->all();
+             link = link->next)
             tasks.push_back(info_of(detail::coroutine_of(*link)));
     return tasks;
 }
 
-std::vector<TaskInfo> all_tasks() { return all_tasks(this_loop()); }
+std::vector<TaskInfo> all_tasks() {
+    return all_tasks(this_loop());
+}
 
 } // namespace weft::coro

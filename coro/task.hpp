@@ -23,12 +23,13 @@ class Task;
 
 /// How a task is started.
 struct SpawnOptions {
-    std::string_view name = {};  ///< for reports; empty: the place where it was spawned
-    std::size_t stack_size = 0;  ///< bytes, guard page included, rounded up to a power of two; 0: `default_stack_size`
+    std::string_view name = {}; ///< for reports; empty: the place where it was spawned
+    std::size_t stack_size =
+        0; ///< bytes, guard page included, rounded up to a power of two; 0: `default_stack_size`
 };
 
-/// What a stack has unless told otherwise. Only touched pages cost memory, so this is address space. Code that is
-/// instrumented by AddressSanitizer needs several times as much.
+/// What a stack has unless told otherwise. Only touched pages cost memory, so this is address
+/// space. Code that is instrumented by AddressSanitizer needs several times as much.
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr std::size_t default_stack_size = 256 * 1024;
 #else
@@ -37,8 +38,8 @@ inline constexpr std::size_t default_stack_size = 64 * 1024;
 
 namespace detail {
 
-/// What tasks of all types have in common: the side of a coroutine that outlives it. Counted by its handles and its
-/// coroutine, on the loop's thread.
+/// What tasks of all types have in common: the side of a coroutine that outlives it. Counted by its
+/// handles and its coroutine, on the loop's thread.
 class TaskBase {
 public:
     enum class Status : std::uint8_t { pending, value, failed, cancelled };
@@ -54,10 +55,12 @@ public:
     }
 
     bool done() const noexcept { return status != Status::pending; }
-    /// Asks it to end: what it waits for is cancelled, or its next suspension throws `Cancelled`. False if it is done.
+    /// Asks it to end: what it waits for is cancelled, or its next suspension throws `Cancelled`.
+    /// False if it is done.
     bool cancel() noexcept;
     void uncancel() noexcept;
-    /// Parks the calling coroutine until this is done. With `pass_on` a cancellation of the caller goes to this task.
+    /// Parks the calling coroutine until this is done. With `pass_on` a cancellation of the caller
+    /// goes to this task.
     void join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
     /// The outcome is there: those who wait hear of it.
     void finish(Status outcome) noexcept;
@@ -67,7 +70,9 @@ public:
     void detach() noexcept;
     /// "'name' (spawned at file:line)".
     std::string describe() const;
-    void set_name(std::string_view text) { name.reset(text.empty() ? nullptr : new std::string(text)); }
+    void set_name(std::string_view text) {
+        name.reset(text.empty() ? nullptr : new std::string(text));
+    }
 
     struct Child : ListNode {
         explicit Child(TaskBase& t) noexcept : task(t) {}
@@ -75,19 +80,20 @@ public:
     };
     static TaskBase& of_child(ListNode& link) noexcept { return static_cast<Child&>(link).task; }
 
-    Child sibling{*this};            ///< among `family->children`
-    Family* family = nullptr;        ///< null once it has ended
-    Coroutine* coroutine = nullptr;  ///< null once it has ended
-    ListNode joiners;                ///< waits of those who join it
+    Child sibling{*this};           ///< among `family->children`
+    Family* family = nullptr;       ///< null once it has ended
+    Coroutine* coroutine = nullptr; ///< null once it has ended
+    ListNode joiners;               ///< waits of those who join it
     std::exception_ptr error;
     std::source_location spawned;
     std::unique_ptr<std::string> name;
     int cancel_requests = 0;
     Status status = Status::pending;
-    bool must_cancel = false;    ///< a request has not been delivered
+    bool must_cancel = false; ///< a request has not been delivered
     bool error_seen = false;
     bool started = false;
-    bool joined_by_group = false; ///< its group looks at its errors, and dropping its handle cancels nothing
+    bool joined_by_group =
+        false; ///< its group looks at its errors, and dropping its handle cancels nothing
 
     /// Its own children, which it joins before it ends. A task that spawns none has none.
     struct Children final : Family {};
@@ -109,7 +115,8 @@ public:
     std::optional<Value> value;
 };
 
-/// The code of a task and its outcome's place, on the task's own stack. Larger callables would leave it too little.
+/// The code of a task and its outcome's place, on the task's own stack. Larger callables would
+/// leave it too little.
 template<class F, class T>
 struct Body {
     F function;
@@ -160,8 +167,8 @@ using SpawnResult = std::decay_t<std::invoke_result_t<std::decay_t<F>&>>;
 
 /// Makes a task in `family`. `parent`: whose task-locals it gets, may be null.
 template<class F>
-Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function, const SpawnOptions& options,
-                              std::source_location where);
+Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function,
+                              const SpawnOptions& options, std::source_location where);
 
 /// The family that plain `spawn` adds to: the running task's.
 Family& current_family(const char* what);
@@ -169,9 +176,9 @@ Scheduler& current_scheduler(const char* what);
 
 } // namespace detail
 
-/// A handle of a coroutine that was started, and of its outcome. Moving it moves the claim; destroying it before the task
-/// is done cancels the task, which its parent then joins. A task that a `TaskGroup` started goes on without its handle.
-/// For the loop's thread.
+/// A handle of a coroutine that was started, and of its outcome. Moving it moves the claim;
+/// destroying it before the task is done cancels the task, which its parent then joins. A task that
+/// a `TaskGroup` started goes on without its handle. For the loop's thread.
 template<class T>
 class [[nodiscard]] Task {
     using State = detail::TaskState<T>;
@@ -194,8 +201,9 @@ public:
     bool valid() const noexcept { return state_ != nullptr; }
     bool done() const { return state("done").done(); }
     bool cancelled() const { return state("cancelled").status == State::Status::cancelled; }
-    /// Asks it to end: its suspension is cut short and throws `weft::Cancelled` there, once per call. True unless it is
-    /// done. A task that has not begun never will. It may catch that and go on. Does not suspend.
+    /// Asks it to end: its suspension is cut short and throws `weft::Cancelled` there, once per
+    /// call. True unless it is done. A task that has not begun never will. It may catch that and go
+    /// on. Does not suspend.
     bool cancel() { return state("cancel").cancel(); }
     /// Takes a request back, for those who caught its `Cancelled` and go on; how many are left.
     int uncancel() {
@@ -205,10 +213,11 @@ public:
     /// Requests not taken back.
     int cancelling() const { return state("cancelling").cancel_requests; }
 
-    /// Waits until it is done. Suspends unless it is; cancelling the waiter cancels the task, and it is that which ends
-    /// the wait. Never throws the task's own outcome.
+    /// Waits until it is done. Suspends unless it is; cancelling the waiter cancels the task, and
+    /// it is that which ends the wait. Never throws the task's own outcome.
     void wait() { state("wait").join("wait", true); }
-    /// `wait`, then its value, which stays with the task. Throws what the task threw, or `Cancelled` if it was cancelled.
+    /// `wait`, then its value, which stays with the task. Throws what the task threw, or
+    /// `Cancelled` if it was cancelled.
     decltype(auto) result() {
         state("result").join("result", true);
         state_->check_value();
@@ -220,10 +229,12 @@ public:
         state_->check_value();
         if constexpr (!std::is_void_v<T>) return std::move(*state_->value);
     }
-    /// What it threw, null if it has a value. `Cancelled` if it was cancelled, `UsageError` while it runs.
+    /// What it threw, null if it has a value. `Cancelled` if it was cancelled, `UsageError` while
+    /// it runs.
     std::exception_ptr exception() const {
         auto& state = this->state("exception");
-        if (!state.done()) throw UsageError("exception: the task " + state.describe() + " is still running");
+        if (!state.done())
+            throw UsageError("exception: the task " + state.describe() + " is still running");
         if (state.status == State::Status::cancelled) throw Cancelled();
         state.error_seen = true;
         return state.error;
@@ -245,15 +256,16 @@ public:
 
 private:
     State& state(const char* what) const {
-        if (state_ == nullptr) throw UsageError(std::string(what) + ": the task is empty (moved from or detached)");
+        if (state_ == nullptr)
+            throw UsageError(std::string(what) + ": the task is empty (moved from or detached)");
         return *state_;
     }
     State* state_ = nullptr;
 };
 
-/// Starts `function()` as a coroutine of its own, a child of the running task, which joins it before it ends. It runs from
-/// the caller's next suspension on. Throws `std::system_error` if there is no memory for a stack, `UsageError` outside of a
-/// coroutine. Does not suspend.
+/// Starts `function()` as a coroutine of its own, a child of the running task, which joins it
+/// before it ends. It runs from the caller's next suspension on. Throws `std::system_error` if
+/// there is no memory for a stack, `UsageError` outside of a coroutine. Does not suspend.
 template<class F>
 Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
                                    std::source_location where = std::source_location::current()) {
@@ -261,7 +273,8 @@ Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
                             std::forward<F>(function), options, where);
 }
 
-/// The same from anywhere on the loop's thread: a task of the loop itself, which ends it when it is closed.
+/// The same from anywhere on the loop's thread: a task of the loop itself, which ends it when it is
+/// closed.
 template<class F>
 Task<detail::SpawnResult<F>> spawn(Loop& loop, F&& function, SpawnOptions options = {},
                                    std::source_location where = std::source_location::current()) {
@@ -269,7 +282,8 @@ Task<detail::SpawnResult<F>> spawn(Loop& loop, F&& function, SpawnOptions option
     return detail::spawn_in(scheduler, scheduler.root(), std::forward<F>(function), options, where);
 }
 
-/// Lets every coroutine that is ready, and what is queued in the loop, run once. Throws `Cancelled`.
+/// Lets every coroutine that is ready, and what is queued in the loop, run once. Throws
+/// `Cancelled`.
 void yield();
 /// Suspends for `time`, never less; 0 or less is `yield`. Cancelling removes its timer.
 void sleep(Duration time);
@@ -290,7 +304,7 @@ Loop& this_loop();
 struct TaskInfo {
     std::string name;
     std::source_location spawned;
-    std::string waiting_for; ///< empty while it runs or is ready to
+    std::string waiting_for;  ///< empty while it runs or is ready to
     const void* id = nullptr; ///< the same for the same task as long as it lives
 };
 /// The running one; empty in plain callbacks.
@@ -303,8 +317,8 @@ std::vector<TaskInfo> all_tasks();
 namespace detail {
 
 template<class F>
-Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function, const SpawnOptions& options,
-                              std::source_location where) {
+Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function,
+                              const SpawnOptions& options, std::source_location where) {
     using Function = std::decay_t<F>;
     using T = SpawnResult<F>;
     using Code = Body<Function, T>;
@@ -323,7 +337,9 @@ Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function
         throw;
     }
     auto* coroutine = ::new (room.coroutine) Coroutine(scheduler, *state, room.stack);
-    make_context(*coroutine, room.body, room.stack.usable() - static_cast<std::size_t>(room.stack.top - static_cast<std::byte*>(room.body)),
+    make_context(*coroutine, room.body,
+                 room.stack.usable() -
+                     static_cast<std::size_t>(room.stack.top - static_cast<std::byte*>(room.body)),
                  &Code::entry);
     scheduler.start(*coroutine, family, current);
     return task;

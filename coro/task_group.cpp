@@ -22,24 +22,33 @@ std::string text_of(const std::exception_ptr& error) {
 } // namespace
 
 ExceptionGroup::ExceptionGroup(const char* what, std::vector<std::exception_ptr> errors) {
-    std::string text = std::string(what) + ": " + std::to_string(errors.size()) + (errors.size() == 1 ? " error" : " errors");
-    for (const std::exception_ptr& error : errors) text += (&error == &errors.front() ? ": " : "; ") + text_of(error);
+    std::string text = std::string(what) + ": " + std::to_string(errors.size()) +
+                       (errors.size() == 1 ? " error" : " errors");
+    for (const std::exception_ptr& error : errors)
+        text += (&error == &errors.front() ? ": " : "; ") + text_of(error);
     shared_ = std::make_shared<const Shared>(Shared{std::move(text), std::move(errors)});
 }
 
-TaskGroup::TaskGroup(detail::Coroutine& owner) : owner_(owner), scheduler_(owner.scheduler) { scope = &scope_; }
+TaskGroup::TaskGroup(detail::Coroutine& owner) : owner_(owner), scheduler_(owner.scheduler) {
+    scope = &scope_;
+}
 
-void TaskGroup::enter() { scope_.enter(); }
+void TaskGroup::enter() {
+    scope_.enter();
+}
 
 std::size_t TaskGroup::size() const noexcept {
     std::size_t count = 0;
-    for (const detail::ListNode* link = children.next; link != &children; link = link->next) ++count;
+    for (const detail::ListNode* link = children.next; link != &children; link = link->next)
+        ++count;
     return count;
 }
 
 void TaskGroup::check_open(const char* what) const {
     if (over_) throw UsageError(std::string(what) + ": the group is over");
-    if (failed_) throw UsageError(std::string(what) + ": a task of the group has failed, and the others are being cancelled");
+    if (failed_)
+        throw UsageError(std::string(what) +
+                         ": a task of the group has failed, and the others are being cancelled");
 }
 
 void TaskGroup::child_ended(detail::TaskBase& child) noexcept {
@@ -61,7 +70,8 @@ void TaskGroup::fail(std::exception_ptr error) noexcept {
     }
     try {
         errors_.push_back(std::move(error));
-    } catch (const std::bad_alloc&) { // the first error is what counts, and the memory for that is there
+    } catch (
+        const std::bad_alloc&) { // the first error is what counts, and the memory for that is there
         scheduler_.report_exception("collecting the errors of a task group");
     }
 }

@@ -12,8 +12,8 @@
 
 namespace weft::coro {
 
-/// Several errors at once: what the tasks of a group threw, in the order in which they did. A group inside a group shows as one
-/// of the errors.
+/// Several errors at once: what the tasks of a group threw, in the order in which they did. A group
+/// inside a group shows as one of the errors.
 class ExceptionGroup : public std::exception {
 public:
     ExceptionGroup(const char* what, std::vector<std::exception_ptr> errors);
@@ -32,28 +32,32 @@ private:
 template<class T>
 class Started;
 
-/// Tasks that begin and end together; made by `task_group`. Its tasks, and they too, may add more as long as it is open. For the
-/// loop's thread.
+/// Tasks that begin and end together; made by `task_group`. Its tasks, and they too, may add more
+/// as long as it is open. For the loop's thread.
 class TaskGroup final : private detail::Family {
 public:
-    /// Starts `function()` in the group. The handle is for whoever wants the outcome: dropping it cancels nothing. Throws
-    /// `UsageError` when the group has failed or is over, `std::system_error` if there is no memory for a stack; the
-    /// callable is then destroyed without being called. In a group that is cancelled the task runs up to its
-    /// first suspension. Does not suspend. May also be called by the loop's callbacks.
+    /// Starts `function()` in the group. The handle is for whoever wants the outcome: dropping it
+    /// cancels nothing. Throws `UsageError` when the group has failed or is over,
+    /// `std::system_error` if there is no memory for a stack; the callable is then destroyed
+    /// without being called. In a group that is cancelled the task runs up to its first suspension.
+    /// Does not suspend. May also be called by the loop's callbacks.
     template<class F>
-    Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
-                                       std::source_location where = std::source_location::current()) {
+    Task<detail::SpawnResult<F>>
+    spawn(F&& function, SpawnOptions options = {},
+          std::source_location where = std::source_location::current()) {
         check_open("TaskGroup::spawn");
         auto task = detail::spawn_in(scheduler_, *this, std::forward<F>(function), options, where);
         task.state()->joined_by_group = true;
         return task;
     }
 
-    /// Starts `function(Started<T>&)` in the group, and waits until it has called that, or returned: what it told. What it throws
-    /// before that is thrown here, and the group goes on. Cancelling the caller cancels the task up to that moment. `UsageError` if
-    /// the group has failed or was cancelled, or if the task returned without telling anything.
+    /// Starts `function(Started<T>&)` in the group, and waits until it has called that, or
+    /// returned: what it told. What it throws before that is thrown here, and the group goes on.
+    /// Cancelling the caller cancels the task up to that moment. `UsageError` if the group has
+    /// failed or was cancelled, or if the task returned without telling anything.
     template<class T = void, class F>
-    T start(F&& function, SpawnOptions options = {}, std::source_location where = std::source_location::current());
+    T start(F&& function, SpawnOptions options = {},
+            std::source_location where = std::source_location::current());
 
     /// Cancels every task in it and the body. They may still throw.
     void cancel() noexcept { scope_.cancel(); }
@@ -72,7 +76,8 @@ private:
     void child_ended(detail::TaskBase& child) noexcept override;
     void fail(std::exception_ptr error) noexcept;
     void enter();
-    /// Joins the tasks, leaves the scope, and throws what is to be thrown. `body_error`: what the body threw.
+    /// Joins the tasks, leaves the scope, and throws what is to be thrown. `body_error`: what the
+    /// body threw.
     void leave(std::exception_ptr body_error, bool body_cancelled);
 
     detail::Coroutine& owner_;
@@ -84,11 +89,12 @@ private:
     bool over_ = false;
 };
 
-/// Calls `body(TaskGroup&)`, and waits for every task in the group before it returns what the body did. The first error, of a
-/// task or the body, cancels all others; when they have ended, all errors but `Cancelled` are thrown as an
-/// `ExceptionGroup`. One that is a `FatalError` is thrown as it is. A task that is cancelled by itself disturbs nobody.
-/// `TaskGroup::cancel` ends the group without an error, but with `Cancelled` if the body has no value to return.
-/// Cancelling the caller cancels them all; then `Cancelled` leaves, or their errors if there are any.
+/// Calls `body(TaskGroup&)`, and waits for every task in the group before it returns what the body
+/// did. The first error, of a task or the body, cancels all others; when they have ended, all
+/// errors but `Cancelled` are thrown as an `ExceptionGroup`. One that is a `FatalError` is thrown
+/// as it is. A task that is cancelled by itself disturbs nobody. `TaskGroup::cancel` ends the group
+/// without an error, but with `Cancelled` if the body has no value to return. Cancelling the caller
+/// cancels them all; then `Cancelled` leaves, or their errors if there are any.
 template<class F>
 auto task_group(F&& body) -> std::invoke_result_t<F&, TaskGroup&> {
     using R = std::invoke_result_t<F&, TaskGroup&>;
@@ -148,7 +154,8 @@ public:
 template<class T, class F>
 T TaskGroup::start(F&& function, SpawnOptions options, std::source_location where) {
     check_open("TaskGroup::start");
-    if (scope_.effectively_cancelled()) throw UsageError("TaskGroup::start: the group was cancelled");
+    if (scope_.effectively_cancelled())
+        throw UsageError("TaskGroup::start: the group was cancelled");
     detail::Coroutine& self = detail::running("TaskGroup::start");
     // Shared, since either side may be the first to go.
     auto started = std::make_shared<Started<T>>();
@@ -159,7 +166,8 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
             struct Ended {
                 Started<T>& started;
                 ~Ended() {
-                    if (started.starter_ != nullptr) std::exchange(started.starter_, nullptr)->wake();
+                    if (started.starter_ != nullptr)
+                        std::exchange(started.starter_, nullptr)->wake();
                 }
             } ended{*started};
             try {
@@ -185,7 +193,8 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
     if (early) std::rethrow_exception(early);
     if (!started->told_) {
         if (task.done() && task.cancelled()) throw Cancelled();
-        throw UsageError("TaskGroup::start: the task " + task.state()->describe() + " ended without having started");
+        throw UsageError("TaskGroup::start: the task " + task.state()->describe() +
+                         " ended without having started");
     }
     if constexpr (!std::is_void_v<T>) return std::move(*started->value_);
 }

@@ -35,7 +35,8 @@ auto run_on(const KernelKind& kind, F&& body) {
 class UnhandledLog {
 public:
     UnhandledLog() {
-        coro::this_loop().on_unhandled([this](const Unhandled& what) { texts.push_back(TestLoop::text_of(what)); });
+        coro::this_loop().on_unhandled(
+            [this](const Unhandled& what) { texts.push_back(TestLoop::text_of(what)); });
     }
     ~UnhandledLog() { coro::this_loop().on_unhandled(nullptr); }
     UnhandledLog(const UnhandledLog&) = delete;

@@ -34,7 +34,8 @@ TEST_CASE("a task starts when its parent suspends, and not before", "[s24][coro]
     CHECK(trace.text == "parent child joined");
 }
 
-TEST_CASE("a task that is cancelled before it begins never runs, and its captures are destroyed", "[s25][coro]") {
+TEST_CASE("a task that is cancelled before it begins never runs, and its captures are destroyed",
+          "[s25][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     auto capture = std::make_shared<int>(1);
     bool ran = false;
