@@ -1,6 +1,6 @@
 #!/bin/sh
 # include_rules_test.sh ROOTS SOURCE COMPILER...: protocols are given the reactor's value types and nothing else of
-# it. ROOTS is the folder with one include root per component. Checks that each public header of protocols
+# it. ROOTS is the folder with one include root per component. Checks that each public header of protocols and coro
 # compiles alone and twice, that every value header does with the value root only, and that an upward
 # include does not compile: if it did, the rule would be a remark.
 set -u
@@ -42,5 +42,15 @@ for header in weft/reactor/loop.hpp weft/reactor/kernel.hpp weft/reactor/timer.h
         failed=1
     fi
 done
-[ $failed = 0 ] && echo "include rules of protocols hold"
+everything="-I$roots/reactor -I$roots/protocols -I$roots/transports -I$roots/coro"
+for file in "$source"/coro/*.hpp; do
+    case $file in */stream_state.hpp | */context_switch.hpp) continue ;; esac # not installed
+    header=weft/coro/$(basename "$file")
+    compiles "$header" "$everything" "$@" || { echo "FAIL: <$header> does not compile alone"; cat "$log"; failed=1; }
+done
+if compiles weft/coro/task.hpp "-I$roots/reactor -I$roots/protocols -I$roots/transports" "$@"; then
+    echo "FAIL: transports can include <weft/coro/task.hpp>"
+    failed=1
+fi
+[ $failed = 0 ] && echo "include rules hold"
 exit $failed
