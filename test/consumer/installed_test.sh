@@ -23,11 +23,12 @@ pc=$(find "$work/stage" -name weft.pc)
 [ -n "$pc" ] || fail "no weft.pc was installed"
 # The folder was installed for another place; its pkg-config files say everything relative to the prefix.
 prefix=${pc%%/lib*/pkgconfig/weft.pc}
+package=weft
 flags_of() { # PREFIX FLAG...
     local at=$1 folder
     folder=$(dirname "$(find "$at" -name weft.pc)")
     shift
-    PKG_CONFIG_PATH=$folder pkg-config --define-variable=prefix="$at" "$@" weft
+    PKG_CONFIG_PATH=$folder pkg-config --define-variable=prefix="$at" "$@" "$package"
 }
 
 # The users' compile lines get none of the libraries that weft itself is built with.
@@ -63,16 +64,26 @@ if command -v clang++-16 >/dev/null; then
         fail "clang 16 refuses the headers"
 fi
 
-"${compiler[@]}" -std=c++20 $flags "$here/echo.cpp" -o "$work/echo-shared" \
-    $(flags_of "$prefix" --libs) -Wl,-rpath,"$(flags_of "$prefix" --variable=libdir)" ||
-    fail "the program does not link with the shared library"
-ldd "$work/echo-shared" | grep -q "$work.*libweft" || fail "the program does not use the shared library"
-echoes "$work/echo-shared"
-
-# With the static library alone, which is what pkg-config --static is for.
+# A program with the shared libraries, and with the static ones alone, which is what pkg-config --static is for.
 cp -r "$prefix" "$work/static"
 find "$work/static" -name 'libweft*.so*' -delete
-"${compiler[@]}" -std=c++20 $flags "$here/echo.cpp" -o "$work/echo-static" \
-    $(flags_of "$work/static" --libs --static) || fail "the program does not link with the static library"
-if ldd "$work/echo-static" | grep libweft; then fail "the program uses a shared libweft"; fi
-echoes "$work/echo-static"
+builds_and_runs() { # SOURCE
+    local name=${1%.cpp}
+    "${compiler[@]}" -std=c++20 $(flags_of "$prefix" --cflags) "$here/$1" -o "$work/$name-shared" \
+        $(flags_of "$prefix" --libs) -Wl,-rpath,"$(flags_of "$prefix" --variable=libdir)" ||
+        fail "$1 does not link with the shared library"
+    ldd "$work/$name-shared" | grep -q "$work.*libweft" || fail "$1 does not use the shared library"
+    echoes "$work/$name-shared"
+    "${compiler[@]}" -std=c++20 $(flags_of "$prefix" --cflags) "$here/$1" -o "$work/$name-static" \
+        $(flags_of "$work/static" --libs --static) || fail "$1 does not link with the static library"
+    if ldd "$work/$name-static" | grep libweft; then fail "$1 uses a shared libweft"; fi
+    echoes "$work/$name-static"
+}
+builds_and_runs echo.cpp
+if ldd "$work/echo-shared" | grep -i boost; then fail "a program with callbacks alone depends on Boost"; fi
+if [ -n "$(find "$prefix" -name weft-coro.pc)" ]; then
+    package=weft-coro
+    builds_and_runs coro.cpp
+else
+    echo "without coroutines: libweft-coro is not part of this build"
+fi
