@@ -121,7 +121,7 @@ public:
 
     Sys wait(std::span<Event> events, TimePoint deadline) noexcept override;
     void wake() noexcept override;
-    Sys pollable_fd() noexcept override { return Sys(epoll_.get()); }
+    Sys pollable_fd() noexcept override;
     Sys arm(TimePoint deadline) noexcept override;
     Sys reset() noexcept override;
 
@@ -192,6 +192,13 @@ Sys EpollKernel::make_timer() noexcept {
     const Sys added = control(EPOLL_CTL_ADD, timer.get(), EPOLLIN | EPOLLET, timer_token);
     if (added.ok()) timer_ = std::move(timer);
     return added;
+}
+
+// Whoever embeds the loop hears of missing descriptors now, and not when the first timer is set.
+Sys EpollKernel::pollable_fd() noexcept {
+    if (!timer_ && !witness_.forked())
+        if (const Sys made = make_timer(); !made.ok()) return made;
+    return Sys(epoll_.get());
 }
 
 Sys EpollKernel::arm(TimePoint deadline) noexcept {

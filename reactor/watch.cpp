@@ -72,7 +72,7 @@ void WatchedFd::apply(std::uint32_t ready) noexcept {
     } else if (!out_ && wanted != registered_) {
         done = loop_->kernel().modify(fd_, token_, wanted);
     }
-    registered_ = wanted;
+    if (done.ok()) registered_ = wanted;
     if ((ready & broken) != 0 && wanted == Interest::none && !out_) {
         // Errors and hang-ups are reported whether asked for or not, over and over. Nobody wants these, so the
         // descriptor leaves the kernel's set until somebody does.

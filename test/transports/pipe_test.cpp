@@ -329,8 +329,10 @@ TEST_CASE("What can not be waited for is refused, named, and stays the caller's 
     WEFT_TEST_KERNEL(real_kernels);
     const auto path = GENERATE(as<std::string>(), "/proc/self/exe", "/", "/dev/null");
     INFO(path);
-    // To poll(2) every device is always ready, and reading this one is at its end at once.
-    if (path == "/dev/null" && std::string_view(kernel_kind.name) == "poll") return;
+    if (path == "/dev/null" && std::string_view(kernel_kind.name) == "poll") {
+        WARN("left out: to poll(2) every device is always ready, and reading /dev/null is at its end at once");
+        return;
+    }
     TestLoop loop(kernel_kind);
     Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     REQUIRE(file.fd >= 0);
