@@ -6,6 +6,7 @@
 #include "sockets.hpp"
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <csignal>
 #include <string>
 #include <unistd.h>
@@ -17,8 +18,8 @@ namespace {
 template<bool Edge, bool Generic>
 class EchoServer {
 public:
-    explicit EchoServer(std::uint16_t port)
-        : listener_(bench::open_server(SOCK_STREAM, port)),
+    EchoServer(std::uint16_t port, bool hog)
+        : hog_(hog), listener_(bench::open_server(SOCK_STREAM, port)),
           epoll_(bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
         bench::control(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN);
     }
@@ -41,6 +42,13 @@ private:
     static constexpr std::uint32_t interest =
         Edge ? EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET : EPOLLIN;
 
+    /// A millisecond's worth.
+    static void compute() {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    }
+
     void accept_all() {
         for (int fd; (fd = bench::accept_one(listener_)) >= 0;) {
             if (backlogs_.size() <= static_cast<std::size_t>(fd)) backlogs_.resize(fd + 1);
@@ -61,6 +69,7 @@ private:
                 if (size == 0 || errno != EAGAIN) drop(fd);
                 return;
             }
+            if (hog_ && buffer_[0] == '!') compute();
             if (!reply(fd, buffer_, size)) return;
             // A receive cut short has emptied the socket; with a hang-up the end is still to be
             // read.
@@ -105,6 +114,7 @@ private:
         ::close(fd);
     }
 
+    const bool hog_;
     int listener_;
     int epoll_;
     std::vector<std::string> backlogs_; ///< unsent bytes, by descriptor
@@ -112,8 +122,8 @@ private:
 };
 
 template<bool Edge, bool Generic>
-[[noreturn]] void serve(std::uint16_t port) {
-    static EchoServer<Edge, Generic> server(port);
+[[noreturn]] void serve(std::uint16_t port, bool hog) {
+    static EchoServer<Edge, Generic> server(port, hog);
     server.run();
 }
 
@@ -132,11 +142,14 @@ int main(int argc, char** argv) {
     app.add_option("--calls", calls, "recv: recv and send; read: read and write")
         ->check(CLI::IsMember({"recv", "read"}))
         ->capture_default_str();
+    bool hog = false;
+    app.add_flag("--hog", hog, "compute for a millisecond when a message begins with '!'");
     CLI11_PARSE(app, argc, argv);
     std::signal(SIGPIPE, SIG_IGN); // write() has no MSG_NOSIGNAL
     try {
-        if (trigger == "edge") calls == "read" ? serve<true, true>(port) : serve<true, false>(port);
-        calls == "read" ? serve<false, true>(port) : serve<false, false>(port);
+        if (trigger == "edge")
+            calls == "read" ? serve<true, true>(port, hog) : serve<true, false>(port, hog);
+        calls == "read" ? serve<false, true>(port, hog) : serve<false, false>(port, hog);
     } catch (const std::system_error& error) {
         std::cerr << "bench-echo-base: port " << port << ": " << error.what() << '\n';
         return 1;

@@ -2,6 +2,7 @@
 // system call is made and no clock decides anything, so that the instructions of an operation are
 // the same in every run; bench/guard counts them.
 
+#include "figures.hpp"
 #include "scripted_kernel.hpp"
 
 #include <weft/protocols/framed_protocol.hpp>
@@ -9,9 +10,7 @@
 #include <weft/transports/udp.hpp>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <map>
 #include <stdexcept>
 
@@ -160,25 +159,6 @@ const std::map<std::string, void (*)(std::size_t)> operations{
     {"post", post},
 };
 
-double seconds() {
-    timespec time;
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-/// Median nanoseconds for one operation; what a world costs to make is spread over many.
-double measure(void (*operation)(std::size_t), int repetitions) {
-    constexpr std::size_t count = 640'000;
-    std::vector<double> times;
-    for (int i = 0; i < repetitions; ++i) {
-        const double start = seconds();
-        operation(count);
-        times.push_back(1e9 * (seconds() - start) / count);
-    }
-    std::nth_element(times.begin(), times.begin() + repetitions / 2, times.end());
-    return times[repetitions / 2];
-}
-
 } // namespace
 
 int main(int argc, char** argv) try {
@@ -205,15 +185,12 @@ int main(int argc, char** argv) try {
         operations.at(name)(count);
         return 0;
     }
-    const char* separator = "{";
-    for (const auto& [title, operation] : operations) {
-        const double cost = measure(operation, repetitions);
-        if (json)
-            std::printf("%s\"%s\": %.3f", std::exchange(separator, ", "), title.c_str(), cost);
-        else
-            std::printf("%-30s %8.1f ns\n", title.c_str(), cost);
-    }
-    if (json) std::puts("}");
+    // What a world costs to make is spread over many operations.
+    constexpr std::size_t many = 640'000;
+    bench::Figures figures(repetitions);
+    for (const auto& [title, operation] : operations)
+        figures.measure(title, many, CLOCK_THREAD_CPUTIME_ID, [&] { operation(many); });
+    figures.print(json);
 } catch (const std::exception& error) {
     std::fprintf(stderr, "bench-engine: %s\n", error.what());
     return 1;

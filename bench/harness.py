@@ -264,7 +264,8 @@ class Load:
         self.process = start(
             [str(options.build / "bench" / "bench-load"), "--steps", "--port", str(server.port),
              "--connections", str(connections or options.connections), "--size", str(options.size),
-             "--depth", str(options.depth), *(["--udp"] if options.udp else []), *arguments],
+             "--depth", str(options.depth), *(["--udp"] if options.udp else []),
+             *(["--sink"] if getattr(options, "sink", False) else []), *arguments],
             options.load_cpu, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
 

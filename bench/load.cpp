@@ -26,6 +26,7 @@ struct Options {
     double warmup = 0.2;
     std::uint64_t rounds = 0;
     bool udp = false;
+    bool sink = false;
     bool reconnect = false;
     bool steps = false;
 };
@@ -102,7 +103,8 @@ private:
         for (std::size_t i = 0; i < fds_.size(); ++i) {
             if (!checked_) sign(i);
             options_.udp ? receive_datagrams(fds_[i]) : receive_stream(fds_[i], sent_[i]);
-            if (!checked_ && std::memcmp(send_.data(), receive_.data(), burst_) != 0)
+            const std::size_t from = options_.sink ? burst_ - options_.size : 0;
+            if (!checked_ && send_.compare(from, burst_ - from, receive_, from, burst_ - from) != 0)
                 fail(fds_[i], "a reply with other bytes than were sent");
         }
         checked_ = true;
@@ -114,6 +116,7 @@ private:
         std::string name = std::to_string(1'000'000 + i); // of one length for all
         for (std::size_t at = 0; at < burst_; at += options_.size)
             name.copy(&send_[at], std::min(name.size(), options_.size - 1));
+        if (options_.sink) send_[burst_ - options_.size] = '?';
     }
 
     /// Sends from `offset` on, without waiting; returns how many bytes of the burst are out now.
@@ -148,7 +151,8 @@ private:
     }
 
     void receive_datagrams(int fd) {
-        for (std::size_t at = 0; at < burst_; at += options_.size) {
+        std::size_t at = options_.sink ? burst_ - options_.size : 0;
+        for (; at < burst_; at += options_.size) {
             ssize_t size = ::recv(fd, &receive_[at], receive_.size() - at, 0);
             if (size < 0) fail(fd, errno == EAGAIN ? "a datagram was lost" : std::strerror(errno));
             if (size != static_cast<ssize_t>(options_.size)) fail(fd, "a datagram of another size");
@@ -219,6 +223,8 @@ int main(int argc, char** argv) {
     app.add_option("--rounds", options.rounds,
                    "measure this many rounds instead, after a warm-up of one");
     app.add_flag("--udp", options.udp, "datagrams; keep connections times depth below 200");
+    app.add_flag("--sink", options.sink,
+                 "with --udp: ask for an answer to the last of `depth` only");
     app.add_flag("--reconnect", options.reconnect, "a new connection for each round");
     app.add_flag("--steps", options.steps,
                  "print `warm` and `done` and wait for a line on standard input after each");

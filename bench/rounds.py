@@ -11,10 +11,11 @@ import harness
 
 
 def steal_and_total(cpu):
-    """Clock ticks of a processor that the hypervisor took, and all of them."""
-    line = next(line for line in open("/proc/stat") if line.startswith(f"cpu{cpu} "))
-    ticks = [int(value) for value in line.split()[1:]]
-    return ticks[7], sum(ticks[:8])
+    """Clock ticks of one or several processors that the hypervisor took, and all of them."""
+    names = {f"cpu{number}" for number in (cpu if isinstance(cpu, set) else {cpu})}
+    ticks = [[int(value) for value in line.split()[1:9]] for line in open("/proc/stat")
+             if line.split()[0] in names]
+    return sum(row[7] for row in ticks), sum(map(sum, ticks))
 
 
 def measure(name, command, options):

@@ -18,6 +18,8 @@ class Server(NamedTuple):
     packages: tuple = ()
 
     def start(self, mode):
+        if mode == "udp" and self in WEFT:  # which is told what to listen on
+            return self.command.replace("--tcp", "--udp")
         return self.command + OPTION[mode]
 
 
@@ -28,14 +30,15 @@ def peer(name, modes, *packages):
 STREAMS = ("echo", "lines")
 HAND = [
     Server("hand-edge", "{build}/bench/bench-echo-base --port {port} --trigger edge",
-           ("echo", "hog")),
+           ("echo",)),
     Server("hand-level", "{build}/bench/bench-echo-base --port {port} --trigger level",
-           ("echo", "hog")),
+           ("echo",)),
     Server("hand-lines", "{build}/bench/bench-lines-base --port {port}", ()),
     Server("hand-udp", "{build}/bench/bench-udp-base --port {port}", ()),
+    Server("hand-udp-single", "{build}/bench/bench-udp-base --port {port} --batch 1", ()),
 ]
 WEFT = [
-    Server("weft", "{build}/tools/weft echo --tcp 127.0.0.1:{port}"),
+    Server("weft", "{build}/tools/weft echo --tcp 127.0.0.1:{port}", (*STREAMS, "udp", "hog")),
     Server("weft-coro", "{build}/tools/weft echo --style coro --tcp 127.0.0.1:{port}"),
 ]
 PEERS = [

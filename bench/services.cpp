@@ -3,6 +3,7 @@
 // to notice.
 
 #include <weft/transports/server.hpp>
+#include <weft/transports/udp.hpp>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -16,6 +17,8 @@ struct Options {
     std::uint16_t port = 8007;
     double idle_timeout = 0; ///< seconds; 0: none
     bool hog = false;
+    bool udp = false;
+    bool sink = false;
     std::string waste;
 };
 
@@ -54,6 +57,18 @@ private:
     std::unique_ptr<char[]> kept_;
 };
 
+class DatagramEcho final : public weft::DatagramProtocol {
+public:
+    explicit DatagramEcho(bool sink) : sink_(sink) {}
+    void datagram_received(const weft::Datagram& datagram) override {
+        if (sink_ && char(datagram.data[0]) != '?') return;
+        datagram.transport.send_to(datagram.data, datagram.from);
+    }
+
+private:
+    const bool sink_;
+};
+
 } // namespace
 
 int main(int argc, char** argv) try {
@@ -62,12 +77,20 @@ int main(int argc, char** argv) try {
     app.add_option("--port", options.port, "port on 127.0.0.1")->capture_default_str();
     app.add_option("--idle-timeout", options.idle_timeout, "seconds; each message starts it over");
     app.add_flag("--hog", options.hog, "compute for a millisecond when a message begins with '!'");
+    app.add_flag("--udp", options.udp, "echo datagrams");
+    app.add_flag("--sink", options.sink, "answer only the datagrams that begin with '?'");
     app.add_option("--waste", options.waste, "something more for every message")
         ->check(CLI::IsMember({"allocation", "syscall"}));
     CLI11_PARSE(app, argc, argv);
     weft::Loop loop;
-    auto server = weft::tcp::listen(loop, "127.0.0.1:" + std::to_string(options.port),
-                                    [&] { return std::make_unique<Echo>(options); });
+    const std::string address = "127.0.0.1:" + std::to_string(options.port);
+    if (options.udp) {
+        auto endpoint =
+            weft::udp::bind(loop, address, std::make_unique<DatagramEcho>(options.sink));
+        if (!endpoint) throw std::runtime_error(endpoint.error().message());
+        loop.run();
+    }
+    auto server = weft::tcp::listen(loop, address, [&] { return std::make_unique<Echo>(options); });
     if (!server) throw std::runtime_error(server.error().message());
     loop.run();
 } catch (const std::exception& error) {

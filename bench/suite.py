@@ -3,7 +3,9 @@
 import argparse
 import json
 import os
+import pathlib
 import random
+import shutil
 import statistics
 import subprocess
 
@@ -11,7 +13,7 @@ import harness
 import rounds
 import servers
 
-OWN = ("weft", "weft-coro")  # whose speed relative to each peer is reported
+OWN = ("weft", "weft-coro", "weft-timeouts")  # whose speed relative to each peer is reported
 WORKLOADS = {}               # name: (function, what it tells)
 
 
@@ -77,11 +79,16 @@ class Suite:
         return self.add(name, title, "ns/request",
                         {who: [run["ns"] for run in found] for who, found in runs.items()}, runs)
 
-    def compare_programs(self, name, unit, entrants, repeated=True):
-        """Figures of (name, command) programs that print {figure: value} as JSON; a comparison for
-        each figure that two of them have."""
+    def compare_programs(self, name, unit, entrants):
+        """Figures of (name, command) programs that print {figure: value} as JSON, each a comparison
+        of those programs that have it."""
+        for who, command in entrants:
+            if not shutil.which(program := command.replace("{build}", str(self.build))):
+                self.skipped[f"{who} ({name})"] = f"{pathlib.Path(program).name} is not built"
+        entrants = [(who, command) for who, command in entrants
+                    if self.available(who) and f"{who} ({name})" not in self.skipped]
         found = {who: {} for who, _ in entrants}
-        count = self.options.rounds if repeated else 1
+        count = self.options.rounds
         for number in range(count):
             for who, command in random.sample(entrants, len(entrants)):
                 harness.say(f"{name}: round {number + 1}/{count}: {who}")
@@ -95,8 +102,8 @@ class Suite:
     def figures_of(self, who, command):
         """Runs a program on all processors; returns the object that it prints."""
         filled = command.replace("{build}", str(self.build))
-        ran = subprocess.run(["setarch", "-R", *filled.split()], capture_output=True, text=True,
-                             check=False)
+        ran = subprocess.run(["setarch", "-R", *filled.split(), "--json", "--repetitions", "1"],
+                             capture_output=True, text=True, check=False)
         if ran.returncode:
             raise harness.Failure(f"{who}: `{filled}` ended with status {ran.returncode}: "
                                   f"{ran.stderr.strip()}")

@@ -30,7 +30,17 @@ struct Batch {
     }
 };
 
-[[noreturn]] void serve(std::uint16_t port) {
+/// Answers the datagrams that begin with '?', which are few.
+void answer_asked(int socket, Batch& incoming, int count) {
+    for (int i = 0; i < count; ++i) {
+        if (incoming.bytes[i][0] != '?') continue;
+        incoming.parts[i].iov_len = incoming.messages[i].msg_len;
+        ::sendmsg(socket, &incoming.messages[i].msg_hdr, 0);
+    }
+    incoming.rearm(count);
+}
+
+[[noreturn]] void serve(std::uint16_t port, int at_once, bool sink) {
     static Batch incoming;
     int socket = bench::open_server(SOCK_DGRAM, port);
     int epoll = bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
@@ -38,8 +48,12 @@ struct Batch {
     incoming.rearm(batch);
     for (epoll_event event;;) {
         ::epoll_wait(epoll, &event, 1, -1);
-        int count = ::recvmmsg(socket, incoming.messages, batch, 0, nullptr);
+        int count = ::recvmmsg(socket, incoming.messages, at_once, 0, nullptr);
         if (count <= 0) continue;
+        if (sink) {
+            answer_asked(socket, incoming, count);
+            continue;
+        }
         for (int i = 0; i < count; ++i)
             incoming.parts[i].iov_len = incoming.messages[i].msg_len;
         ::sendmmsg(socket, incoming.messages, count,
@@ -54,9 +68,15 @@ int main(int argc, char** argv) {
     CLI::App app("A UDP echo server on epoll, recvmmsg and sendmmsg, written by hand");
     std::uint16_t port = 8007;
     app.add_option("--port", port, "port on 127.0.0.1")->capture_default_str();
+    int at_once = batch;
+    app.add_option("--batch", at_once, "datagrams per call")
+        ->check(CLI::Range(1, batch))
+        ->capture_default_str();
+    bool sink = false;
+    app.add_flag("--sink", sink, "answer only the datagrams that begin with '?'");
     CLI11_PARSE(app, argc, argv);
     try {
-        serve(port);
+        serve(port, at_once, sink);
     } catch (const std::system_error& error) {
         std::cerr << "bench-udp-base: port " << port << ": " << error.what() << '\n';
         return 1;

@@ -71,7 +71,7 @@ void echo_datagrams(udp::socket& socket) {
     static udp::endpoint sender;
     socket.async_receive_from(
         asio::buffer(buffer), sender, [&socket](auto error, std::size_t size) {
-            if (error) return echo_datagrams(socket);
+            if (error || (options.sink && buffer[0] != '?')) return echo_datagrams(socket);
             socket.async_send_to(asio::buffer(buffer, size), sender,
                                  [&socket](auto, std::size_t) { echo_datagrams(socket); });
         });

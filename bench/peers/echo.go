@@ -14,6 +14,7 @@ var (
 	port    = flag.Int("port", 8007, "port on 127.0.0.1")
 	lines   = flag.Bool("lines", false, "answer each line with a write of its own")
 	udp     = flag.Bool("udp", false, "echo datagrams")
+	sink    = flag.Bool("sink", false, "answer only the datagrams that begin with '?'")
 	hog     = flag.Bool("hog", false, "compute for a millisecond when a message begins with '!'")
 	size    = flag.Int("buffer", 4096, "bytes of a connection's buffer")
 	threads = flag.Int("threads", 1, "threads that run goroutines")
@@ -60,7 +61,7 @@ func echoDatagrams(socket *net.UDPConn) {
 	buffer := make([]byte, 64*1024)
 	for {
 		size, from, err := socket.ReadFromUDPAddrPort(buffer)
-		if err == nil {
+		if err == nil && (!*sink || buffer[0] == '?') {
 			_, _ = socket.WriteToUDPAddrPort(buffer[:size], from)
 		}
 	}

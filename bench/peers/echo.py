@@ -38,10 +38,12 @@ class DatagramEcho(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, address):
+        if options.sink and not data.startswith(b"?"):
+            return
         self.transport.sendto(data, address)
 
 
-async def serve(options):
+async def serve():
     loop = asyncio.get_running_loop()
     if options.udp:
         await loop.create_datagram_endpoint(DatagramEcho, ("127.0.0.1", options.port))
@@ -51,18 +53,20 @@ async def serve(options):
     await loop.create_future()
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8007)
     parser.add_argument("--buffer", type=int, help="taken for granted: asyncio has its own")
     parser.add_argument("--lines", action="store_true")
     parser.add_argument("--udp", action="store_true")
+    parser.add_argument("--sink", action="store_true")
     parser.add_argument("--uvloop", action="store_true")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = parse()
     if options.uvloop:
         import uvloop
         uvloop.install()
-    asyncio.run(serve(options))
-
-
-main()
+    asyncio.run(serve())

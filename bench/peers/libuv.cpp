@@ -88,7 +88,7 @@ void provide_for_datagrams(uv_handle_t*, std::size_t, uv_buf_t* into) {
 
 void on_datagram(uv_udp_t* udp, ssize_t size, const uv_buf_t* data, const sockaddr* from,
                  unsigned) {
-    if (size < 0 || !from) return;
+    if (size < 0 || !from || (options.sink && *data->base != '?')) return;
     uv_buf_t piece = uv_buf_init(data->base, size);
     if (uv_udp_try_send(udp, &piece, 1, from) >= 0) return;
     auto* send = new Send{{}, std::string(data->base, size)};

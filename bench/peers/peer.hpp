@@ -18,19 +18,23 @@ struct Options {
     bool lines = false;        ///< answer each line with a write of its own
     bool udp = false;          ///< echo datagrams
     std::size_t buffer = 4096; ///< of a connection, where each has its own
+    bool sink = false;         ///< answer only the datagrams that begin with '?'
     bool hog = false;          ///< compute for a millisecond when a message begins with '!'
 };
 
 /// The one receive buffer of servers that need no more: what the hand-written ones and weft use.
 inline constexpr std::size_t buffer_size = 64 * 1024;
 
-/// Reads `--port N [--buffer BYTES] [--lines | --udp | --hog]`; anything else ends the program with
-/// status 2.
+/// Reads `--port N [--buffer BYTES] [--lines | --udp [--sink] | --hog]`; anything else ends the
+/// program with status 2.
 inline Options parse(int argc, char** argv) {
-    static const option known[] = {
-        {"port", required_argument, nullptr, 'p'},   {"lines", no_argument, nullptr, 'l'},
-        {"udp", no_argument, nullptr, 'u'},          {"hog", no_argument, nullptr, 'h'},
-        {"buffer", required_argument, nullptr, 'b'}, {}};
+    static const option known[] = {{"port", required_argument, nullptr, 'p'},
+                                   {"lines", no_argument, nullptr, 'l'},
+                                   {"udp", no_argument, nullptr, 'u'},
+                                   {"sink", no_argument, nullptr, 's'},
+                                   {"hog", no_argument, nullptr, 'h'},
+                                   {"buffer", required_argument, nullptr, 'b'},
+                                   {}};
     Options options;
     for (int found; (found = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
         if (found == 'p') {
@@ -41,10 +45,13 @@ inline Options parse(int argc, char** argv) {
             options.lines = true;
         } else if (found == 'u') {
             options.udp = true;
+        } else if (found == 's') {
+            options.sink = true;
         } else if (found == 'h') {
             options.hog = true;
         } else {
-            std::fprintf(stderr, "usage: %s --port N [--buffer BYTES] [--lines | --udp | --hog]\n",
+            std::fprintf(stderr,
+                         "usage: %s --port N [--buffer BYTES] [--lines | --udp [--sink] | --hog]\n",
                          *argv);
             std::exit(2);
         }

@@ -1,5 +1,3 @@
-"""The workloads of tools/bench. Each module registers its own; here is only their order."""
+"""The workloads of tools/bench, each a function in one of these modules; here is their order."""
 
-from . import (  # noqa: F401
-    echo,
-)
+from . import echo, datagrams, memory, waiting, loops, operations  # noqa: F401

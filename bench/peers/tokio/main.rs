@@ -28,18 +28,20 @@ async fn echo_lines(mut connection: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn echo_datagrams(socket: UdpSocket) -> std::io::Result<()> {
+async fn echo_datagrams(socket: UdpSocket, sink: bool) -> std::io::Result<()> {
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
         let (size, from) = socket.recv_from(&mut buffer).await?;
-        let _ = socket.send_to(&buffer[..size], from).await;
+        if !sink || buffer[0] == b'?' {
+            let _ = socket.send_to(&buffer[..size], from).await;
+        }
     }
 }
 
-async fn serve(port: u16, buffer: usize, lines: bool, udp: bool) -> std::io::Result<()> {
+async fn serve(port: u16, buffer: usize, lines: bool, udp: bool, sink: bool) -> std::io::Result<()> {
     let address = (Ipv4Addr::LOCALHOST, port);
     if udp {
-        return echo_datagrams(UdpSocket::bind(address).await?).await;
+        return echo_datagrams(UdpSocket::bind(address).await?, sink).await;
     }
     let listener = TcpListener::bind(address).await?;
     loop {
@@ -58,7 +60,7 @@ fn number(text: Option<String>) -> usize {
 }
 
 fn main() -> std::io::Result<()> {
-    let (mut port, mut buffer, mut lines, mut udp) = (8007, 4096, false, false);
+    let (mut port, mut buffer, mut lines, mut udp, mut sink) = (8007, 4096, false, false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -66,9 +68,10 @@ fn main() -> std::io::Result<()> {
             "--buffer" => buffer = number(arguments.next()),
             "--lines" => lines = true,
             "--udp" => udp = true,
+            "--sink" => sink = true,
             other => panic!("no option {}", other),
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(serve(port, buffer, lines, udp))
+    runtime.block_on(serve(port, buffer, lines, udp, sink))
 }

@@ -1,0 +1,157 @@
+// What Go's goroutines cost, on one thread that runs them.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+var (
+	asJSON      = flag.Bool("json", false, "print JSON instead of a table")
+	repetitions = flag.Int("repetitions", 7, "the median of so many is reported")
+	figures     = map[string]float64{}
+)
+
+func measure(name string, operations int, body func()) {
+	body()
+	var times []float64
+	for i := 0; i < *repetitions; i++ {
+		start := time.Now()
+		body()
+		times = append(times, float64(time.Since(start).Nanoseconds())/float64(operations))
+	}
+	sort.Float64s(times)
+	figures[name] = times[len(times)/2]
+}
+
+func yieldAmong(many int) {
+	each := 1000000 / many
+	measure(fmt.Sprintf("yield, among %d", many), each*many, func() {
+		var all sync.WaitGroup
+		all.Add(many)
+		for i := 0; i < many; i++ {
+			go func() {
+				for n := 0; n < each; n++ {
+					runtime.Gosched()
+				}
+				all.Done()
+			}()
+		}
+		all.Wait()
+	})
+}
+
+func handOff() {
+	const count = 200000
+	measure("channel, hand-off", 2*count, func() {
+		there, back := make(chan int), make(chan int)
+		go func() {
+			for value := range there {
+				back <- value
+			}
+		}()
+		for n := 0; n < count; n++ {
+			there <- 1
+			<-back
+		}
+		close(there)
+	})
+}
+
+func spawnAndJoin() {
+	const count = 200000
+	measure("spawn and join", count, func() {
+		done := make(chan struct{})
+		for n := 0; n < count; n++ {
+			go func() { done <- struct{}{} }()
+			<-done
+		}
+	})
+}
+
+func skynet(first, leaves int, result chan<- int) {
+	if leaves == 1 {
+		result <- first
+		return
+	}
+	sums := make(chan int)
+	for i := 0; i < 10; i++ {
+		go skynet(first+i*leaves/10, leaves/10, sums)
+	}
+	sum := 0
+	for i := 0; i < 10; i++ {
+		sum += <-sums
+	}
+	result <- sum
+}
+
+func residentBytes() float64 {
+	kilobytes := 0.0
+	for path, field := range map[string]string{
+		"/proc/self/smaps_rollup": "Rss:", "/proc/self/status": "VmPTE:"} {
+		text, _ := os.ReadFile(path)
+		for _, line := range strings.Split(string(text), "\n") {
+			var value float64
+			if strings.HasPrefix(line, field) {
+				fmt.Sscanf(line[len(field):], "%f", &value)
+				kilobytes += value
+			}
+		}
+	}
+	return 1024 * kilobytes
+}
+
+func suspended(count int) {
+	before := residentBytes()
+	start := time.Now()
+	over := make(chan struct{})
+	var waiting, all sync.WaitGroup
+	waiting.Add(count)
+	all.Add(count)
+	for i := 0; i < count; i++ {
+		go func() {
+			waiting.Done()
+			<-over
+			all.Done()
+		}()
+	}
+	waiting.Wait()
+	took := time.Since(start)
+	figures[fmt.Sprintf("suspended, bytes each of %d", count)] =
+		(residentBytes() - before) / float64(count)
+	close(over)
+	all.Wait()
+	if count == 1000000 {
+		figures["a million, ns each to start"] = float64(took.Nanoseconds()) / float64(count)
+	}
+}
+
+func main() {
+	flag.Parse()
+	runtime.GOMAXPROCS(1)
+	suspended(20000)
+	yieldAmong(2)
+	yieldAmong(1000)
+	handOff()
+	spawnAndJoin()
+	measure("skynet, each of 111111", 111111, func() {
+		result := make(chan int)
+		go skynet(0, 100000, result)
+		<-result
+	})
+	suspended(1000000)
+	if *asJSON {
+		_ = json.NewEncoder(os.Stdout).Encode(figures)
+		return
+	}
+	for name, value := range figures {
+		fmt.Printf("%-44s %10.1f\n", name, value)
+	}
+}
