@@ -75,6 +75,11 @@ void print_counters(const EchoCounters& counters) {
 } // namespace
 
 int run_echo(const EchoOptions& options) {
+    if (options.coroutines && !has_coroutines()) {
+        std::fprintf(stderr, "weft echo: --style coro: this build has no coroutines; they need "
+                             "Boost and -Dcoro=enabled\n");
+        return 2;
+    }
     EchoService first(options);
     if (auto opened = first.open(options.reuse_port || options.threads > 1); !opened) {
         return report(opened.error());

@@ -1,34 +1,22 @@
 #pragma once
 
 #include "echo.hpp"
+#include "echo_style.hpp"
 
-#include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/transports/server.hpp>
 #include <weft/transports/udp.hpp>
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace weft::tools {
 
-/// What a service has done. Each thread counts for itself.
-struct EchoCounters {
-    std::uint64_t connections = 0;
-    std::uint64_t failed = 0;   ///< connections that ended with an error
-    std::uint64_t shed = 0;     ///< connections closed at once for want of descriptors
-    std::uint64_t messages = 0; ///< reads, lines or datagrams
-    std::uint64_t bytes = 0;
-
-    void add(const EchoCounters& other) noexcept;
-};
-
 /// One loop that echoes. Made, used and destroyed on one thread, except for `loop().post`.
 class EchoService {
 public:
-    explicit EchoService(const EchoOptions& options) : options_(options) {}
+    explicit EchoService(const EchoOptions& options);
 
     /// Listens on everything that `options` names; the error names the address. With `reuse_port`
     /// others may listen on the same IP addresses.
@@ -48,11 +36,12 @@ public:
     Loop& loop() noexcept { return loop_; }
 
 private:
-    ProtocolFactory factory();
+    void stop_when_done();
 
     const EchoOptions options_;
     EchoCounters counters_; // before the loop: protocols count in it until the loop is gone
     Loop loop_;
+    std::unique_ptr<EchoStyle> style_;
     std::vector<Server> tcp_;
     std::vector<Server> unix_;
     std::vector<DatagramRef> udp_;

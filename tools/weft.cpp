@@ -27,7 +27,7 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void add_echo(CLI::App& app, EchoOptions& options, std::string& style) {
+void add_echo(CLI::App& app, EchoOptions& options) {
     CLI::App& echo = *app.add_subcommand("echo", "Send back what comes, until SIGINT or SIGTERM");
     echo.add_option("--tcp", options.tcp,
                     "Serve on address:port; port 0 takes a free one. May be repeated")
@@ -36,9 +36,12 @@ void add_echo(CLI::App& app, EchoOptions& options, std::string& style) {
     echo.add_option("--unix", options.unix_paths,
                     "Serve on a Unix socket; \"@name\" is an abstract one")
         ->type_name("PATH");
-    echo.add_option("--style", style, "How the service is written: callback")
-        ->check(CLI::IsMember({"callback"}))
-        ->capture_default_str();
+    echo.add_option_function<std::string>(
+            "--style",
+            [&options](const std::string& style) { options.coroutines = style == "coro"; },
+            "How the service is written: with callbacks, or with coroutines (coro)")
+        ->check(CLI::IsMember({"callback", "coro"}))
+        ->default_str("callback");
     echo.add_option(
             "--threads", options.threads,
             "Loops, each on a thread of its own, that share the IP addresses; Unix sockets are "
@@ -140,8 +143,7 @@ int main(int argc, char** argv) try {
     app.set_version_flag("--version", "weft " WEFT_VERSION);
     EchoOptions echo;
     LoadOptions load;
-    std::string style = "callback";
-    add_echo(app, echo, style);
+    add_echo(app, echo);
     add_load(app, load);
     try {
         app.parse(argc, argv);

@@ -1,6 +1,6 @@
 """What the scripts of this folder share: services to start, programs to need, cases to run.
 
-A script takes the path of the program `weft`. Each function marked with @case runs once and counts as one test:
+A script takes the path of the program `weft`, and options for its echo service. Each function marked with @case runs once and counts as one test:
 with WEFT_CASE_LOG in the environment the outcome is told in the lines that tools/count-tests reads. Nothing sleeps:
 whatever is waited for is read from a socket or a pipe, with a bound after which the case fails.
 """
@@ -19,6 +19,7 @@ import traceback
 
 PATIENCE = 30  # seconds until something that should have come is taken for missing
 WEFT = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "weft"
+STYLE = sys.argv[2:]  # options for every `weft echo`
 
 cases = []
 
@@ -58,7 +59,7 @@ class Echo:
     def __init__(self, *options, before=(), ends=0, **popen):
         self.ends = ends
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([*before, WEFT, "echo", *options], stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*before, WEFT, "echo", *STYLE, *options], stdout=subprocess.PIPE,
                                         stderr=self.errors, text=True, **popen)
         self.addresses = {}
         wanted = sum(option in ("--tcp", "--udp", "--unix") for option in options)

@@ -1,0 +1,82 @@
+#include "echo_style.hpp"
+
+#include <weft/coro/server.hpp>
+#include <weft/coro/stream.hpp>
+#include <weft/coro/task.hpp>
+#include <weft/reactor/log.hpp>
+
+#include <array>
+
+namespace weft::tools {
+namespace {
+
+void echo_bytes(coro::Stream& peer, EchoCounters& counters) {
+    std::array<std::byte, 2048> buffer; // fits the one page of stack that an idle connection has
+    while (const std::size_t size = peer.read_some(buffer)) {
+        ++counters.messages;
+        counters.bytes += size;
+        peer.write(Bytes(buffer).first(size));
+    }
+}
+
+// A line with its end, so that what comes back is what was sent.
+void echo_lines(coro::Stream& peer, EchoCounters& counters) {
+    for (;;) {
+        const std::string_view line = peer.read_until("\n");
+        ++counters.messages;
+        counters.bytes += line.size();
+        peer.write(line);
+    }
+}
+
+/// A handler that calls `serve`, and counts how the connection ends.
+template<void (*serve)(coro::Stream&, EchoCounters&)>
+coro::StreamHandler counted(EchoCounters& counters) {
+    return [&counters](coro::Stream& peer) {
+        const auto refuse = [&](const std::exception& error) {
+            log(LogLevel::warning, error.what());
+            ++counters.failed;
+        };
+        try {
+            serve(peer, counters);
+        } catch (const coro::IncompleteRead& end) {
+            if (!end.partial.empty()) refuse(end);
+        } catch (const coro::LimitOverrun& error) {
+            refuse(error);
+        } catch (const std::system_error& error) {
+            counters.failed += error.code() != Errc::closed; // which is the service's own end
+        }
+    };
+}
+
+class CoroutineStyle final : public EchoStyle {
+public:
+    CoroutineStyle(Loop& loop, EchoCounters& counters) noexcept
+        : loop_(loop), counters_(counters) {}
+
+    ProtocolFactory streams(bool lines) override {
+        return coro::stream_protocol(loop_, lines ? counted<echo_lines>(counters_)
+                                                  : counted<echo_bytes>(counters_));
+    }
+    Result<DatagramRef> datagrams(std::string_view address, const UdpOptions&) override {
+        return Error{std::make_error_code(std::errc::not_supported),
+                     "--udp " + std::string(address) + " with --style coro"};
+    }
+    bool busy() const override { return !coro::all_tasks(loop_).empty(); }
+
+private:
+    Loop& loop_;
+    EchoCounters& counters_;
+};
+
+} // namespace
+
+bool has_coroutines() noexcept {
+    return true;
+}
+
+std::unique_ptr<EchoStyle> coroutine_style(Loop& loop, EchoCounters& counters) {
+    return std::make_unique<CoroutineStyle>(loop, counters);
+}
+
+} // namespace weft::tools
