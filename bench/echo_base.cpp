@@ -1,7 +1,8 @@
 // The denominator of the echo comparisons: an epoll loop written by hand, in four variants.
 // Whatever a framework adds to this is its price. Level-triggered does one receive per event and
 // changes its registration only when a send blocks; edge-triggered registers once for everything
-// and takes a receive that did not fill the buffer as proof that nothing is left.
+// and takes a receive that did not fill the buffer as proof that nothing is left. For streams that
+// are read in small pieces it can gather what it read, so that all of it leaves with one send.
 
 #include "sockets.hpp"
 
@@ -14,12 +15,19 @@
 
 namespace {
 
+struct Options {
+    std::size_t buffer = bench::buffer_size; ///< bytes of a receive, at most
+    bool gather = false;                     ///< one send for all that was received in pieces
+    bool hog = false;
+};
+
 /// `Edge`: edge-triggered instead of level-triggered. `Generic`: read/write instead of recv/send.
 template<bool Edge, bool Generic>
 class EchoServer {
 public:
-    EchoServer(std::uint16_t port, bool hog)
-        : hog_(hog), listener_(bench::open_server(SOCK_STREAM, port)),
+    EchoServer(std::uint16_t port, const Options& options)
+        : options_(options), piece_(options.buffer),
+          listener_(bench::open_server(SOCK_STREAM, port)),
           epoll_(bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
         bench::control(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN);
     }
@@ -62,18 +70,43 @@ private:
         } else if (!(events & (EPOLLIN | hangup))) {
             return;
         }
+        options_.gather ? answer_together(fd, events) : answer_pieces(fd, events);
+    }
+
+    ssize_t receive(int fd, char* data) {
+        return Generic ? ::read(fd, data, piece_) : ::recv(fd, data, piece_, 0);
+    }
+
+    // A receive cut short has emptied the socket; with a hang-up the end is still to be read.
+    bool emptied(ssize_t size, std::uint32_t events) const {
+        return !Edge || (size < static_cast<ssize_t>(piece_) && !(events & hangup));
+    }
+
+    void answer_pieces(int fd, std::uint32_t events) {
         for (;;) {
-            ssize_t size = Generic ? ::read(fd, buffer_, sizeof buffer_)
-                                   : ::recv(fd, buffer_, sizeof buffer_, 0);
+            ssize_t size = receive(fd, buffer_);
             if (size <= 0) {
                 if (size == 0 || errno != EAGAIN) drop(fd);
                 return;
             }
-            if (hog_ && buffer_[0] == '!') compute();
-            if (!reply(fd, buffer_, size)) return;
-            // A receive cut short has emptied the socket; with a hang-up the end is still to be
-            // read.
-            if (!Edge || (size < ssize_t{sizeof buffer_} && !(events & hangup))) return;
+            if (options_.hog && buffer_[0] == '!') compute();
+            if (!reply(fd, buffer_, size) || emptied(size, events)) return;
+        }
+    }
+
+    void answer_together(int fd, std::uint32_t events) {
+        for (ssize_t filled = 0;;) {
+            if (sizeof buffer_ - filled < piece_) {
+                if (!reply(fd, buffer_, filled)) return;
+                filled = 0;
+            }
+            ssize_t size = receive(fd, buffer_ + filled);
+            bool ended = size == 0 || (size < 0 && errno != EAGAIN);
+            if (size > 0) filled += size;
+            if (size > 0 && !emptied(size, events)) continue;
+            bool open = filled == 0 || reply(fd, buffer_, filled);
+            if (open && ended) drop(fd);
+            return;
         }
     }
 
@@ -114,7 +147,8 @@ private:
         ::close(fd);
     }
 
-    const bool hog_;
+    const Options options_;
+    const std::size_t piece_;
     int listener_;
     int epoll_;
     std::vector<std::string> backlogs_; ///< unsent bytes, by descriptor
@@ -122,8 +156,8 @@ private:
 };
 
 template<bool Edge, bool Generic>
-[[noreturn]] void serve(std::uint16_t port, bool hog) {
-    static EchoServer<Edge, Generic> server(port, hog);
+[[noreturn]] void serve(std::uint16_t port, const Options& options) {
+    static EchoServer<Edge, Generic> server(port, options);
     server.run();
 }
 
@@ -135,6 +169,7 @@ int main(int argc, char** argv) {
     std::uint16_t port = 8007;
     std::string trigger = "level";
     std::string calls = "recv";
+    Options options;
     app.add_option("--port", port, "port on 127.0.0.1")->capture_default_str();
     app.add_option("--trigger", trigger, "how epoll reports")
         ->check(CLI::IsMember({"level", "edge"}))
@@ -142,14 +177,19 @@ int main(int argc, char** argv) {
     app.add_option("--calls", calls, "recv: recv and send; read: read and write")
         ->check(CLI::IsMember({"recv", "read"}))
         ->capture_default_str();
-    bool hog = false;
-    app.add_flag("--hog", hog, "compute for a millisecond when a message begins with '!'");
+    app.add_option("--buffer", options.buffer, "bytes of a receive, at most")
+        ->check(CLI::Range(std::size_t{1}, bench::buffer_size))
+        ->capture_default_str();
+    app.add_flag("--gather", options.gather, "one send for all that was received in pieces");
+    app.add_flag("--hog", options.hog, "compute for a millisecond when a message begins with '!'");
     CLI11_PARSE(app, argc, argv);
     std::signal(SIGPIPE, SIG_IGN); // write() has no MSG_NOSIGNAL
     try {
-        if (trigger == "edge")
-            calls == "read" ? serve<true, true>(port, hog) : serve<true, false>(port, hog);
-        calls == "read" ? serve<false, true>(port, hog) : serve<false, false>(port, hog);
+        const bool generic = calls == "read";
+        if (trigger == "edge" && generic) serve<true, true>(port, options);
+        if (trigger == "edge") serve<true, false>(port, options);
+        if (generic) serve<false, true>(port, options);
+        serve<false, false>(port, options);
     } catch (const std::system_error& error) {
         std::cerr << "bench-echo-base: port " << port << ": " << error.what() << '\n';
         return 1;
