@@ -18,12 +18,9 @@ constinit thread_local Coroutine* current = nullptr;
 // to the context.
 static_assert(sizeof(Coroutine) >= sizeof(Context) + 64);
 
-Coroutine& running(const char* what) {
-    if (current == nullptr) [[unlikely]]
-        throw UsageError(
-            std::string(what) +
-            ": called outside of a coroutine; start one with coro::run or coro::spawn");
-    return *current;
+void throw_not_running(const char* what) {
+    throw UsageError(std::string(what) +
+                     ": called outside of a coroutine; start one with coro::run or coro::spawn");
 }
 
 // --- Switching
@@ -202,19 +199,10 @@ private:
 
 } // namespace
 
-Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
+Wake Scheduler::suspend(Wait& wait) {
     Coroutine& self = wait.coroutine;
-    if (self.cancel_pending && !wait.uncancellable) [[unlikely]] {
-        wait.abandon();
-        throw_cancelled(self);
-    }
-    if (unwinding()) [[unlikely]] {
-        wait.abandon();
-        throw UsageError("the coroutine " + describe(self) + " would have to wait for " +
-                         wait.describe() + " in a destructor that runs because of an exception");
-    }
-    std::optional<WaitTimer> timer;
-    if (deadline != TimePoint::max()) timer.emplace(self, deadline);
+    if ((self.cancel_pending && !wait.uncancellable) || unwinding()) [[unlikely]]
+        refuse_to_wait(wait);
     self.wait = &wait;
     self.state = Coroutine::State::parked;
     switch_away(self);
@@ -223,12 +211,30 @@ Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
     return self.woken_by;
 }
 
+Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
+    if (deadline == TimePoint::max()) return suspend(wait);
+    const WaitTimer timer(wait.coroutine, deadline);
+    return suspend(wait);
+}
+
+void Scheduler::refuse_to_wait(Wait& wait) {
+    Coroutine& self = wait.coroutine;
+    wait.abandon();
+    if (self.cancel_pending && !unwinding()) throw_cancelled(self);
+    throw UsageError("the coroutine " + describe(self) + " would have to wait for " +
+                     wait.describe() + " in a destructor that runs because of an exception");
+}
+
+void Scheduler::refuse_to_yield(Coroutine& self) {
+    throw UsageError("the coroutine " + describe(self) +
+                     " would have to yield in a destructor that runs because of an exception");
+}
+
 void Scheduler::yield() {
     Coroutine& self = *current;
     check_cancelled(self);
     if (unwinding()) [[unlikely]]
-        throw UsageError("the coroutine " + describe(self) +
-                         " would have to yield in a destructor that runs because of an exception");
+        refuse_to_yield(self);
     // What is queued in the loop has its turn, too.
     if (loop_.work_queued()) jumps_left_ = 0;
     make_ready(self);

@@ -57,7 +57,8 @@ public:
 
     /// The one place where coroutines suspend: parks the one that runs until the wait is over.
     /// Throws `Cancelled`.
-    Wake suspend(Wait& wait, TimePoint deadline = TimePoint::max());
+    Wake suspend(Wait& wait);
+    Wake suspend(Wait& wait, TimePoint deadline);
     /// To the end of the queue.
     void yield();
     /// What every operation does that might suspend, when it did not have to: throws if it is
@@ -141,7 +142,9 @@ private:
     void take_out(Coroutine& coroutine) noexcept;
     void enter(Coroutine& coroutine);
     void checkpoint_slowly(Coroutine& self);
-    [[noreturn]] void throw_cancelled(Coroutine& self);
+    [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
+    [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
+    [[noreturn, gnu::cold]] void refuse_to_yield(Coroutine& self);
     void note_swallowed(Coroutine& self);
     void shuffle_ready();
     void begin_running(Coroutine& self) noexcept;
@@ -174,7 +177,13 @@ private:
     Function<void()> deadlock_handler_;
 };
 
+[[noreturn]] void throw_not_running(const char* what);
+
 /// The coroutine that runs; `UsageError` if there is none, naming what was called.
-Coroutine& running(const char* what);
+inline Coroutine& running(const char* what) {
+    if (current == nullptr) [[unlikely]]
+        throw_not_running(what);
+    return *current;
+}
 
 } // namespace weft::coro::detail

@@ -228,13 +228,17 @@ void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
     self.scheduler.checkpoint(self);
+    if (data.size() > write_slice || state.writing_paused) [[unlikely]]
+        return write_in_slices(data, deadline);
+    state.gathering("write").write(data);
+}
+
+void Stream::write_in_slices(Bytes data, Deadline deadline) {
+    detail::StreamState& state = *state_;
     do {
-        if (state.writing_paused) [[unlikely]]
-            state.wait_for_room(self, "write", deadline.at());
-        Transport& transport = state.writable("write");
+        state.wait_for_room(detail::running("write"), "write", deadline.at());
         const Bytes slice = data.first(std::min(data.size(), write_slice));
-        transport.gather();
-        transport.write(slice);
+        state.gathering("write").write(slice);
         data = data.subspan(slice.size());
     } while (!data.empty());
 }
@@ -244,8 +248,7 @@ void Stream::write_all(std::span<const Bytes> pieces, Deadline deadline) {
     detail::Coroutine& self = detail::running("write_all");
     self.scheduler.checkpoint(self);
     if (state.writing_paused) state.wait_for_room(self, "write_all", deadline.at());
-    Transport& transport = state.writable("write_all");
-    transport.gather();
+    Transport& transport = state.gathering("write_all");
     transport.write_all(pieces);
 }
 

@@ -138,6 +138,7 @@ public:
 
 private:
     detail::StreamState& state(const char* what) const;
+    void write_in_slices(Bytes data, Deadline deadline);
     template<class Room>
     void read_whole(const char* what, std::size_t size, Deadline deadline, Room room);
     std::unique_ptr<detail::StreamState> state_;

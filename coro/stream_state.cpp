@@ -130,37 +130,50 @@ void StreamState::throw_lost(const char* what) const {
                                 (peer.empty() ? "" : " with " + peer) + " was lost");
 }
 
-void StreamState::check_only_reader(const char* what) const {
-    if (reader != nullptr)
-        throw UsageError(std::string(what) + ": the coroutine " +
-                         Scheduler::describe(reader->coroutine) +
-                         " is already reading from this stream");
+void StreamState::throw_second_reader(const char* what) const {
+    throw UsageError(std::string(what) + ": the coroutine " +
+                     Scheduler::describe(reader->coroutine) + " is already reading from this stream");
 }
 
 std::size_t StreamState::receive(Coroutine& self, MutableBytes into, const char* what,
                                  TimePoint deadline) {
+    using State = ReadResult::State;
     check_only_reader(what);
     for (;;) {
-        if (eof) return 0;
-        if (closed || transport == nullptr) throw_lost(what);
-        const ReadResult got = transport->try_read(into);
-        switch (got.state) {
-        case ReadResult::State::data:
-            return got.size;
-        case ReadResult::State::eof:
-            eof = true;
-            return 0;
-        case ReadResult::State::failed:
-            error = got.error;
-            throw_lost(what);
-        case ReadResult::State::would_block:
-            break;
+        if (eof || closed || transport == nullptr) [[unlikely]]
+            return nothing_more(what);
+        if (!transport->input_ready()) {
+            wait_for_input(self, what, deadline);
+            continue;
         }
-        ReadWait wait(self, *this);
-        reader = &wait;
-        if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
-            throw TimeoutError(std::string(what) + ": no " + describe("data"));
+        const ReadResult got = transport->try_read(into);
+        if (got.state == State::data) [[likely]]
+            return got.size;
+        if (got.state == State::eof) eof = true;
+        if (got.state == State::failed) fail(what);
     }
+}
+
+/// The next read would have to wait; this does.
+void StreamState::wait_for_input(Coroutine& self, const char* what, TimePoint deadline) {
+    ReadWait wait(self, *this);
+    reader = &wait;
+    if (self.scheduler.suspend(wait, deadline) == Wake::timed_out) [[unlikely]]
+        throw_timed_out(what);
+}
+
+std::size_t StreamState::nothing_more(const char* what) const {
+    if (eof) return 0;
+    throw_lost(what);
+}
+
+void StreamState::fail(const char* what) {
+    error = transport->read_error();
+    throw_lost(what);
+}
+
+void StreamState::throw_timed_out(const char* what) const {
+    throw TimeoutError(std::string(what) + ": no " + describe("data"));
 }
 
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
@@ -170,10 +183,7 @@ bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
         begin_ = end_ = 0;
         while (transport != nullptr && !eof && !closed && !transport->input_ready()) {
             drop_buffer();
-            ReadWait wait(self, *this);
-            reader = &wait;
-            if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
-                throw TimeoutError(std::string(what) + ": no " + describe("data"));
+            wait_for_input(self, what, deadline);
         }
     }
     reserve(1);
@@ -218,6 +228,14 @@ std::size_t StreamState::take(MutableBytes into) noexcept {
 void StreamState::drop_buffer() noexcept {
     buffer_.reset();
     begin_ = end_ = capacity_ = 0;
+}
+
+Transport& StreamState::refuse_write(const char* what) const {
+    (void)writable(what);
+    // Closing for a reason that its protocol has not been told yet.
+    throw std::system_error(make_error_code(Errc::closed),
+                            std::string(what) + ": the connection with " + transport->peer_address().to_string() +
+                                " is being closed");
 }
 
 Transport& StreamState::writable(const char* what) const {

@@ -41,12 +41,27 @@ public:
     std::size_t receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline);
     /// Appends to the buffer what comes with one read; false at the end.
     bool fill(Coroutine& self, const char* what, TimePoint deadline);
-    void check_only_reader(const char* what) const;
+    void check_only_reader(const char* what) const {
+        if (reader != nullptr) [[unlikely]]
+            throw_second_reader(what);
+    }
+    [[noreturn]] void throw_second_reader(const char* what) const;
     /// Waits until `writing_paused` is over.
     void wait_for_room(Coroutine& self, const char* what, TimePoint deadline);
     /// Throws if nothing can be sent any more.
     Transport& writable(const char* what) const;
-    [[noreturn]] void throw_lost(const char* what) const;
+    /// The same, and the transport gathers what is written.
+    Transport& gathering(const char* what) const {
+        if (!closed && !eof_sent && transport != nullptr && transport->gather()) [[likely]]
+            return *transport;
+        return refuse_write(what);
+    }
+    Transport& refuse_write(const char* what) const;
+    [[noreturn, gnu::cold]] void throw_lost(const char* what) const;
+    [[noreturn, gnu::cold]] void throw_timed_out(const char* what) const;
+    [[noreturn, gnu::cold]] void fail(const char* what);
+    [[gnu::cold]] std::size_t nothing_more(const char* what) const;
+    void wait_for_input(Coroutine& self, const char* what, TimePoint deadline);
     std::string describe(const char* what) const;
 
     // What was received and not read yet.

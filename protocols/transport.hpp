@@ -60,8 +60,7 @@ private:
 struct ReadResult {
     enum class State : std::uint8_t { data, would_block, eof, failed };
     State state;
-    std::size_t size = 0;  ///< bytes read; above 0 iff `state` is `data`
-    std::error_code error; ///< set iff `state` is `failed`
+    std::size_t size = 0; ///< bytes read; above 0 iff `state` is `data`
 };
 
 /// Water marks of a write buffer, in bytes: `pause_writing` comes above `high`, `resume_writing` at `low`.
@@ -107,8 +106,9 @@ public:
     virtual Future<std::uint64_t> send_file(int file, std::uint64_t offset = 0,
                                             std::optional<std::uint64_t> count = {}) = 0;
     /// Small writes gather from here on, as they do in a callback of this connection, until `Loop::uncork`. What
-    /// another connection has gathered leaves first. For front-ends, which uncork before they let others run.
-    virtual void gather() = 0;
+    /// another connection has gathered leaves first. For front-ends, which uncork before they let others run. False if
+    /// what is written now would be dropped: sending has failed, or the transport is closing.
+    virtual bool gather() = 0;
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
     /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.
@@ -130,6 +130,8 @@ public:
     /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes
     /// bytes that would have been pushed.
     virtual ReadResult try_read(MutableBytes into) = 0;
+    /// Why `try_read` failed.
+    virtual std::error_code read_error() const noexcept = 0;
     /// Whether `try_read` would look for something. If not, this counts as its report that it would block.
     virtual bool input_ready() noexcept = 0;
     /// Gives input back: `data` was received and is not wanted now. It is copied and comes again before anything

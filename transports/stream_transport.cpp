@@ -330,33 +330,47 @@ void StreamTransport::got_eof() {
 
 ReadResult StreamTransport::try_read(MutableBytes into) {
     using State = ReadResult::State;
-    if (has(eof_seen)) return {State::eof, 0, {}};
-    if (has(closing)) return {State::failed, 0, end_reason()};
+    if ((flags_ & (readable | closing | eof_seen | given_back)) != readable || into.empty()) [[unlikely]]
+        return try_read_otherwise(into);
+    const Sys got = read_some(into);
+    if (got.value() > 0) [[likely]]
+        return {State::data, got.count()};
+    return try_read_ended(got);
+}
+
+ReadResult StreamTransport::try_read_otherwise(MutableBytes into) {
+    using State = ReadResult::State;
+    if (has(eof_seen)) return {State::eof};
+    if (has(closing)) return {State::failed};
     if (!has(readable | given_back)) {
         flags_ &= ~ready_told;
-        return {State::would_block, 0, {}};
+        return {State::would_block};
     }
     if (into.empty()) throw UsageError(describe("try_read: no room to read into"));
     const Sys got = read_some(into);
-    if (got.value() > 0) return {State::data, got.count(), {}};
+    return got.value() > 0 ? ReadResult{State::data, got.count()} : try_read_ended(got);
+}
+
+ReadResult StreamTransport::try_read_ended(Sys got) {
+    using State = ReadResult::State;
     if (got.ok()) {
         // Who is pushed to is told by `eof_received`, which comes with the next read.
-        if (reading_ != Reading::pull) return {State::eof, 0, {}};
+        if (reading_ != Reading::pull) return {State::eof};
         flags_ |= eof_seen;
         flags_ &= ~readable;
         if (has(write_broken)) finish(extras().write_error);
-        return {State::eof, 0, {}};
+        return {State::eof};
     }
     flags_ &= ~readable;
     if (got.would_block()) {
         flags_ &= ~ready_told;
-        if (!has(write_broken)) return {State::would_block, 0, {}};
+        if (!has(write_broken)) return {State::would_block};
         finish(extras().write_error);
-        return {State::failed, 0, extras().write_error};
+        return {State::failed};
     }
     report_if_odd(got.error(), "receiving");
     finish(got.code());
-    return {State::failed, 0, got.code()};
+    return {State::failed};
 }
 
 void StreamTransport::pause_reading() {

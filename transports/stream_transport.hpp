@@ -54,10 +54,10 @@ public:
     void write_all(std::span<const Bytes> pieces) override;
     Future<std::uint64_t> send_file(int file, std::uint64_t offset,
                                     std::optional<std::uint64_t> count) override;
-    void gather() override {
-        if (in_callback()) return;
-        loop_.uncork();
-        loop_.cork().owner = this;
+    bool gather() override {
+        if (in_callback()) [[likely]]
+            return !has(closing | write_broken);
+        return gather_newly();
     }
     void write_eof() override;
     void close() override;
@@ -72,6 +72,7 @@ public:
         return !has(paused | closing | eof_seen | unannounced);
     }
     ReadResult try_read(MutableBytes into) override;
+    std::error_code read_error() const noexcept override { return end_reason(); }
     bool input_ready() noexcept override {
         if (has(readable | given_back | eof_seen | closing)) return true;
         flags_ &= ~ready_told;
@@ -160,6 +161,8 @@ private:
     void receive_buffered();
     void offer_pull();
     void read_ended(Sys result);
+    ReadResult try_read_otherwise(MutableBytes into);
+    ReadResult try_read_ended(Sys got);
     void got_eof();
     void broken_after_eof(std::uint32_t ready);
     bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
@@ -171,6 +174,7 @@ private:
     /// cork buffer.
     bool in_callback() const noexcept { return loop_.cork().owner == this; }
     void uncork();
+    bool gather_newly();
     void write_otherwise(Bytes data);
     void send_gathered();
     void send_now(Bytes data);

@@ -30,6 +30,14 @@ void StreamTransport::send_gathered() {
     send_now(take_gathered(loop_.cork()));
 }
 
+[[gnu::noinline]] bool StreamTransport::gather_newly() {
+    if (has(closing | write_broken)) return false;
+    loop_.uncork();
+    if (has(closing | write_broken)) return false;
+    loop_.cork().owner = this;
+    return true;
+}
+
 void StreamTransport::write(Bytes data) {
     Loop::Cork& gathered = loop_.cork();
     // In a callback of its own, with nothing waiting and room in the cork buffer: the common case.

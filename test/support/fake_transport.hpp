@@ -73,7 +73,7 @@ public:
     Future<std::uint64_t> send_file(int, std::uint64_t, std::optional<std::uint64_t>) override {
         throw std::logic_error("FakeTransport has no loop to send files in");
     }
-    void gather() override {}
+    bool gather() override { return !closing; }
     bool input_ready() noexcept override { return !arrived_.empty() || eof_; }
     std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
@@ -86,16 +86,17 @@ public:
     void pause_reading() override { reading_ = false; }
     void resume_reading() override { reading_ = true; }
     bool is_reading() const noexcept override { return reading_ && !closing; }
+    std::error_code read_error() const noexcept override { return {}; }
     ReadResult try_read(MutableBytes into) override {
         if (arrived_.empty()) {
-            return {eof_ ? ReadResult::State::eof : ReadResult::State::would_block, 0, {}};
+            return {eof_ ? ReadResult::State::eof : ReadResult::State::would_block};
         }
         std::string& first = arrived_.front();
         const std::size_t size = std::min(first.size(), into.size());
         std::copy_n(bytes_of(first).begin(), size, into.begin());
         first.erase(0, size);
         if (first.empty()) arrived_.pop_front();
-        return {ReadResult::State::data, size, {}};
+        return {ReadResult::State::data, size};
     }
     void unread(Bytes data) override {
         if (!data.empty() && !closing) arrived_.emplace_front(text_of(data));

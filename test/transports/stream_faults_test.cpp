@@ -18,7 +18,7 @@ TEST_CASE(
             std::array<std::byte, 8> room;
             const ReadResult got = t.try_read(room);
             CHECK(got.state == ReadResult::State::failed);
-            CHECK(got.error == errno_code(error));
+            CHECK(t.read_error() == errno_code(error));
         };
     };
     world.listen();
