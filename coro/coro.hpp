@@ -3,9 +3,15 @@
 /// The whole coroutine front-end.
 
 #include <weft/coro/await.hpp>
+#include <weft/coro/barrier.hpp>
 #include <weft/coro/cancel_scope.hpp>
+#include <weft/coro/condition.hpp>
+#include <weft/coro/event.hpp>
 #include <weft/coro/local.hpp>
+#include <weft/coro/mutex.hpp>
 #include <weft/coro/run.hpp>
+#include <weft/coro/rw_lock.hpp>
+#include <weft/coro/semaphore.hpp>
 #include <weft/coro/server.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>

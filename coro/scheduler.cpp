@@ -161,9 +161,8 @@ void Wait::wake_now() {
 }
 
 void Coroutine::end_wait(Wake reason) noexcept {
-    if (wait == nullptr) return;
+    if (wait == nullptr || wait->uncancellable) return;
     if (reason == Wake::cancelled) {
-        if (wait->uncancellable) return;
         if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->done()) {
             // One that is cancelled together with this one needs no second request.
             if (!other->coroutine->cancel_pending &&
