@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""docs_test.py ROOTS SOURCE COMPILER...: the C++ in the documents compiles.
+
+Each block that is marked `cpp` is compiled: one with a `main` or a `struct` as a file of its own, any other as the
+body of a function. ROOTS is the folder with the include roots.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HEADER = """
+#include <weft/coro/coro.hpp>
+#include <weft/reactor/sim_kernel.hpp>
+#include <weft/transports/server.hpp>
+#include <weft/transports/udp.hpp>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+using namespace std::chrono_literals;
+namespace coro = weft::coro;
+"""
+
+
+def blocks(path):
+    text = path.read_text()
+    for match in re.finditer(r"^```cpp\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, match.start()) + 2, match.group(1)
+
+
+def unit(path, line, code):
+    includes = "".join(row + "\n" for row in code.splitlines() if row.startswith("#include"))
+    body = "\n".join("" if row.startswith("#include") else row for row in code.splitlines())
+    marker = f'#line {line} "{path}"\n'
+    if re.search(r"^(int main|struct )", body, re.MULTILINE):
+        return HEADER + includes + marker + body
+    return HEADER + includes + "void block() {\n" + marker + body + "\n}\n"
+
+
+def main():
+    roots, source, *compiler = sys.argv[1:]
+    source = pathlib.Path(source)
+    flags = [f"-I{roots}/{name}" for name in ("reactor", "protocols", "transports", "coro")]
+    documents = [source / "README.md", *sorted((source / "docs").glob("*.md"))]
+    count = failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for document in documents:
+            for line, code in blocks(document):
+                count += 1
+                file = pathlib.Path(folder) / f"block{count}.cpp"
+                file.write_text(unit(document.name, line, code))
+                result = subprocess.run(
+                    [*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Werror", *flags, str(file)],
+                    capture_output=True, text=True, check=False)
+                if result.returncode != 0:
+                    failed += 1
+                    print(f"FAIL: {document.name}:{line} does not compile\n{result.stderr}")
+    print(f"{count - failed} of {count} blocks in {len(documents)} documents compile")
+    return 1 if failed or count == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
