@@ -5,10 +5,12 @@
 #include <weft/coro/await.hpp>
 #include <weft/coro/barrier.hpp>
 #include <weft/coro/cancel_scope.hpp>
+#include <weft/coro/channel.hpp>
 #include <weft/coro/condition.hpp>
 #include <weft/coro/event.hpp>
 #include <weft/coro/local.hpp>
 #include <weft/coro/mutex.hpp>
+#include <weft/coro/queue.hpp>
 #include <weft/coro/run.hpp>
 #include <weft/coro/rw_lock.hpp>
 #include <weft/coro/semaphore.hpp>

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <span>
 
 namespace weft::coro::detail {
 
@@ -119,16 +120,32 @@ void Scheduler::back_to_consumer(Coroutine& self) {
     switch_away(self);
 }
 
+namespace {
+
+// xorshift64 (Marsaglia, Journal of Statistical Software 8/14, 2003).
+std::uint64_t next_random(std::uint64_t& state) noexcept {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+} // namespace
+
+std::size_t Scheduler::draw(std::size_t count) noexcept {
+    if (draw_state_ == 0) [[unlikely]] {
+        loop_.kernel().random(std::as_writable_bytes(std::span(&draw_state_, 1)));
+        draw_state_ |= 1;
+    }
+    return static_cast<std::size_t>(next_random(draw_state_) >> 32) % count;
+}
+
 void Scheduler::shuffle_ready() {
     std::vector<Coroutine*> order;
     while (ready_ != nullptr)
         order.push_back(std::exchange(ready_, ready_->next_ready));
     for (std::size_t left = order.size(); left != 0; --left) {
-        // xorshift64 (Marsaglia, Journal of Statistical Software 8/14, 2003).
-        shuffle_state_ ^= shuffle_state_ << 13;
-        shuffle_state_ ^= shuffle_state_ >> 7;
-        shuffle_state_ ^= shuffle_state_ << 17;
-        std::swap(order[left - 1], order[shuffle_state_ % left]);
+        std::swap(order[left - 1], order[next_random(shuffle_state_) % left]);
         order[left - 1]->next_ready = ready_;
         if (ready_ == nullptr) ready_last_ = order[left - 1];
         ready_ = order[left - 1];

@@ -108,6 +108,8 @@ public:
         root_.last = task;
         root_.until_empty = task == nullptr;
     }
+    /// A number below `count`, for choices that shall be fair. Not for secrets.
+    std::size_t draw(std::size_t count) noexcept;
     /// Called when nothing can ever wake anybody.
     void on_deadlock(Function<void()> handler) { deadlock_handler_ = std::move(handler); }
     /// Runs the coroutines that are ready in an order drawn from `seed` instead of first come,
@@ -174,6 +176,7 @@ private:
     } root_;
     std::exception_ptr fatal_;
     std::uint64_t shuffle_state_ = 0;
+    std::uint64_t draw_state_ = 0; // from the kernel's random numbers at first use
     Function<void()> deadlock_handler_;
 };
 
