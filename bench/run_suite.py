@@ -7,6 +7,7 @@ import sys
 
 sys.dont_write_bytecode = True
 import harness  # noqa: E402
+import pictures  # noqa: E402
 import servers  # noqa: E402
 import suite  # noqa: E402
 import targets  # noqa: E402
@@ -47,27 +48,42 @@ def main():
 
 
 def run(options):
+    if options.from_json:
+        written = json.loads(options.from_json.read_text())
+        for comparison in written["comparisons"]:
+            print(suite.table(comparison))
+    else:
+        written = measure(options)
+    written["missed"] = targets.report(written["comparisons"])
+    for kind in ("skipped", "failed"):
+        for name, reason in written[kind].items():
+            print(f"{kind}: {name}: {reason}")
+    if options.json:
+        options.json.write_text(json.dumps(written, indent=1) + "\n")
+    if options.svg:
+        machine = written["machine"]
+        note = (f"{machine['processor']}, {machine['cpus']} processors, Linux {machine['kernel']}, "
+                f"median of {written['rounds']} rounds")
+        for path in pictures.draw(options.svg, written["comparisons"], note):
+            harness.say(f"drawn: {path}")
+    return 1 if written["failed"] else 0
+
+
+def measure(options):
+    """Runs the workloads; returns all that there is to write down."""
     current = suite.Suite(options)
     for name, reason in current.skipped.items():
         harness.say(f"skipped: {name}: {reason}")
-    failed = []
+    failed = {}
     for name in options.workloads or suite.WORKLOADS:
         try:
             suite.WORKLOADS[name][0](current)
         except harness.Failure as failure:  # the others are still worth something
             harness.say(f"{name}: {failure}")
-            failed.append(name)
-    missed = targets.report(current.comparisons)
-    for name, reason in current.skipped.items():
-        print(f"skipped: {name}: {reason}")
-    for name in failed:
-        print(f"failed: {name}")
-    if options.json:
-        options.json.write_text(json.dumps(
-            {"machine": harness.machine(), "versions": servers.versions(),
-             "rounds": options.rounds, "seconds": options.seconds, "skipped": current.skipped,
-             "comparisons": current.comparisons, "missed": missed}, indent=1) + "\n")
-    return 1 if failed else 0
+            failed[name] = str(failure)
+    return {"machine": harness.machine(), "versions": servers.versions(),
+            "rounds": options.rounds, "seconds": options.seconds, "skipped": current.skipped,
+            "failed": failed, "comparisons": current.comparisons}
 
 
 harness.run_main(main)

@@ -79,21 +79,23 @@ class Suite:
         return self.add(name, title, "ns/request",
                         {who: [run["ns"] for run in found] for who, found in runs.items()}, runs)
 
-    def compare_programs(self, name, unit, entrants):
-        """Figures of (name, command) programs that print {figure: value} as JSON, each a comparison
-        of those programs that have it."""
+    def compare_programs(self, name, unit, entrants, chosen=lambda title: True, count=None):
+        """Figures of (name, command) programs that print {figure: value} as JSON, the `chosen` ones,
+        each a comparison of those programs that have it. `count` rounds, else the common number."""
         for who, command in entrants:
-            if not shutil.which(program := command.replace("{build}", str(self.build))):
+            program = command.replace("{build}", str(self.build)).split()[0]
+            if not shutil.which(program):
                 self.skipped[f"{who} ({name})"] = f"{pathlib.Path(program).name} is not built"
         entrants = [(who, command) for who, command in entrants
                     if self.available(who) and f"{who} ({name})" not in self.skipped]
         found = {who: {} for who, _ in entrants}
-        count = self.options.rounds
+        count = count or self.options.rounds
         for number in range(count):
             for who, command in random.sample(entrants, len(entrants)):
                 harness.say(f"{name}: round {number + 1}/{count}: {who}")
                 for figure, value in self.figures_of(who, command).items():
-                    found[who].setdefault(figure, []).append(value)
+                    if chosen(figure):
+                        found[who].setdefault(figure, []).append(value)
         titles = dict.fromkeys(title for figures in found.values() for title in figures)
         for title in titles:
             values = {who: figures[title] for who, figures in found.items() if title in figures}
@@ -107,7 +109,8 @@ class Suite:
         if ran.returncode:
             raise harness.Failure(f"{who}: `{filled}` ended with status {ran.returncode}: "
                                   f"{ran.stderr.strip()}")
-        return json.loads(ran.stdout)
+        return {title: value["value"] if isinstance(value, dict) else value
+                for title, value in json.loads(ran.stdout).items()}
 
     def add(self, name, title, unit, values, runs=None):
         """Adds a comparison of {server: [value per round]}; lower values are better."""

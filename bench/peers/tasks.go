@@ -16,6 +16,7 @@ import (
 var (
 	asJSON      = flag.Bool("json", false, "print JSON instead of a table")
 	repetitions = flag.Int("repetitions", 7, "the median of so many is reported")
+	many        = flag.Int("suspended", 20000, "goroutines that wait at once")
 	figures     = map[string]float64{}
 )
 
@@ -33,7 +34,11 @@ func measure(name string, operations int, body func()) {
 
 func yieldAmong(many int) {
 	each := 1000000 / many
-	measure(fmt.Sprintf("yield, among %d", many), each*many, func() {
+	name, operations := fmt.Sprintf("yield, one of %d coroutines", many), each*many
+	if many == 2 { // of two, there and back counts as one
+		name, operations = "yield and back, 2 coroutines", each
+	}
+	measure(name, operations, func() {
 		var all sync.WaitGroup
 		all.Add(many)
 		for i := 0; i < many; i++ {
@@ -67,7 +72,7 @@ func handOff() {
 
 func spawnAndJoin() {
 	const count = 200000
-	measure("spawn and join", count, func() {
+	measure("spawn and join, one at a time", count, func() {
 		done := make(chan struct{})
 		for n := 0; n < count; n++ {
 			go func() { done <- struct{}{} }()
@@ -124,29 +129,26 @@ func suspended(count int) {
 	}
 	waiting.Wait()
 	took := time.Since(start)
-	figures[fmt.Sprintf("suspended, bytes each of %d", count)] =
-		(residentBytes() - before) / float64(count)
+	who := fmt.Sprintf("%d suspended, ", count)
+	figures[who+"each"] = (residentBytes() - before) / float64(count)
+	figures[who+"to spawn and first run"] = float64(took.Nanoseconds()) / float64(count)
 	close(over)
 	all.Wait()
-	if count == 1000000 {
-		figures["a million, ns each to start"] = float64(took.Nanoseconds()) / float64(count)
-	}
 }
 
 func main() {
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
-	suspended(20000)
+	suspended(*many)
 	yieldAmong(2)
 	yieldAmong(1000)
 	handOff()
 	spawnAndJoin()
-	measure("skynet, each of 111111", 111111, func() {
+	measure("skynet, the same again", 1111110, func() {
 		result := make(chan int)
-		go skynet(0, 100000, result)
+		go skynet(0, 1000000, result)
 		<-result
 	})
-	suspended(1000000)
 	if *asJSON {
 		_ = json.NewEncoder(os.Stdout).Encode(figures)
 		return

@@ -13,14 +13,32 @@ def operations(suite):
     ])
 
 
-@workload("coroutines", "switch, yield, hand-off, spawn, skynet, a million suspended coroutines")
+def unit(title):
+    return "bytes" if title.endswith("each") else "ns"
+
+
+@workload("coroutines", "switch, yield, hand-off, spawn, skynet, memory of 20000 that wait")
 def coroutines(suite):
-    suite.compare_programs("coroutines", lambda title: "bytes" if "bytes" in title else "ns", [
-        ("weft-coro", "{build}/bench/bench-coro"),
+    def chosen(title):  # what bench-coro also tells is no time and no size of one
+        return not title.endswith((" page tables", " mappings")) and "allocations" not in title
+
+    suite.compare_programs("coroutines", unit, [
+        ("weft-coro", "{build}/bench/bench-coro --suspended 20000"),
         ("boost-fiber", "{build}/bench/peers/peer-boost-fiber"),
         ("state-threads", "{build}/bench/peers/peer-state-threads-tasks"),
         ("go", "{build}/bench/peers/peer-go-tasks"),
-    ])
+    ], chosen)
+
+
+@workload("million", "a million coroutines that wait: their memory, and what starting them costs")
+def million(suite):
+    def chosen(title):
+        return title.startswith("1000000 suspended") and title.endswith(("each", "first run"))
+
+    suite.compare_programs("million", unit, [
+        ("weft-coro", "{build}/bench/bench-coro"),
+        ("go", "{build}/bench/peers/peer-go-tasks --suspended 1000000"),
+    ], chosen, suite.pick(3, 1))
 
 
 @workload("engine", "weft over a kernel that is a script: what the engine alone costs")
