@@ -265,7 +265,8 @@ class Load:
             [str(options.build / "bench" / "bench-load"), "--steps", "--port", str(server.port),
              "--connections", str(connections or options.connections), "--size", str(options.size),
              "--depth", str(options.depth), *(["--udp"] if options.udp else []),
-             *(["--sink"] if getattr(options, "sink", False) else []), *arguments],
+             *(["--sink"] if getattr(options, "sink", False) else []),
+             *getattr(options, "asking_of", {}).get(server.name, ()), *arguments],
             options.load_cpu, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
 

@@ -27,6 +27,8 @@ struct Options {
     std::uint64_t rounds = 0;
     bool udp = false;
     bool sink = false;
+    std::string ask;        ///< what to send instead of messages that come back
+    std::size_t answer = 0; ///< bytes of the answer to it
     bool reconnect = false;
     bool steps = false;
 };
@@ -38,10 +40,14 @@ constexpr std::size_t per_source = 20'000;
 class Load {
 public:
     explicit Load(const Options& options)
-        : options_(options), burst_(options.size * options.depth), send_(burst_, 0),
-          receive_(burst_ + 1, 0), sent_(options.connections, burst_) {
+        : options_(options), burst_(options.size * options.depth),
+          answer_(options.ask.empty() ? burst_ : options.answer * options.depth), send_(burst_, 0),
+          receive_(answer_ + 1, 0), sent_(options.connections, burst_),
+          checked_(!options.ask.empty()) {
         for (std::size_t i = 0; i < burst_; ++i)
-            send_[i] = (i + 1) % options.size == 0 ? '\n' : static_cast<char>('a' + i % 26);
+            send_[i] = !options.ask.empty()          ? options.ask[i % options.size]
+                       : (i + 1) % options.size == 0 ? '\n'
+                                                     : static_cast<char>('a' + i % 26);
         if (!options.reconnect) open_all();
     }
 
@@ -128,7 +134,7 @@ private:
     }
 
     void receive_stream(int fd, std::size_t sent) {
-        for (std::size_t received = 0; received < burst_;) {
+        for (std::size_t received = 0; received < answer_;) {
             if (sent < burst_) {
                 // The server may be waiting for this reader: send and receive as either becomes
                 // possible.
@@ -141,7 +147,7 @@ private:
             if (size <= 0)
                 fail(fd, size ? std::strerror(errno) : "the server closed the connection");
             received += size;
-            if (received > burst_) fail(fd, "more bytes than were sent");
+            if (received > answer_) fail(fd, "more bytes than were sent");
         }
     }
 
@@ -171,13 +177,14 @@ private:
     }
 
     const Options options_;
-    const std::size_t burst_;
+    const std::size_t burst_;  ///< bytes of a round that a connection sends
+    const std::size_t answer_; ///< and takes
     std::string send_;
-    std::string receive_;           ///< a byte longer than a burst, to see what comes too much
+    std::string receive_;           ///< a byte longer than an answer, to see what comes too much
     std::vector<std::size_t> sent_; ///< bytes of this round's burst that are out, by connection
     std::vector<int> fds_;
     std::size_t opened_ = 0;
-    bool checked_ = false; ///< the first round compares contents, the others only lengths
+    bool checked_; ///< the first round compares contents, the others only lengths
 };
 
 /// With --steps: says how far the run is, and waits until whoever drives it has taken the figures.
@@ -228,6 +235,16 @@ int main(int argc, char** argv) {
     app.add_flag("--reconnect", options.reconnect, "a new connection for each round");
     app.add_flag("--steps", options.steps,
                  "print `warm` and `done` and wait for a line on standard input after each");
+    CLI::Option* answer =
+        app.add_option("--answer", options.answer, "with --ask: bytes of an answer");
+    app.add_option_function<std::string>(
+           "--ask",
+           [&](const std::string& text) {
+               options.ask = text + "\r\n";
+               options.size = options.ask.size();
+           },
+           "send this line, ended by CR LF, instead of messages that come back; for HTTP add CR LF")
+        ->needs(answer);
     CLI11_PARSE(app, argc, argv);
     try {
         run(options);

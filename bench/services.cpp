@@ -2,6 +2,7 @@
 // messages, that guards its connections with an idle timeout, or that wastes what bench/guard is
 // to notice.
 
+#include <weft/protocols/framed_protocol.hpp>
 #include <weft/transports/server.hpp>
 #include <weft/transports/udp.hpp>
 
@@ -19,6 +20,7 @@ struct Options {
     bool hog = false;
     bool udp = false;
     bool sink = false;
+    std::string speak; ///< empty: an echo
     std::string waste;
 };
 
@@ -57,6 +59,29 @@ private:
     std::unique_ptr<char[]> kept_;
 };
 
+/// Redis' PING, and HTTP as far as a fixed answer needs it: requests end with an empty line.
+class Answer final : public weft::FramedProtocol<weft::LineFramer> {
+public:
+    explicit Answer(bool http)
+        : FramedProtocol(weft::LineFramer(weft::LineEnd::crlf)), http_(http) {}
+
+    void message_received(weft::Bytes line) override {
+        if (!http_)
+            transport().write(weft::bytes_of("+PONG\r\n"));
+        else if (line.empty())
+            transport().write(weft::bytes_of("HTTP/1.1 200 OK\r\n"
+                                             "Server: weft\r\n"
+                                             "Content-Type: text/plain\r\n"
+                                             "Content-Length: 5\r\n"
+                                             "Connection: keep-alive\r\n\r\nhello"));
+    }
+    void pause_writing() override { transport().pause_reading(); }
+    void resume_writing() override { transport().resume_reading(); }
+
+private:
+    const bool http_;
+};
+
 class DatagramEcho final : public weft::DatagramProtocol {
 public:
     explicit DatagramEcho(bool sink) : sink_(sink) {}
@@ -79,6 +104,8 @@ int main(int argc, char** argv) try {
     app.add_flag("--hog", options.hog, "compute for a millisecond when a message begins with '!'");
     app.add_flag("--udp", options.udp, "echo datagrams");
     app.add_flag("--sink", options.sink, "answer only the datagrams that begin with '?'");
+    app.add_option("--speak", options.speak, "answer PING or HTTP requests instead of an echo")
+        ->check(CLI::IsMember({"ping", "http"}));
     app.add_option("--waste", options.waste, "something more for every message")
         ->check(CLI::IsMember({"allocation", "syscall"}));
     CLI11_PARSE(app, argc, argv);
@@ -90,7 +117,10 @@ int main(int argc, char** argv) try {
         if (!endpoint) throw std::runtime_error(endpoint.error().message());
         loop.run();
     }
-    auto server = weft::tcp::listen(loop, address, [&] { return std::make_unique<Echo>(options); });
+    auto server = weft::tcp::listen(loop, address, [&]() -> std::unique_ptr<weft::Protocol> {
+        if (options.speak.empty()) return std::make_unique<Echo>(options);
+        return std::make_unique<Answer>(options.speak == "http");
+    });
     if (!server) throw std::runtime_error(server.error().message());
     loop.run();
 } catch (const std::exception& error) {
