@@ -13,16 +13,6 @@ namespace {
 // none.
 constexpr std::size_t first_capacity = 16 * 1024;
 
-class ReadWait final : public Wait {
-public:
-    ReadWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
-    void abandon() noexcept override { state_.reader = nullptr; }
-    std::string describe() const override { return state_.describe("data"); }
-
-private:
-    StreamState& state_;
-};
-
 class RoomWait final : public Wait {
 public:
     RoomWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
@@ -133,33 +123,6 @@ void StreamState::throw_lost(const char* what) const {
 void StreamState::throw_second_reader(const char* what) const {
     throw UsageError(std::string(what) + ": the coroutine " +
                      Scheduler::describe(reader->coroutine) + " is already reading from this stream");
-}
-
-std::size_t StreamState::receive(Coroutine& self, MutableBytes into, const char* what,
-                                 TimePoint deadline) {
-    using State = ReadResult::State;
-    check_only_reader(what);
-    for (;;) {
-        if (eof || closed || transport == nullptr) [[unlikely]]
-            return nothing_more(what);
-        if (!transport->input_ready()) {
-            wait_for_input(self, what, deadline);
-            continue;
-        }
-        const ReadResult got = transport->try_read(into);
-        if (got.state == State::data) [[likely]]
-            return got.size;
-        if (got.state == State::eof) eof = true;
-        if (got.state == State::failed) fail(what);
-    }
-}
-
-/// The next read would have to wait; this does.
-void StreamState::wait_for_input(Coroutine& self, const char* what, TimePoint deadline) {
-    ReadWait wait(self, *this);
-    reader = &wait;
-    if (self.scheduler.suspend(wait, deadline) == Wake::timed_out) [[unlikely]]
-        throw_timed_out(what);
 }
 
 std::size_t StreamState::nothing_more(const char* what) const {

@@ -98,6 +98,50 @@ private:
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
 };
 
+class ReadWait final : public Wait {
+public:
+    ReadWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
+    void abandon() noexcept override { state_.reader = nullptr; }
+    std::string describe() const override { return state_.describe("data"); }
+
+private:
+    StreamState& state_;
+};
+
+// Inlined into what users call: each return between a switch and their code is one that the processor
+// predicts from the calls of another coroutine.
+
+/// The next read would have to wait; this does.
+[[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
+                                                               TimePoint deadline) {
+    ReadWait wait(self, *this);
+    reader = &wait;
+    const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend(wait)
+                                                    : self.scheduler.suspend(wait, deadline);
+    if (woken == Wake::timed_out) [[unlikely]]
+        throw_timed_out(what);
+}
+
+[[gnu::always_inline]] inline std::size_t StreamState::receive(Coroutine& self, MutableBytes into,
+                                                               const char* what,
+                                                               TimePoint deadline) {
+    using State = ReadResult::State;
+    check_only_reader(what);
+    for (;;) {
+        if (eof || closed || transport == nullptr) [[unlikely]]
+            return nothing_more(what);
+        if (!transport->input_ready()) {
+            wait_for_input(self, what, deadline);
+            continue;
+        }
+        const ReadResult got = transport->try_read(into);
+        if (got.state == State::data) [[likely]]
+            return got.size;
+        if (got.state == State::eof) eof = true;
+        if (got.state == State::failed) fail(what);
+    }
+}
+
 /// The transport's end of a stream.
 class StreamProtocol : public PullProtocol {
 public:
