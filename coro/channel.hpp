@@ -14,7 +14,8 @@ namespace weft::coro {
 
 namespace detail {
 
-inline constexpr ExchangeNames channel_names{"Channel::send", "Channel::receive", "somebody to receive from a Channel",
+inline constexpr ExchangeNames channel_names{"Channel::send", "Channel::receive",
+                                             "somebody to receive from a Channel",
                                              "an item of a Channel"};
 
 /// One of the things that `select` waits for.
@@ -84,73 +85,76 @@ private:
 };
 
 /// Which of the cases took effect; `count` if none could at once and `wait` is false.
-std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait, Deadline deadline);
+std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait,
+                   Deadline deadline);
 
 template<class Case>
 concept Selectable = std::derived_from<std::remove_cvref_t<Case>, SelectCase>;
 
 } // namespace detail
 
-/// Items from those who send to those who receive, in order, each to one of them. Those who wait on either side are
-/// served in the order in which they came. A wait that was cancelled or timed out has sent or received nothing; one
-/// that was served before that has, and returns. Items must not throw when moved. For the coroutines of one loop;
-/// `try_send`, `try_receive` and `close` also for its plain callbacks.
+/// Items from those who send to those who receive, in order, each to one of them. Those who wait on
+/// either side are served in the order in which they came. A wait that was cancelled or timed out
+/// has sent or received nothing; one that was served before that has, and returns. Items must not
+/// throw when moved. For the coroutines of one loop; `try_send`, `try_receive` and `close` also for
+/// its plain callbacks.
 template<class T>
 class Channel {
 public:
-    /// Holds `capacity` items that were sent and not received; 0: each sender waits for its receiver.
+    /// Holds `capacity` items that were sent and not received; 0: each sender waits for its
+    /// receiver.
     explicit Channel(std::size_t capacity = 0) noexcept : items_(capacity, detail::channel_names) {}
     /// Those who still wait get a `UsageError`.
     ~Channel() = default;
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;
 
-    /// Sends an item. Suspends while there is no room, and nobody to receive it. When it throws, `Cancelled`,
-    /// `TimeoutError`, or `std::system_error` with `Errc::closed`, nothing was sent, and `item` is as it was.
+    /// Sends an item. Suspends while there is no room, and nobody to receive it. When it throws,
+    /// `Cancelled`, `TimeoutError`, or `std::system_error` with `Errc::closed`, nothing was sent,
+    /// and `item` is as it was.
     void send(T&& item, Deadline deadline = {}) {
         detail::Coroutine& self = detail::running("Channel::send");
         self.scheduler.checkpoint(self);
         items_.give(self, item, deadline);
     }
     void send(const T& item, Deadline deadline = {}) { send(T(item), deadline); }
-    /// Sends it if that needs no waiting, else `Errc::queue_full`, or `Errc::closed`; then `item` is as it was. Does
-    /// not suspend.
+    /// Sends it if that needs no waiting, else `Errc::queue_full`, or `Errc::closed`; then `item`
+    /// is as it was. Does not suspend.
     [[nodiscard]] std::error_code try_send(T&& item) { return items_.give_now(item); }
     [[nodiscard]] std::error_code try_send(const T& item) { return try_send(T(item)); }
 
-    /// Receives the next item; nothing once the channel is closed and everything was received. Suspends while there is
-    /// none. Throws `Cancelled` and `TimeoutError`.
+    /// Receives the next item; nothing once the channel is closed and everything was received.
+    /// Suspends while there is none. Throws `Cancelled` and `TimeoutError`.
     std::optional<T> receive(Deadline deadline = {}) {
         std::optional<T> item;
         next(item, deadline);
         return item;
     }
-    /// Receives one if that needs no waiting, else `std::errc::resource_unavailable_try_again`, or `Errc::closed`.
-    /// Does not suspend.
+    /// Receives one if that needs no waiting, else `std::errc::resource_unavailable_try_again`, or
+    /// `Errc::closed`. Does not suspend.
     Result<T> try_receive() { return items_.take_now("try_receive"); }
 
-    /// Nothing can be sent any more, and those who wait to fail. What is in it can still be received; then the channel
-    /// has ended. Does not suspend. Harmless a second time.
+    /// Nothing can be sent any more, and those who wait to fail. What is in it can still be
+    /// received; then the channel has ended. Does not suspend. Harmless a second time.
     void close() noexcept { items_.close(); }
     bool closed() const noexcept { return items_.closed(); }
     std::size_t size() const noexcept { return items_.size(); }
     std::size_t capacity() const noexcept { return items_.capacity(); }
 
-    /// For a range-for over the items up to the channel's end; suspends and throws as `receive` does.
+    /// For a range-for over the items up to the channel's end; suspends and throws as `receive`
+    /// does.
     auto begin() { return detail::ItemIterator<Channel, T>(*this); }
     std::default_sentinel_t end() const noexcept { return {}; }
 
-    /// For `select`: receiving, after which `handler(std::optional<T>)` is called, with nothing if the channel has
-    /// ended.
+    /// For `select`: receiving, after which `handler(std::optional<T>)` is called, with nothing if
+    /// the channel has ended.
     template<class F>
-        requires std::is_invocable_v<F&, std::optional<T>>
-    auto on_receive(F handler) {
-        return detail::ReceiveCase<T, F>(items_, std::move(handler));
-    }
-    /// For `select`: sending `item`, after which `handler()` is called. A channel that is closed can be chosen, and
-    /// then `select` throws `std::system_error` with `Errc::closed`.
+    requires std::is_invocable_v<F&, std::optional<T>>
+    auto on_receive(F handler) { return detail::ReceiveCase<T, F>(items_, std::move(handler)); }
+    /// For `select`: sending `item`, after which `handler()` is called. A channel that is closed
+    /// can be chosen, and then `select` throws `std::system_error` with `Errc::closed`.
     template<class F = detail::NoHandler>
-        requires std::is_invocable_v<F&>
+    requires std::is_invocable_v<F&>
     auto on_send(T item, F handler = {}) {
         return detail::SendCase<T, F>(items_, std::move(item), std::move(handler));
     }
@@ -166,10 +170,10 @@ private:
     detail::Exchange<T, detail::FifoStore<T>> items_;
 };
 
-/// Waits until one of the cases, which `Channel::on_receive` and `on_send` make, can take effect: exactly one does. Of
-/// those that can at once it is one drawn by lot, else the first that can. Calls that case's handler, and returns its
-/// number. Suspends if none can at once. When it throws, `Cancelled` or `TimeoutError`, none has taken effect; what
-/// the handler throws passes.
+/// Waits until one of the cases, which `Channel::on_receive` and `on_send` make, can take effect:
+/// exactly one does. Of those that can at once it is one drawn by lot, else the first that can.
+/// Calls that case's handler, and returns its number. Suspends if none can at once. When it throws,
+/// `Cancelled` or `TimeoutError`, none has taken effect; what the handler throws passes.
 template<detail::Selectable... Cases>
 std::size_t select(Deadline deadline, Cases&&... cases) {
     static_assert(sizeof...(Cases) != 0, "nothing to wait for");
@@ -183,8 +187,8 @@ template<detail::Selectable... Cases>
 std::size_t select(Cases&&... cases) {
     return select(Deadline(), std::forward<Cases>(cases)...);
 }
-/// The same without waiting: nothing if none of the cases can take effect at once. Suspends only where the handler
-/// does.
+/// The same without waiting: nothing if none of the cases can take effect at once. Suspends only
+/// where the handler does.
 template<detail::Selectable... Cases>
 std::optional<std::size_t> try_select(Cases&&... cases) {
     static_assert(sizeof...(Cases) != 0, "nothing to try");

@@ -8,7 +8,8 @@
 
 namespace weft::coro {
 
-/// Lets those who hold a mutex wait until others have changed what it protects. For the coroutines of one loop.
+/// Lets those who hold a mutex wait until others have changed what it protects. For the coroutines
+/// of one loop.
 class Condition {
 public:
     /// `mutex` must outlive it.
@@ -18,20 +19,21 @@ public:
     Condition(const Condition&) = delete;
     Condition& operator=(const Condition&) = delete;
 
-    /// Releases the mutex, waits to be notified, and gets the mutex back: first come, first served. Always suspends.
-    /// Cancelling or the deadline end it before it is notified, with `Cancelled` or `TimeoutError`; who was notified
-    /// returns in any case and meets a cancellation later, so that no notification is lost. Either way the caller
-    /// holds the mutex again afterwards, and nothing ends the wait for that. `UsageError` if the caller does not hold
-    /// the mutex.
+    /// Releases the mutex, waits to be notified, and gets the mutex back: first come, first served.
+    /// Always suspends. Cancelling or the deadline end it before it is notified, with `Cancelled`
+    /// or `TimeoutError`; who was notified returns in any case and meets a cancellation later, so
+    /// that no notification is lost. Either way the caller holds the mutex again afterwards, and
+    /// nothing ends the wait for that. `UsageError` if the caller does not hold the mutex.
     void wait(Deadline deadline = {});
-    /// Waits until `holds()`, which is called with the mutex held: at first, each time that it is notified, and when
-    /// the time is up. Does not suspend if it holds already, except to let others have their turn.
+    /// Waits until `holds()`, which is called with the mutex held: at first, each time that it is
+    /// notified, and when the time is up. Does not suspend if it holds already, except to let
+    /// others have their turn.
     template<class Predicate>
-        requires std::is_invocable_r_v<bool, Predicate&>
+    requires std::is_invocable_r_v<bool, Predicate&>
     void wait(Predicate holds, Deadline deadline = {});
 
-    /// Wakes the first `count` of those who wait, or all if they are fewer. They run when they get the mutex. Does not
-    /// suspend. `UsageError` if the caller does not hold the mutex.
+    /// Wakes the first `count` of those who wait, or all if they are fewer. They run when they get
+    /// the mutex. Does not suspend. `UsageError` if the caller does not hold the mutex.
     void notify(std::size_t count = 1);
     void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }
 
@@ -46,7 +48,7 @@ private:
 };
 
 template<class Predicate>
-    requires std::is_invocable_r_v<bool, Predicate&>
+requires std::is_invocable_r_v<bool, Predicate&>
 void Condition::wait(Predicate holds, Deadline deadline) {
     detail::Coroutine& self = holder("Condition::wait");
     self.scheduler.checkpoint(self);

@@ -7,11 +7,13 @@ std::size_t ExchangeWait::park(const char* operation, Deadline deadline) {
     if (coroutine.scheduler.suspend(*this, deadline.at()) == Wake::timed_out)
         throw TimeoutError(std::string(operation) + ": the time is up");
     const Slot* settled = slots_; // the one that was added last comes first
-    while (settled->outcome == Slot::Outcome::none) settled = settled->sibling;
+    while (settled->outcome == Slot::Outcome::none)
+        settled = settled->sibling;
     if (settled->outcome == Slot::Outcome::stranded)
         throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
     std::size_t number = 0;
-    while ((settled = settled->sibling) != nullptr) ++number;
+    while ((settled = settled->sibling) != nullptr)
+        ++number;
     return number;
 }
 
@@ -22,9 +24,12 @@ void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept {
     }
 }
 
-void throw_closed(const char* operation) { throw std::system_error(make_error_code(Errc::closed), operation); }
+void throw_closed(const char* operation) {
+    throw std::system_error(make_error_code(Errc::closed), operation);
+}
 
-std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait, Deadline deadline) {
+std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait,
+                   Deadline deadline) {
     self.scheduler.checkpoint(self);
     const std::size_t first = self.scheduler.draw(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -33,7 +38,8 @@ std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count,
     }
     if (!wait) return count;
     ExchangeWait all(self, "one of several Channels");
-    for (std::size_t i = 0; i < count; ++i) all.add(cases[i]->enter());
+    for (std::size_t i = 0; i < count; ++i)
+        all.add(cases[i]->enter());
     return all.park("select", deadline);
 }
 

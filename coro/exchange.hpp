@@ -50,13 +50,14 @@ public:
         slot.outcome = outcome;
         wake();
     }
-    /// Suspends until one place is settled: its number, in the order in which they were added. Throws `Cancelled`,
-    /// `TimeoutError`, and `UsageError` if the other side was destroyed.
+    /// Suspends until one place is settled: its number, in the order in which they were added.
+    /// Throws `Cancelled`, `TimeoutError`, and `UsageError` if the other side was destroyed.
     std::size_t park(const char* operation, Deadline deadline);
 
 private:
     void unlink_all() noexcept {
-        for (Slot* slot = slots_; slot != nullptr; slot = slot->sibling) slot->unlink();
+        for (Slot* slot = slots_; slot != nullptr; slot = slot->sibling)
+            slot->unlink();
     }
     Slot* slots_ = nullptr;
     const char* what_;
@@ -73,16 +74,18 @@ struct ExchangeNames {
 void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept;
 [[noreturn]] void throw_closed(const char* operation);
 
-/// What queues and channels have in common: items that wait for those who take them, up to a capacity, and those who
-/// wait on either side, first come, first served. An item goes from hand to hand: whoever comes second completes the
-/// operation of the one who waits, which has then taken effect.
+/// What queues and channels have in common: items that wait for those who take them, up to a
+/// capacity, and those who wait on either side, first come, first served. An item goes from hand to
+/// hand: whoever comes second completes the operation of the one who waits, which has then taken
+/// effect.
 template<class T, class Store>
 class Exchange {
     static_assert(std::is_object_v<T> && std::is_nothrow_move_constructible_v<T>,
                   "items are moved when others run, and can not be lost then");
 
 public:
-    Exchange(std::size_t capacity, const ExchangeNames& names) noexcept : names_(names), capacity_(capacity) {}
+    Exchange(std::size_t capacity, const ExchangeNames& names) noexcept
+        : names_(names), capacity_(capacity) {}
     ~Exchange() {
         settle_all(givers_, Slot::Outcome::stranded);
         settle_all(takers_, Slot::Outcome::stranded);
@@ -90,7 +93,8 @@ public:
     Exchange(const Exchange&) = delete;
     Exchange& operator=(const Exchange&) = delete;
 
-    /// Gives `item` to the first who waits, or stores it. False if there is no room; then it is untouched.
+    /// Gives `item` to the first who waits, or stores it. False if there is no room; then it is
+    /// untouched.
     bool try_give(T& item) {
         if (takers_.linked()) {
             auto& slot = static_cast<TakeSlot<T>&>(*takers_.next);
@@ -115,8 +119,8 @@ public:
         accept([&](T& item) { into.emplace(std::move(item)); });
         return true;
     }
-    /// Suspends while there is no room. `item` is moved from when that has taken effect, and only then. Throws also if
-    /// it is closed.
+    /// Suspends while there is no room. `item` is moved from when that has taken effect, and only
+    /// then. Throws also if it is closed.
     void give(Coroutine& self, T& item, Deadline deadline) {
         if (closed_) throw_closed(names_.give);
         if (try_give(item)) return;

@@ -10,8 +10,8 @@
 
 namespace weft::coro::detail {
 
-// Where the items of queues and channels wait: `push`, `pop` and `size`. None gives memory back before it goes, so
-// that after a while none asks for any.
+// Where the items of queues and channels wait: `push`, `pop` and `size`. None gives memory back
+// before it goes, so that after a while none asks for any.
 
 /// First in, first out.
 template<class T>
@@ -19,7 +19,8 @@ class FifoStore {
 public:
     FifoStore() noexcept = default;
     ~FifoStore() {
-        for (; size_ != 0; --size_) std::destroy_at(place(begin_++));
+        for (; size_ != 0; --size_)
+            std::destroy_at(place(begin_++));
         if (capacity_ != 0) std::allocator<T>().deallocate(items_, capacity_);
     }
     FifoStore(const FifoStore&) = delete;

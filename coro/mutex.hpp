@@ -6,10 +6,11 @@
 
 namespace weft::coro {
 
-/// Held by one coroutine at a time, also while that is suspended. Those who wait for it get it in the order in which
-/// they came: releasing it hands it to the first of them at once, and whoever comes later queues behind, even if it
-/// runs earlier. Who was handed it owns it: a cancellation that comes after that is met at the next suspension, and
-/// the guard hands it on. For the coroutines of one loop.
+/// Held by one coroutine at a time, also while that is suspended. Those who wait for it get it in
+/// the order in which they came: releasing it hands it to the first of them at once, and whoever
+/// comes later queues behind, even if it runs earlier. Who was handed it owns it: a cancellation
+/// that comes after that is met at the next suspension, and the guard hands it on. For the
+/// coroutines of one loop.
 class Mutex {
 public:
     /// Holds the mutex, and releases it when it goes.
@@ -26,8 +27,8 @@ public:
         /// Does not suspend, and may run anywhere on the loop's thread.
         ~Guard() { drop(); }
 
-        /// Releases it before that. Does not suspend. `UsageError` if this guard holds nothing, or if it is another
-        /// coroutine that has locked the mutex, naming both.
+        /// Releases it before that. Does not suspend. `UsageError` if this guard holds nothing, or
+        /// if it is another coroutine that has locked the mutex, naming both.
         void unlock();
         /// Whether it holds the mutex.
         explicit operator bool() const noexcept { return mutex_ != nullptr; }
@@ -47,8 +48,9 @@ public:
     Mutex(const Mutex&) = delete;
     Mutex& operator=(const Mutex&) = delete;
 
-    /// Waits until the mutex is the caller's. Suspends unless it is free. When it throws, `Cancelled`, `TimeoutError`,
-    /// or `UsageError` if the caller holds it already, the caller does not hold it through this call.
+    /// Waits until the mutex is the caller's. Suspends unless it is free. When it throws,
+    /// `Cancelled`, `TimeoutError`, or `UsageError` if the caller holds it already, the caller does
+    /// not hold it through this call.
     Guard lock(Deadline deadline = {}) {
         detail::Coroutine& self = detail::running("Mutex::lock");
         self.scheduler.checkpoint(self);
@@ -58,7 +60,8 @@ public:
             set_owner(self);
         return Guard(*this);
     }
-    /// Locks it if it is free; else the guard is empty. Does not suspend. `UsageError` outside of a coroutine.
+    /// Locks it if it is free; else the guard is empty. Does not suspend. `UsageError` outside of a
+    /// coroutine.
     Guard try_lock();
     bool locked() const noexcept { return owner_ != nullptr; }
 
@@ -76,7 +79,9 @@ private:
         if (!waiters_.empty()) hand_over();
     }
     void hand_over() noexcept;
-    bool held_by(const detail::Coroutine& coroutine) const noexcept { return owner_ == &coroutine.task; }
+    bool held_by(const detail::Coroutine& coroutine) const noexcept {
+        return owner_ == &coroutine.task;
+    }
     std::string describe_owner() const;
 
     detail::TaskBase* owner_ = nullptr; // kept alive, since a guard may outlive the coroutine

@@ -7,9 +7,10 @@
 
 namespace weft::coro {
 
-/// Held by one coroutine that writes or by any number that read. First come, first served: who comes to read while a
-/// writer waits queues behind it, so that neither kind starves the other; readers that stand in a row get it together.
-/// Who was handed it owns it, even if it is cancelled before it runs. For the coroutines of one loop.
+/// Held by one coroutine that writes or by any number that read. First come, first served: who
+/// comes to read while a writer waits queues behind it, so that neither kind starves the other;
+/// readers that stand in a row get it together. Who was handed it owns it, even if it is cancelled
+/// before it runs. For the coroutines of one loop.
 class RwLock {
 public:
     /// Holds the lock, for reading or writing, and releases it when it goes.
@@ -26,8 +27,8 @@ public:
         /// Does not suspend, and may run anywhere on the loop's thread.
         ~Guard() { drop(); }
 
-        /// Releases it before that. Does not suspend. `UsageError` if this guard holds nothing, or if it is another
-        /// coroutine that writes, naming both.
+        /// Releases it before that. Does not suspend. `UsageError` if this guard holds nothing, or
+        /// if it is another coroutine that writes, naming both.
         void unlock();
         explicit operator bool() const noexcept { return lock_ != nullptr; }
 
@@ -46,11 +47,13 @@ public:
     RwLock(const RwLock&) = delete;
     RwLock& operator=(const RwLock&) = delete;
 
-    /// Waits until the lock is the caller's alone. Suspends unless it is free. When it throws, `Cancelled`,
-    /// `TimeoutError` or `UsageError` if the caller is writing already, the caller has got nothing.
+    /// Waits until the lock is the caller's alone. Suspends unless it is free. When it throws,
+    /// `Cancelled`, `TimeoutError` or `UsageError` if the caller is writing already, the caller has
+    /// got nothing.
     Guard write(Deadline deadline = {}) { return acquire(true, "RwLock::write", deadline); }
-    /// Waits until the caller may read, together with others. Suspends if somebody writes or waits. A reader that asks
-    /// again may wait for a writer that waits for it: do not. Throws as `write` does.
+    /// Waits until the caller may read, together with others. Suspends if somebody writes or waits.
+    /// A reader that asks again may wait for a writer that waits for it: do not. Throws as `write`
+    /// does.
     Guard read(Deadline deadline = {}) { return acquire(false, "RwLock::read", deadline); }
     /// The same without waiting; the guard is empty if one would have to. Do not suspend.
     Guard try_write() { return try_acquire(true, "RwLock::try_write"); }

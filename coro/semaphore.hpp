@@ -8,9 +8,10 @@
 
 namespace weft::coro {
 
-/// A number of permits. Those who wait for one get it in the order in which they came: a permit that is released while
-/// somebody waits is the first one's at once. Who was given one owns it, even if it is cancelled before it runs. For
-/// the coroutines of one loop; `release` and `try_acquire` also for its plain callbacks.
+/// A number of permits. Those who wait for one get it in the order in which they came: a permit
+/// that is released while somebody waits is the first one's at once. Who was given one owns it,
+/// even if it is cancelled before it runs. For the coroutines of one loop; `release` and
+/// `try_acquire` also for its plain callbacks.
 class Semaphore {
 public:
     /// A permit that goes back when this goes.
@@ -38,16 +39,17 @@ public:
         Semaphore* semaphore_ = nullptr;
     };
 
-    /// `permits` to begin with, and never more than `limit`: the size of what they stand for, so that one release too
-    /// many is found. `UsageError` if `permits` is negative or more than that.
-    explicit Semaphore(std::ptrdiff_t permits, std::ptrdiff_t limit = std::numeric_limits<std::ptrdiff_t>::max());
+    /// `permits` to begin with, and never more than `limit`: the size of what they stand for, so
+    /// that one release too many is found. `UsageError` if `permits` is negative or more than that.
+    explicit Semaphore(std::ptrdiff_t permits,
+                       std::ptrdiff_t limit = std::numeric_limits<std::ptrdiff_t>::max());
     /// Those who still wait get a `UsageError`.
     ~Semaphore() = default;
     Semaphore(const Semaphore&) = delete;
     Semaphore& operator=(const Semaphore&) = delete;
 
-    /// Takes a permit, to be given back with `release` by whomever it may be. Suspends if there is none. When it
-    /// throws, `Cancelled` or `TimeoutError`, it has taken none.
+    /// Takes a permit, to be given back with `release` by whomever it may be. Suspends if there is
+    /// none. When it throws, `Cancelled` or `TimeoutError`, it has taken none.
     void acquire(Deadline deadline = {}) {
         detail::Coroutine& self = detail::running("Semaphore::acquire");
         self.scheduler.checkpoint(self);
@@ -68,8 +70,8 @@ public:
         --permits_;
         return true;
     }
-    /// Gives permits back, or adds them. Does not suspend. `UsageError` if that would be more than the limit; then
-    /// nothing is released.
+    /// Gives permits back, or adds them. Does not suspend. `UsageError` if that would be more than
+    /// the limit; then nothing is released.
     void release(std::ptrdiff_t count = 1);
     /// Those that are free. 0 as long as somebody waits.
     std::ptrdiff_t available() const noexcept { return permits_; }

@@ -21,19 +21,22 @@ WaitQueue::~WaitQueue() {
 
 std::size_t WaitQueue::size() const noexcept {
     std::size_t count = 0;
-    for (const ListNode* link = waits_.next; link != &waits_; link = link->next) ++count;
+    for (const ListNode* link = waits_.next; link != &waits_; link = link->next)
+        ++count;
     return count;
 }
 
 void WaitQueue::wake_all() noexcept {
-    while (!empty()) pop().wake();
+    while (!empty())
+        pop().wake();
 }
 
 void WaitQueue::park(QueuedWait& wait, const char* operation, Deadline deadline) {
     add(wait);
     if (wait.coroutine.scheduler.suspend(wait, deadline.at()) == Wake::timed_out)
         throw TimeoutError(std::string(operation) + ": the time is up");
-    if (wait.stranded) throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
+    if (wait.stranded)
+        throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
 }
 
 void destroyed_in_use(const std::string& what) noexcept {
@@ -53,25 +56,28 @@ namespace {
 void check_caller(const char* what, const detail::TaskBase& owner) {
     if (detail::current != nullptr && &detail::current->task == &owner) return;
     throw UsageError(std::string(what) + ": called by " +
-                     (detail::current == nullptr ? std::string("a plain callback")
-                                                 : "the coroutine " + Scheduler::describe(*detail::current)) +
+                     (detail::current == nullptr
+                          ? std::string("a plain callback")
+                          : "the coroutine " + Scheduler::describe(*detail::current)) +
                      ", but it is the coroutine " + owner.describe() + " that holds the lock");
 }
 
 } // namespace
 
-// --- Mutex ------------------------------------------------------------------------------------------------------
-
 Mutex::~Mutex() {
     if (owner_ != nullptr)
-        detail::destroyed_in_use("a Mutex was destroyed while the coroutine " + describe_owner() + " held it");
+        detail::destroyed_in_use("a Mutex was destroyed while the coroutine " + describe_owner() +
+                                 " held it");
 }
 
-std::string Mutex::describe_owner() const { return owner_->describe(); }
+std::string Mutex::describe_owner() const {
+    return owner_->describe();
+}
 
 void Mutex::wait(Coroutine& self, Deadline deadline) {
     if (held_by(self))
-        throw UsageError("Mutex::lock: the coroutine " + Scheduler::describe(self) + " holds this mutex already");
+        throw UsageError("Mutex::lock: the coroutine " + Scheduler::describe(self) +
+                         " holds this mutex already");
     QueuedWait wait(self, "a Mutex");
     waiters_.park(wait, "Mutex::lock", deadline);
 }
@@ -102,8 +108,6 @@ void Mutex::Guard::unlock() {
     drop();
 }
 
-// --- Event ------------------------------------------------------------------------------------------------------
-
 void Event::wait(Deadline deadline) {
     Coroutine& self = detail::running("Event::wait");
     self.scheduler.checkpoint(self);
@@ -117,13 +121,14 @@ void Event::set() noexcept {
     waiters_.wake_all();
 }
 
-// --- Semaphore --------------------------------------------------------------------------------------------------
-
-Semaphore::Semaphore(std::ptrdiff_t permits, std::ptrdiff_t limit) : permits_(permits), limit_(limit) {
-    if (permits < 0) throw UsageError("Semaphore: " + std::to_string(permits) + " permits to begin with");
+Semaphore::Semaphore(std::ptrdiff_t permits, std::ptrdiff_t limit)
+    : permits_(permits), limit_(limit) {
+    if (permits < 0)
+        throw UsageError("Semaphore: " + std::to_string(permits) + " permits to begin with");
     if (permits > limit)
-        throw UsageError("Semaphore: " + std::to_string(permits) + " permits to begin with, but no more than " +
-                         std::to_string(limit) + " are allowed");
+        throw UsageError("Semaphore: " + std::to_string(permits) +
+                         " permits to begin with, but no more than " + std::to_string(limit) +
+                         " are allowed");
 }
 
 void Semaphore::wait(Coroutine& self, Deadline deadline) {
@@ -142,26 +147,28 @@ void Semaphore::give_back() noexcept {
 void Semaphore::release(std::ptrdiff_t count) {
     if (count < 0) throw UsageError("Semaphore::release: " + std::to_string(count) + " permits");
     if (count > limit_ - permits_)
-        throw UsageError("Semaphore::release: " + std::to_string(count) + " more than the " + std::to_string(permits_) +
-                         " that are free would be more than " + std::to_string(limit_));
-    for (; count != 0 && !waiters_.empty(); --count) waiters_.pop().wake();
+        throw UsageError("Semaphore::release: " + std::to_string(count) + " more than the " +
+                         std::to_string(permits_) + " that are free would be more than " +
+                         std::to_string(limit_));
+    for (; count != 0 && !waiters_.empty(); --count)
+        waiters_.pop().wake();
     permits_ += count;
 }
-
-// --- Condition --------------------------------------------------------------------------------------------------
 
 Condition::~Condition() {
     if (!waiters_.empty())
         detail::destroyed_in_use("a Condition was destroyed while the coroutine " +
-                                 Scheduler::describe(waiters_.first().coroutine) + " waited for it");
+                                 Scheduler::describe(waiters_.first().coroutine) +
+                                 " waited for it");
 }
 
 Coroutine& Condition::holder(const char* what) const {
     Coroutine& self = detail::running(what);
     if (mutex_.held_by(self)) return self;
-    throw UsageError(std::string(what) + ": the coroutine " + Scheduler::describe(self) +
-                     " does not hold the mutex of this condition" +
-                     (mutex_.locked() ? "; the coroutine " + mutex_.describe_owner() + " does" : std::string()));
+    throw UsageError(
+        std::string(what) + ": the coroutine " + Scheduler::describe(self) +
+        " does not hold the mutex of this condition" +
+        (mutex_.locked() ? "; the coroutine " + mutex_.describe_owner() + " does" : std::string()));
 }
 
 void Condition::wait(Deadline deadline) {
@@ -187,7 +194,9 @@ bool Condition::wait_once(Coroutine& self, Deadline deadline) {
     return false;
 }
 
-void Condition::throw_timeout() { throw TimeoutError("Condition::wait: the time is up"); }
+void Condition::throw_timeout() {
+    throw TimeoutError("Condition::wait: the time is up");
+}
 
 void Condition::notify(std::size_t count) {
     holder("Condition::notify");
@@ -197,8 +206,6 @@ void Condition::notify(std::size_t count) {
         mutex_.waiters_.add(wait);
     }
 }
-
-// --- Barrier ----------------------------------------------------------------------------------------------------
 
 class Barrier::PartyWait final : public QueuedWait {
 public:
@@ -210,7 +217,8 @@ public:
 namespace {
 
 [[noreturn]] void throw_aborted() {
-    throw std::system_error(make_error_code(Errc::aborted), "Barrier::wait: the barrier was reset or aborted");
+    throw std::system_error(make_error_code(Errc::aborted),
+                            "Barrier::wait: the barrier was reset or aborted");
 }
 
 } // namespace
@@ -248,12 +256,11 @@ void Barrier::abort() noexcept {
     waiters_.wake_all();
 }
 
-// --- RwLock -----------------------------------------------------------------------------------------------------
-
 class RwLock::LockWait final : public QueuedWait {
 public:
     LockWait(Coroutine& self, RwLock& lock, bool write) noexcept
-        : QueuedWait(self, write ? "an RwLock, to write" : "an RwLock, to read"), to_write(write), lock_(lock) {}
+        : QueuedWait(self, write ? "an RwLock, to write" : "an RwLock, to read"), to_write(write),
+          lock_(lock) {}
     void abandon() noexcept override {
         unlink();
         lock_.admit(); // readers may have stood behind a writer
@@ -267,8 +274,9 @@ private:
 RwLock::~RwLock() {
     if (writer_ != nullptr || readers_ != 0)
         detail::destroyed_in_use("an RwLock was destroyed while " +
-                                 (writer_ != nullptr ? "the coroutine " + writer_->describe() + " was writing"
-                                                     : std::to_string(readers_) + " coroutines were reading"));
+                                 (writer_ != nullptr
+                                      ? "the coroutine " + writer_->describe() + " was writing"
+                                      : std::to_string(readers_) + " coroutines were reading"));
 }
 
 RwLock::Guard RwLock::acquire(bool to_write, const char* what, Deadline deadline) {

@@ -41,8 +41,8 @@ public:
     void add(QueuedWait& wait) noexcept { waits_.push_back(wait); }
     void wake_all() noexcept;
 
-    /// Parks `wait`'s coroutine at the end. Throws `Cancelled`, `TimeoutError`, and `UsageError` if the queue is
-    /// destroyed meanwhile.
+    /// Parks `wait`'s coroutine at the end. Throws `Cancelled`, `TimeoutError`, and `UsageError` if
+    /// the queue is destroyed meanwhile.
     void park(QueuedWait& wait, const char* operation, Deadline deadline);
 
 private:

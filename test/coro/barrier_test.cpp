@@ -7,7 +7,9 @@ using namespace weft::test;
 
 namespace {
 
-bool is_aborted(const std::system_error& error) { return error.code() == Errc::aborted; }
+bool is_aborted(const std::system_error& error) {
+    return error.code() == Errc::aborted;
+}
 
 } // namespace
 
@@ -16,7 +18,8 @@ TEST_CASE("a barrier releases all when the last one comes, and numbers them", "[
     run_on(kernel_kind, [] {
         coro::Barrier barrier(3);
         std::vector<coro::Task<std::size_t>> tasks;
-        for (int i = 0; i < 2; ++i) tasks.push_back(coro::spawn([&] { return barrier.wait(); }));
+        for (int i = 0; i < 2; ++i)
+            tasks.push_back(coro::spawn([&] { return barrier.wait(); }));
         turns(2);
         CHECK(barrier.waiting() == 2);
         CHECK_FALSE(tasks[0].done());
@@ -27,9 +30,12 @@ TEST_CASE("a barrier releases all when the last one comes, and numbers them", "[
     });
 }
 
-TEST_CASE("a barrier for nobody is refused", "[s78][coro]") { CHECK_THROWS_AS(coro::Barrier(0), UsageError); }
+TEST_CASE("a barrier for nobody is refused", "[s78][coro]") {
+    CHECK_THROWS_AS(coro::Barrier(0), UsageError);
+}
 
-TEST_CASE("who comes back to a barrier while a round leaves it waits for a new round", "[s78][coro]") {
+TEST_CASE("who comes back to a barrier while a round leaves it waits for a new round",
+          "[s78][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Barrier barrier(3);
@@ -46,7 +52,8 @@ TEST_CASE("who comes back to a barrier while a round leaves it waits for a new r
                 return indices;
             }));
         std::vector<std::vector<std::size_t>> all;
-        for (auto& task : tasks) all.push_back(task.join());
+        for (auto& task : tasks)
+            all.push_back(task.join());
         for (std::size_t round = 0; round < 5; ++round) {
             std::vector<std::size_t> indices{all[0][round], all[1][round], all[2][round]};
             std::sort(indices.begin(), indices.end());
@@ -60,7 +67,8 @@ TEST_CASE("resetting a barrier fails those who wait, and it can be used again", 
     run_on(kernel_kind, [] {
         coro::Barrier barrier(2);
         auto task = coro::spawn([&] {
-            CHECK_THROWS_MATCHES(barrier.wait(), std::system_error, Catch::Predicate<std::system_error>(is_aborted));
+            CHECK_THROWS_MATCHES(barrier.wait(), std::system_error,
+                                 Catch::Predicate<std::system_error>(is_aborted));
         });
         turns();
         coro::this_loop().call_soon([&] { barrier.reset(); });
@@ -140,11 +148,14 @@ TEST_CASE("waiting at a barrier allocates nothing", "[s78][coro]") {
     run_on(kernel_kind, [] {
         coro::Barrier barrier(2);
         auto other = coro::spawn([&] {
-            for (int i = 0; i < 200; ++i) barrier.wait();
+            for (int i = 0; i < 200; ++i)
+                barrier.wait();
         });
-        for (int i = 0; i < 100; ++i) barrier.wait();
+        for (int i = 0; i < 100; ++i)
+            barrier.wait();
         const AllocationCount count;
-        for (int i = 0; i < 100; ++i) barrier.wait();
+        for (int i = 0; i < 100; ++i)
+            barrier.wait();
         CHECK(count.count() == 0);
         other.wait();
     });

@@ -20,7 +20,8 @@ TEST_CASE("a channel without capacity hands an item from a sender to a receiver"
         });
         turns(3);
         CHECK(trace.text.empty());
-        for (const int item : channel) trace(std::to_string(item));
+        for (const int item : channel)
+            trace(std::to_string(item));
         sender.wait();
     });
     CHECK(trace.text.find("0") == 0);
@@ -33,17 +34,20 @@ TEST_CASE("a channel holds as many items as its capacity before its sender waits
         coro::Channel<int> channel(2);
         int sent = 0;
         auto sender = coro::spawn([&] {
-            for (; sent < 5; ++sent) channel.send(sent);
+            for (; sent < 5; ++sent)
+                channel.send(sent);
         });
         turns(3);
         CHECK(sent == 2);
         CHECK(channel.size() == 2);
-        for (int i = 0; i < 5; ++i) CHECK(channel.receive() == i);
+        for (int i = 0; i < 5; ++i)
+            CHECK(channel.receive() == i);
         sender.wait();
     });
 }
 
-TEST_CASE("after closing a channel its items are received, then it has ended, and sending fails", "[s81][coro]") {
+TEST_CASE("after closing a channel its items are received, then it has ended, and sending fails",
+          "[s81][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Channel<int> channel(2);
@@ -58,14 +62,16 @@ TEST_CASE("after closing a channel its items are received, then it has ended, an
         CHECK_THROWS_AS(channel.send(4), std::system_error);
         CHECK(channel.try_send(4) == Errc::closed);
         std::vector<int> items;
-        for (const int item : channel) items.push_back(item);
+        for (const int item : channel)
+            items.push_back(item);
         CHECK(items == std::vector{1, 2});
         CHECK_FALSE(channel.receive());
         CHECK(channel.try_receive().error().code == Errc::closed);
     });
 }
 
-TEST_CASE("sending and receiving without waiting tell by a code why it was in vain", "[s80][coro]") {
+TEST_CASE("sending and receiving without waiting tell by a code why it was in vain",
+          "[s80][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Channel<std::unique_ptr<int>> channel;
@@ -102,7 +108,9 @@ TEST_CASE("a channel that is destroyed tells those who wait", "[coro]") {
         coro::Channel<int> other;
         auto receiver = coro::spawn([&] { CHECK_THROWS_AS(channel->receive(), UsageError); });
         auto selecting = coro::spawn([&] {
-            CHECK_THROWS_AS(coro::select(other.on_receive([](auto) {}), channel->on_receive([](auto) {})), UsageError);
+            CHECK_THROWS_AS(
+                coro::select(other.on_receive([](auto) {}), channel->on_receive([](auto) {})),
+                UsageError);
         });
         turns();
         channel.reset();
@@ -124,9 +132,10 @@ TEST_CASE("of several sends and receives a select lets exactly one take effect",
         std::string text;
         bool sent = false;
         const auto choose = [&] {
-            return coro::select(a.on_receive([&](std::optional<int> item) { got = item.value(); }),
-                                b.on_receive([&](std::optional<std::string> item) { text = item.value(); }),
-                                c.on_send(3, [&] { sent = true; }));
+            return coro::select(
+                a.on_receive([&](std::optional<int> item) { got = item.value(); }),
+                b.on_receive([&](std::optional<std::string> item) { text = item.value(); }),
+                c.on_send(3, [&] { sent = true; }));
         };
         auto task = coro::spawn(choose);
         turns();
@@ -175,11 +184,14 @@ TEST_CASE("a select gives each of the channels that are ready its share", "[coro
         coro::Channel<int> c(1);
         std::size_t chosen[3] = {};
         for (int i = 0; i < 600; ++i) {
-            for (auto* channel : {&a, &b, &c}) (void)channel->try_send(i);
+            for (auto* channel : {&a, &b, &c})
+                (void)channel->try_send(i);
             const auto ignore = [](std::optional<int>) {};
-            ++chosen[coro::select(a.on_receive(ignore), b.on_receive(ignore), c.on_receive(ignore))];
+            ++chosen[coro::select(a.on_receive(ignore), b.on_receive(ignore),
+                                  c.on_receive(ignore))];
         }
-        for (const std::size_t count : chosen) CHECK(count > 100);
+        for (const std::size_t count : chosen)
+            CHECK(count > 100);
     });
 }
 
@@ -190,7 +202,8 @@ TEST_CASE("a select has a deadline, and a form that does not wait", "[s80][coro]
         coro::Channel<int> b(1);
         int got = 0;
         const auto take = [&](std::optional<int> item) { got = *item; };
-        CHECK_THROWS_AS(coro::select(1ms, a.on_receive(take), b.on_receive(take)), coro::TimeoutError);
+        CHECK_THROWS_AS(coro::select(1ms, a.on_receive(take), b.on_receive(take)),
+                        coro::TimeoutError);
         CHECK_FALSE(coro::try_select(a.on_receive(take), b.on_receive(take), a.on_send(1)));
         CHECK(a.try_send(1) == Errc::queue_full);
         CHECK(coro::try_select(a.on_receive(take), b.on_send(5)) == 1);
@@ -199,7 +212,9 @@ TEST_CASE("a select has a deadline, and a form that does not wait", "[s80][coro]
     });
 }
 
-TEST_CASE("a select over a channel that has ended receives nothing, and one over a send into it fails", "[s81][coro]") {
+TEST_CASE(
+    "a select over a channel that has ended receives nothing, and one over a send into it fails",
+    "[s81][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     const bool closed_before = GENERATE(false, true);
     run_on(kernel_kind, [&] {
@@ -213,9 +228,11 @@ TEST_CASE("a select over a channel that has ended receives nothing, and one over
             sink.close();
         };
         if (closed_before) close();
-        auto receiving = coro::spawn([&] { return coro::select(open.on_receive(take), source.on_receive(take)); });
+        auto receiving = coro::spawn(
+            [&] { return coro::select(open.on_receive(take), source.on_receive(take)); });
         auto sending = coro::spawn([&] {
-            CHECK_THROWS_AS(coro::select(open.on_receive(take), sink.on_send(1)), std::system_error);
+            CHECK_THROWS_AS(coro::select(open.on_receive(take), sink.on_send(1)),
+                            std::system_error);
         });
         turns(2);
         CHECK(receiving.done() == closed_before);
@@ -256,7 +273,8 @@ TEST_CASE("a select that is cancelled leaves nothing in any channel", "[s68][s80
     });
 }
 
-TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when", "[s68][s80][F41][coro]") {
+TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when",
+          "[s68][s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     const std::size_t capacity = GENERATE(0u, 2u);
     for (std::size_t victim = 0; victim < 4; ++victim)
@@ -275,8 +293,9 @@ TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when", 
                 tasks.push_back(coro::spawn([&, who] {
                     for (int i = 0; i < 5; ++i) {
                         const int item = who * 10 + i;
-                        coro::select(a.on_send(std::make_unique<int>(item), [&] { sent.push_back(item); }),
-                                     b.on_send(std::make_unique<int>(item), [&] { sent.push_back(item); }));
+                        coro::select(
+                            a.on_send(std::make_unique<int>(item), [&] { sent.push_back(item); }),
+                            b.on_send(std::make_unique<int>(item), [&] { sent.push_back(item); }));
                     }
                 }));
                 tasks.push_back(coro::spawn([&, who] {
@@ -285,8 +304,9 @@ TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when", 
                         if (who == 0)
                             more = take(a.receive());
                         else
-                            coro::select(a.on_receive([&](auto item) { more = take(std::move(item)); }),
-                                         b.on_receive([&](auto item) { more = take(std::move(item)); }));
+                            coro::select(
+                                a.on_receive([&](auto item) { more = take(std::move(item)); }),
+                                b.on_receive([&](auto item) { more = take(std::move(item)); }));
                     }
                 }));
             }
@@ -300,7 +320,8 @@ TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when", 
                 if (!task.cancelled()) (void)task.exception();
             }
             for (auto* channel : {&a, &b})
-                while (auto item = channel->try_receive()) received.push_back(**item);
+                while (auto item = channel->try_receive())
+                    received.push_back(**item);
             std::sort(sent.begin(), sent.end());
             std::sort(received.begin(), received.end());
             CHECK(sent == received);
@@ -320,15 +341,24 @@ TEST_CASE("a storm over channels loses and doubles nothing", "[s68][s80][F41][co
         };
         for (int i = 0; i < 40; ++i) {
             const coro::Deadline deadline =
-                random(3) == 0 ? coro::Deadline(std::chrono::microseconds(random(40))) : coro::Deadline();
+                random(3) == 0 ? coro::Deadline(std::chrono::microseconds(random(40)))
+                               : coro::Deadline();
             tasks.push_back(coro::spawn([&, i, deadline] {
                 turns(random(3));
                 const auto done = [&] { sent.push_back(i); };
                 switch (i % 4) {
-                case 0: coro::select(deadline, a.on_send(i, done), b.on_send(i, done)); break;
-                case 1: coro::select(deadline, a.on_receive(take), b.on_receive(take)); break;
-                case 2: coro::select(deadline, a.on_send(i, done), b.on_receive(take)); break;
-                default: take(b.receive(deadline)); break;
+                case 0:
+                    coro::select(deadline, a.on_send(i, done), b.on_send(i, done));
+                    break;
+                case 1:
+                    coro::select(deadline, a.on_receive(take), b.on_receive(take));
+                    break;
+                case 2:
+                    coro::select(deadline, a.on_send(i, done), b.on_receive(take));
+                    break;
+                default:
+                    take(b.receive(deadline));
+                    break;
                 }
             }));
         }
@@ -344,7 +374,8 @@ TEST_CASE("a storm over channels loses and doubles nothing", "[s68][s80][F41][co
             if (!task.cancelled()) (void)task.exception();
         }
         for (auto* channel : {&a, &b})
-            while (auto item = channel->try_receive()) received.push_back(*item);
+            while (auto item = channel->try_receive())
+                received.push_back(*item);
         std::sort(sent.begin(), sent.end());
         std::sort(received.begin(), received.end());
         CHECK(sent == received);
@@ -360,10 +391,11 @@ TEST_CASE("channels and select allocate nothing", "[coro]") {
         auto other = coro::spawn([&] {
             bool more = true;
             while (more)
-                coro::select(never.on_receive([](auto) {}), there.on_receive([&](std::optional<int> item) {
-                    more = item.has_value();
-                    if (more) back.send(*item + 1);
-                }));
+                coro::select(never.on_receive([](auto) {}),
+                             there.on_receive([&](std::optional<int> item) {
+                                 more = item.has_value();
+                                 if (more) back.send(*item + 1);
+                             }));
         });
         const auto rounds = [&] {
             int sum = 0;

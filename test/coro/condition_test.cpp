@@ -39,13 +39,17 @@ TEST_CASE("a condition can not be used without its mutex", "[s74][coro]") {
         CHECK_THROWS_AS(condition.notify(), UsageError);
         auto guard = mutex.lock();
         auto other = coro::spawn(
-            [&] { CHECK_THROWS_WITH(condition.notify_all(), Contains("'other'") && Contains("'main'")); },
+            [&] {
+                CHECK_THROWS_WITH(condition.notify_all(),
+                                  Contains("'other'") && Contains("'main'"));
+            },
             {.name = "other"});
         other.wait();
     });
 }
 
-TEST_CASE("notifications wake in the order of waiting, and may be more than there are waiters", "[s74][coro]") {
+TEST_CASE("notifications wake in the order of waiting, and may be more than there are waiters",
+          "[s74][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -68,7 +72,8 @@ TEST_CASE("notifications wake in the order of waiting, and may be more than ther
         condition.notify(10);
         condition.notify_all();
         guard.unlock();
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
     });
     CHECK(trace.text == "a b | c d");
 }
@@ -96,7 +101,8 @@ TEST_CASE("waiting for a predicate checks it again after each notification", "[s
     });
 }
 
-TEST_CASE("who is cancelled while it waits for a condition holds the mutex when it hears of it", "[s74][F41][coro]") {
+TEST_CASE("who is cancelled while it waits for a condition holds the mutex when it hears of it",
+          "[s74][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -144,7 +150,8 @@ TEST_CASE("a deadline ends the wait for a condition with the mutex held", "[s74]
     });
 }
 
-TEST_CASE("who is cancelled after it was notified returns with the mutex, and the notification is not lost",
+TEST_CASE("who is cancelled after it was notified returns with the mutex, and the notification is "
+          "not lost",
           "[s75][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
@@ -178,7 +185,8 @@ TEST_CASE("who is cancelled after it was notified returns with the mutex, and th
     CHECK(trace.text == "first second");
 }
 
-TEST_CASE("a notification whose first waiter was cancelled before wakes the next one", "[s75][F41][coro]") {
+TEST_CASE("a notification whose first waiter was cancelled before wakes the next one",
+          "[s75][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Mutex mutex;
@@ -219,7 +227,8 @@ TEST_CASE("a deadline that passes after the notification is too late", "[s75][co
     });
 }
 
-TEST_CASE("a buffer behind a condition loses and doubles nothing, whoever is cancelled when", "[s75][F41][coro]") {
+TEST_CASE("a buffer behind a condition loses and doubles nothing, whoever is cancelled when",
+          "[s75][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 3; ++victim)
         sweep(kernel_kind, 12, [&](std::size_t after) {

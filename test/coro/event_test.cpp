@@ -17,7 +17,8 @@ TEST_CASE("setting an event wakes all who wait for it, in order", "[s73][coro]")
         turns(2);
         trace("set");
         event.set();
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
     });
     CHECK(trace.text == "set a b c");
 }
@@ -69,7 +70,8 @@ TEST_CASE("a waiter that is cancelled or late leaves nothing in the event", "[s7
     });
 }
 
-TEST_CASE("an event that was set before the waiter was cancelled has released it", "[s68][s73][coro]") {
+TEST_CASE("an event that was set before the waiter was cancelled has released it",
+          "[s68][s73][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Event event;

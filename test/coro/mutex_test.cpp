@@ -20,13 +20,15 @@ TEST_CASE("a mutex goes to those who wait in the order in which they came", "[s7
         turns();
         trace("unlock");
         guard.unlock();
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
         CHECK_FALSE(mutex.locked());
     });
     CHECK(trace.text == "unlock a b c");
 }
 
-TEST_CASE("who locks a mutex that was just released queues behind those who waited", "[s70][coro]") {
+TEST_CASE("who locks a mutex that was just released queues behind those who waited",
+          "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -94,7 +96,8 @@ TEST_CASE("a guard releases its mutex wherever it is destroyed", "[s70][coro]") 
     });
 }
 
-TEST_CASE("a waiter that is cancelled while the owner releases does not get the mutex, and the next one does",
+TEST_CASE("a waiter that is cancelled while the owner releases does not get the mutex, and the "
+          "next one does",
           "[s71][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
@@ -165,7 +168,8 @@ TEST_CASE("a loop over a free mutex lets others have their turn", "[s67][coro]")
         coro::Mutex mutex;
         bool other_ran = false;
         auto other = coro::spawn([&] { other_ran = true; });
-        for (int i = 0; i < 1000 && !other_ran; ++i) auto guard = mutex.lock();
+        for (int i = 0; i < 1000 && !other_ran; ++i)
+            auto guard = mutex.lock();
         CHECK(other_ran);
     });
 }
@@ -183,7 +187,8 @@ TEST_CASE("a deadline ends the wait for a mutex and takes the waiter out", "[s70
     });
 }
 
-TEST_CASE("a mutex is held by one coroutine at most, whoever is cancelled when", "[s70][s71][s72][F41][coro]") {
+TEST_CASE("a mutex is held by one coroutine at most, whoever is cancelled when",
+          "[s70][s71][s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 3; ++victim)
         sweep(kernel_kind, 10, [&](std::size_t after) {
@@ -208,7 +213,8 @@ TEST_CASE("a mutex is held by one coroutine at most, whoever is cancelled when",
                 }));
             turns(after);
             tasks[victim].cancel();
-            for (auto& task : tasks) task.wait();
+            for (auto& task : tasks)
+                task.wait();
             CHECK(most == 1);
             CHECK(holders == 0);
             CHECK_FALSE(mutex.locked());
@@ -226,7 +232,8 @@ TEST_CASE("a storm of locks and cancellations leaves the mutex free", "[s71][s72
         for (int i = 0; i < 20; ++i) {
             const bool impatient = random(3) == 0;
             tasks.push_back(coro::spawn([&, impatient] {
-                auto guard = impatient ? mutex.lock(std::chrono::microseconds(random(50))) : mutex.lock();
+                auto guard =
+                    impatient ? mutex.lock(std::chrono::microseconds(random(50))) : mutex.lock();
                 CHECK(++holders == 1);
                 struct Leave {
                     int& holders;
@@ -241,7 +248,8 @@ TEST_CASE("a storm of locks and cancellations leaves the mutex free", "[s71][s72
         }
         for (auto& task : tasks) {
             task.wait();
-            if (!task.cancelled() && task.exception()) CHECK_THROWS_AS(task.result(), coro::TimeoutError);
+            if (!task.cancelled() && task.exception())
+                CHECK_THROWS_AS(task.result(), coro::TimeoutError);
         }
         CHECK_FALSE(mutex.locked());
     });

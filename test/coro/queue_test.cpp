@@ -12,13 +12,15 @@ namespace {
 template<class Queue>
 std::vector<int> drain(Queue& queue) {
     std::vector<int> items;
-    while (auto item = queue.try_get()) items.push_back(*item);
+    while (auto item = queue.try_get())
+        items.push_back(*item);
     return items;
 }
 
 template<class Queue>
 void fill(Queue& queue, std::initializer_list<int> items) {
-    for (const int item : items) REQUIRE_FALSE(queue.try_put(item));
+    for (const int item : items)
+        REQUIRE_FALSE(queue.try_put(item));
 }
 
 } // namespace
@@ -54,15 +56,18 @@ TEST_CASE("a queue without a capacity takes any number of items at once", "[s79]
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Queue<int> queue(0);
-        for (int i = 0; i < 1000; ++i) queue.put(i);
+        for (int i = 0; i < 1000; ++i)
+            queue.put(i);
         CHECK(queue.size() == 1000);
         CHECK_FALSE(queue.full());
-        for (int i = 0; i < 1000; ++i) REQUIRE(queue.get() == i);
+        for (int i = 0; i < 1000; ++i)
+            REQUIRE(queue.get() == i);
         CHECK(queue.empty());
     });
 }
 
-TEST_CASE("putting into a full queue waits, and each item that is got lets exactly one in", "[s79][coro]") {
+TEST_CASE("putting into a full queue waits, and each item that is got lets exactly one in",
+          "[s79][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -80,7 +85,8 @@ TEST_CASE("putting into a full queue waits, and each item that is got lets exact
             turns(3);
             trace("got");
         }
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
     });
     CHECK(trace.text == "put0 put1 got put2 got got");
 }
@@ -95,7 +101,8 @@ TEST_CASE("those who get are served in the order in which they came", "[s79][cor
             tasks.push_back(coro::spawn([&, name] { trace(name + std::to_string(queue.get())); }));
         turns(2);
         coro::this_loop().call_soon([&] { fill(queue, {1, 2}); });
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
     });
     CHECK(trace.text == "a1 b2");
 }
@@ -119,7 +126,8 @@ TEST_CASE("getting and putting without waiting tell by a code why it was in vain
     });
 }
 
-TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled inserts none", "[s80][F41][coro]") {
+TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled inserts none",
+          "[s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Queue<std::unique_ptr<int>> queue(1);
@@ -143,7 +151,8 @@ TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled in
     });
 }
 
-TEST_CASE("who was served before it was cancelled has got or put its item", "[s68][s80][F41][coro]") {
+TEST_CASE("who was served before it was cancelled has got or put its item",
+          "[s68][s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Queue<int> queue(1);
@@ -204,7 +213,8 @@ TEST_CASE("joining a queue waits until every item is done", "[s81][coro]") {
             }
             trace("end");
         });
-        for (int i = 0; i < 5; ++i) queue.put(i);
+        for (int i = 0; i < 5; ++i)
+            queue.put(i);
         queue.join();
         trace("joined");
         CHECK_THROWS_AS(queue.task_done(), UsageError);
@@ -214,7 +224,8 @@ TEST_CASE("joining a queue waits until every item is done", "[s81][coro]") {
     CHECK(trace.text == "0 1 2 3 4 joined end");
 }
 
-TEST_CASE("an item that was handed over counts as put before whoever put it runs again", "[s81][coro]") {
+TEST_CASE("an item that was handed over counts as put before whoever put it runs again",
+          "[s81][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Queue<int> queue(1);
@@ -239,7 +250,8 @@ TEST_CASE("after closing a queue its items can be got, and putting fails", "[s81
         coro::Queue<int> queue(2);
         queue.put(1);
         queue.put(2);
-        auto putter = coro::spawn([&] { CHECK_THROWS_MATCHES(queue.put(3), std::system_error, closed); });
+        auto putter =
+            coro::spawn([&] { CHECK_THROWS_MATCHES(queue.put(3), std::system_error, closed); });
         turns();
         coro::this_loop().call_soon([&] { queue.close(); });
         putter.wait();
@@ -257,7 +269,8 @@ TEST_CASE("closing an empty queue ends the wait of those who get", "[s81][coro]"
         coro::Queue<int> queue;
         auto getter = coro::spawn([&] { CHECK_THROWS_AS(queue.get(), std::system_error); });
         auto loop = coro::spawn([&] {
-            for (const int item : queue) FAIL("got " << item);
+            for (const int item : queue)
+                FAIL("got " << item);
         });
         turns();
         queue.close();
@@ -320,7 +333,8 @@ TEST_CASE("no item of a queue is lost or doubled, whoever is cancelled when", "[
                 task.wait();
                 if (!task.cancelled()) (void)task.exception();
             }
-            while (auto item = queue.try_get()) got.push_back(**item);
+            while (auto item = queue.try_get())
+                got.push_back(**item);
             std::sort(put.begin(), put.end());
             std::sort(got.begin(), got.end());
             CHECK(put == got);
@@ -337,7 +351,8 @@ TEST_CASE("a storm over a queue loses and doubles nothing", "[s80][F41][coro]") 
         std::vector<coro::Task<void>> tasks;
         for (int i = 0; i < 40; ++i) {
             const coro::Deadline deadline =
-                random(3) == 0 ? coro::Deadline(std::chrono::microseconds(random(40))) : coro::Deadline();
+                random(3) == 0 ? coro::Deadline(std::chrono::microseconds(random(40)))
+                               : coro::Deadline();
             if (i % 2 == 0)
                 tasks.push_back(coro::spawn([&, i, deadline] {
                     turns(random(3));
@@ -360,7 +375,8 @@ TEST_CASE("a storm over a queue loses and doubles nothing", "[s80][F41][coro]") 
             task.wait();
             if (!task.cancelled()) (void)task.exception();
         }
-        for (const int item : drain(queue)) got.push_back(item);
+        for (const int item : drain(queue))
+            got.push_back(item);
         std::sort(put.begin(), put.end());
         std::sort(got.begin(), got.end());
         CHECK(put == got);
@@ -373,7 +389,8 @@ TEST_CASE("waiting for a queue allocates nothing", "[s79][coro]") {
         coro::Queue<int> there(1);
         coro::PriorityQueue<int> back(2);
         auto other = coro::spawn([&] {
-            for (const int item : there) back.put(item);
+            for (const int item : there)
+                back.put(item);
         });
         const auto rounds = [&] {
             int sum = 0;

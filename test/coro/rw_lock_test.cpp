@@ -35,8 +35,9 @@ TEST_CASE("readers hold a lock together, and a writer alone", "[s70][coro]") {
     CHECK(trace.text == "+r1 +r2 -r1 -r2 +w -w");
 }
 
-TEST_CASE("a reader that comes after a waiting writer queues behind it, and readers in a row go together",
-          "[s70][coro]") {
+TEST_CASE(
+    "a reader that comes after a waiting writer queues behind it, and readers in a row go together",
+    "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -48,7 +49,8 @@ TEST_CASE("a reader that comes after a waiting writer queues behind it, and read
         turns();
         CHECK_FALSE(lock.try_read());
         CHECK_FALSE(lock.try_write());
-        for (auto* task : {&a, &b, &c, &d}) task->wait();
+        for (auto* task : {&a, &b, &c, &d})
+            task->wait();
         CHECK(lock.try_write());
         CHECK(lock.try_read());
     });
@@ -73,7 +75,8 @@ TEST_CASE("readers behind a writer that gives up join those who read", "[s71][F4
     });
 }
 
-TEST_CASE("a writer that was handed the lock before it was cancelled owns it, and hands it on", "[s72][F41][coro]") {
+TEST_CASE("a writer that was handed the lock before it was cancelled owns it, and hands it on",
+          "[s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -99,8 +102,9 @@ TEST_CASE("a lock for reading and writing tells of its misuse", "[s70][coro]") {
         auto guard = lock.write();
         CHECK_THROWS_WITH(lock.write(), Contains("'main'"));
         CHECK_THROWS_WITH(lock.read(), Contains("'main'"));
-        auto other = coro::spawn([&] { CHECK_THROWS_WITH(guard.unlock(), Contains("'thief'") && Contains("'main'")); },
-                                 {.name = "thief"});
+        auto other = coro::spawn(
+            [&] { CHECK_THROWS_WITH(guard.unlock(), Contains("'thief'") && Contains("'main'")); },
+            {.name = "thief"});
         other.wait();
         guard.unlock();
         CHECK_THROWS_AS(guard.unlock(), UsageError);
@@ -111,7 +115,8 @@ TEST_CASE("a lock for reading and writing tells of its misuse", "[s70][coro]") {
     });
 }
 
-TEST_CASE("no lock for reading or writing is lost or doubled, whoever is cancelled when", "[s71][s72][F41][coro]") {
+TEST_CASE("no lock for reading or writing is lost or doubled, whoever is cancelled when",
+          "[s71][s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 4; ++victim)
         sweep(kernel_kind, 10, [&](std::size_t after) {
@@ -129,13 +134,15 @@ TEST_CASE("no lock for reading or writing is lost or doubled, whoever is cancell
                 }));
             turns(after);
             const bool too_late = !tasks[victim].cancel();
-            for (auto& task : tasks) task.wait();
+            for (auto& task : tasks)
+                task.wait();
             CHECK(done == (too_late ? 4 : 3));
             CHECK(lock.try_write());
         });
 }
 
-TEST_CASE("a storm of readers, writers and cancellations leaves the lock free", "[s71][s72][F41][coro]") {
+TEST_CASE("a storm of readers, writers and cancellations leaves the lock free",
+          "[s71][s72][F41][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     storm(kernel_kind, 40, [](auto random) {
         coro::RwLock lock;
@@ -153,7 +160,8 @@ TEST_CASE("a storm of readers, writers and cancellations leaves the lock free", 
             turns(random(2));
             tasks[random(tasks.size())].cancel();
         }
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
         CHECK(lock.try_write());
     });
 }

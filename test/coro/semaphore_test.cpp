@@ -19,7 +19,8 @@ TEST_CASE("a semaphore may begin with no permits, but not with fewer", "[s76][co
     });
 }
 
-TEST_CASE("a permit that is released goes to the first who waits, however fast the next one asks", "[s76][coro]") {
+TEST_CASE("a permit that is released goes to the first who waits, however fast the next one asks",
+          "[s76][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -38,7 +39,8 @@ TEST_CASE("a permit that is released goes to the first who waits, however fast t
         semaphore.acquire();
         trace("main");
         semaphore.release();
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
         CHECK(semaphore.available() == 1);
     });
     CHECK(trace.text == "a b main");
@@ -117,11 +119,13 @@ TEST_CASE("several permits at once wake as many who wait, and the rest is kept",
             }));
         turns();
         coro::this_loop().call_soon([&] { semaphore.release(5); });
-        for (auto& task : tasks) task.wait();
+        for (auto& task : tasks)
+            task.wait();
         CHECK(got == 2);
         CHECK(semaphore.available() == 3);
-        CHECK_THROWS_AS((semaphore.acquire(), semaphore.acquire(), semaphore.acquire(), semaphore.acquire(1ms)),
-                        coro::TimeoutError);
+        CHECK_THROWS_AS(
+            (semaphore.acquire(), semaphore.acquire(), semaphore.acquire(), semaphore.acquire(1ms)),
+            coro::TimeoutError);
         CHECK(semaphore.available() == 0);
     });
 }
@@ -141,12 +145,14 @@ TEST_CASE("no permit is lost or doubled, whoever is cancelled when", "[s77][F41]
                 }));
             turns(after);
             tasks[victim].cancel();
-            for (auto& task : tasks) task.wait();
+            for (auto& task : tasks)
+                task.wait();
             CHECK(semaphore.available() == 2);
         });
 }
 
-TEST_CASE("a storm of acquisitions and cancellations ends with the permits it began with", "[s77][F41][coro]") {
+TEST_CASE("a storm of acquisitions and cancellations ends with the permits it began with",
+          "[s77][F41][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     storm(kernel_kind, 40, [](auto random) {
         const auto permits = static_cast<std::ptrdiff_t>(1 + random(4));
@@ -156,7 +162,8 @@ TEST_CASE("a storm of acquisitions and cancellations ends with the permits it be
         for (int i = 0; i < 30; ++i) {
             const bool impatient = random(3) == 0;
             tasks.push_back(coro::spawn([&, impatient] {
-                auto permit = impatient ? semaphore.permit(std::chrono::microseconds(random(50))) : semaphore.permit();
+                auto permit = impatient ? semaphore.permit(std::chrono::microseconds(random(50)))
+                                        : semaphore.permit();
                 CHECK(++held <= permits);
                 struct Leave {
                     std::ptrdiff_t& held;
@@ -171,7 +178,8 @@ TEST_CASE("a storm of acquisitions and cancellations ends with the permits it be
         }
         for (auto& task : tasks) {
             task.wait();
-            if (!task.cancelled() && task.exception()) CHECK_THROWS_AS(task.result(), coro::TimeoutError);
+            if (!task.cancelled() && task.exception())
+                CHECK_THROWS_AS(task.result(), coro::TimeoutError);
         }
         CHECK(semaphore.available() == permits);
         CHECK(held == 0);

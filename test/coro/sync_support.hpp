@@ -1,7 +1,6 @@
 #pragma once
 
 #include "coro_support.hpp"
-
 #include "support/heap.hpp"
 
 #include <cstdint>
@@ -11,11 +10,12 @@ namespace weft::test {
 
 /// Lets the others have `count` turns.
 inline void turns(std::size_t count = 1) {
-    for (; count != 0; --count) coro::yield();
+    for (; count != 0; --count)
+        coro::yield();
 }
 
-/// Runs `scenario(turns)` as main with 0 to `most`, for scenarios that cancel somebody after so many turns: at each of
-/// the places where it may be suspended.
+/// Runs `scenario(turns)` as main with 0 to `most`, for scenarios that cancel somebody after so
+/// many turns: at each of the places where it may be suspended.
 template<class F>
 void sweep(const KernelKind& kind, std::size_t most, F&& scenario) {
     for (std::size_t after = 0; after <= most; ++after) {
@@ -24,8 +24,8 @@ void sweep(const KernelKind& kind, std::size_t most, F&& scenario) {
     }
 }
 
-/// Runs `scenario(random)` as main with coroutines that are ready in an order drawn from each of `seeds` seeds;
-/// `random(n)` gives a number below n.
+/// Runs `scenario(random)` as main with coroutines that are ready in an order drawn from each of
+/// `seeds` seeds; `random(n)` gives a number below n.
 template<class F>
 void storm(const KernelKind& kind, std::uint64_t seeds, F&& scenario) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
