@@ -81,6 +81,7 @@ public:
 
 private:
     friend class detail::Coroutine;
+    friend class detail::GeneratorBase;
     friend class detail::Scheduler;
     friend class detail::TaskBase;
     friend class TaskGroup;

@@ -8,6 +8,7 @@
 #include <weft/coro/channel.hpp>
 #include <weft/coro/condition.hpp>
 #include <weft/coro/event.hpp>
+#include <weft/coro/generator.hpp>
 #include <weft/coro/local.hpp>
 #include <weft/coro/mutex.hpp>
 #include <weft/coro/queue.hpp>

@@ -20,6 +20,7 @@ using weft::detail::ListNode;
 using weft::detail::TimerNode;
 
 class Coroutine;
+class GeneratorBase;
 class Scheduler;
 class TaskBase;
 struct LocalValues;

@@ -80,7 +80,7 @@ void Runner::end_leftovers() {
                 " is cancelled" +
                 (task.waiting_for.empty() ? "" : ", which waits for " + task.waiting_for));
     scheduler.root_scope().cancel();
-    if (scheduler.alive()) {
+    if (scheduler.root().children.linked()) {
         scheduler.stop_loop_after(nullptr);
         loop_.run();
     }

@@ -52,14 +52,14 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
 
 // Another shall run. Returns when this one does again.
 [[gnu::always_inline]] inline void Scheduler::switch_away(Coroutine& self) {
-    if (loop_.cork().owner != nullptr) loop_.uncork();
-    if (debug_) [[unlikely]]
-        check_duration(self);
     if (self.consumer != nullptr) [[unlikely]] {
         Coroutine& consumer = *std::exchange(self.consumer, nullptr);
         begin_running(consumer);
         return switch_context(self, consumer);
     }
+    if (loop_.cork().owner != nullptr) loop_.uncork();
+    if (debug_) [[unlikely]]
+        check_duration(self);
     if (Coroutine* next = next_ready()) {
         begin_running(*next);
         if (next != &self) switch_context(self, *next);
@@ -100,24 +100,11 @@ void Scheduler::run() {
 }
 
 void Scheduler::run_for(Coroutine& consumer, Coroutine& coroutine) {
+    const std::uint16_t immediate = consumer.immediate;
     coroutine.consumer = &consumer;
-    if (coroutine.state == Coroutine::State::ready) take_out(coroutine);
     begin_running(coroutine);
     switch_context(consumer, coroutine);
-}
-
-void Scheduler::take_out(Coroutine& coroutine) noexcept {
-    Coroutine* before = nullptr;
-    Coroutine** place = &ready_;
-    while (*place != &coroutine)
-        place = &(before = *place)->next_ready;
-    *place = coroutine.next_ready;
-    if (ready_last_ == &coroutine) ready_last_ = before;
-}
-
-void Scheduler::back_to_consumer(Coroutine& self) {
-    self.state = Coroutine::State::parked;
-    switch_away(self);
+    consumer.immediate = immediate; // its turn goes on
 }
 
 namespace {
@@ -217,7 +204,7 @@ private:
 
 Wake Scheduler::suspend(Wait& wait) {
     Coroutine& self = wait.coroutine;
-    if ((self.cancel_pending && !wait.uncancellable) || unwinding()) [[unlikely]]
+    if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
         refuse_to_wait(wait);
     self.wait = &wait;
     self.state = Coroutine::State::parked;
@@ -320,6 +307,11 @@ Scheduler::Room Scheduler::make_room(std::size_t stack_size, std::size_t body_si
 }
 
 void Scheduler::start(Coroutine& coroutine, Family& family, Coroutine* parent) {
+    add(coroutine, family, parent);
+    make_ready(coroutine);
+}
+
+void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
     TaskBase& task = coroutine.task;
     task.retain();
     task.coroutine = &coroutine;
@@ -331,7 +323,6 @@ void Scheduler::start(Coroutine& coroutine, Family& family, Coroutine* parent) {
     if (parent != nullptr && parent->locals != nullptr) coroutine.locals = retain(parent->locals);
     all_.push_back(coroutine.all_link);
     ++count_;
-    make_ready(coroutine);
 }
 
 void Scheduler::end(Coroutine& self) noexcept {

@@ -80,8 +80,6 @@ public:
     /// Runs `coroutine`, which must be new or parked without a wait, on behalf of the one that
     /// runs, until it suspends.
     void run_for(Coroutine& consumer, Coroutine& coroutine);
-    /// A generator's: back to its consumer, without a wait.
-    void back_to_consumer(Coroutine& self);
 
     /// Room for a coroutine at the top of a new stack; `body_size` bytes below it are its body's.
     struct Room {
@@ -90,7 +88,9 @@ public:
         void* body;
     };
     Room make_room(std::size_t stack_size, std::size_t body_size);
-    /// Makes it known, in the scope of `family`, and queues it.
+    /// Makes it known, in the scope of `family`.
+    void add(Coroutine& coroutine, Family& family, Coroutine* parent);
+    /// The same, and queues it.
     void start(Coroutine& coroutine, Family& family, Coroutine* parent);
     /// The coroutine that runs has ended, and its task has its outcome.
     [[noreturn]] void end(Coroutine& self) noexcept;
@@ -141,7 +141,6 @@ private:
 
     void switch_away(Coroutine& self);
     Coroutine* next_ready() noexcept;
-    void take_out(Coroutine& coroutine) noexcept;
     void enter(Coroutine& coroutine);
     void checkpoint_slowly(Coroutine& self);
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
