@@ -115,6 +115,9 @@ public:
         return after_write(fd, PosixKernel::send(fd, data, size), size);
     }
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override;
+    Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept override {
+        return after_write(fd, PosixKernel::send_file(fd, file, offset, size), size);
+    }
     Sys send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept override {
         return after_write(fd, PosixKernel::send_batch(fd, datagrams), datagrams.size());
     }
