@@ -7,6 +7,7 @@
 #include <weft/coro/cancel_scope.hpp>
 #include <weft/coro/channel.hpp>
 #include <weft/coro/condition.hpp>
+#include <weft/coro/datagram.hpp>
 #include <weft/coro/event.hpp>
 #include <weft/coro/generator.hpp>
 #include <weft/coro/local.hpp>

@@ -12,7 +12,7 @@ namespace weft::coro {
 namespace {
 
 // Accepted connections that wait in the process for somebody to take them; the rest waits in the
-// kernel.
+// kernel. More are accepted once half of them are taken, so that not every one costs system calls.
 constexpr std::size_t most_waiting = 16;
 
 bool is_unix(std::string_view address) noexcept {
@@ -56,17 +56,33 @@ ProtocolFactory factory_for(StartHandler start) {
 
 /// The body of a connection's coroutine.
 void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler) {
+    std::string what = "the handler of a connection"; // which it may have given away
+    const auto failed = [&] {
+        if (stream.state() != nullptr)
+            what = stream.state()->describe("the handler of the connection", " with ");
+        stream.abort();
+        scheduler.report_exception(what);
+    };
     try {
         handler(stream);
     } catch (const Cancelled&) {
         stream.abort();
         throw;
+    } catch (const std::system_error& error) {
+        // Peers that go away are the order of the day.
+        if (stream.state() != nullptr && stream.state()->ended_by(error.code()))
+            return stream.abort();
+        failed();
     } catch (...) {
-        const std::string what = "the handler of the connection" + stream.state()->describe("");
-        stream.abort();
-        scheduler.report_exception(what);
+        failed();
     }
 }
+
+class ServeWait final : public detail::Wait {
+public:
+    using Wait::Wait;
+    std::string describe() const override { return "connections"; }
+};
 
 } // namespace
 
@@ -89,32 +105,58 @@ Stream connect(std::string_view address, Deadline deadline, ConnectOptions optio
 }
 
 void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
-    task_group([&](TaskGroup& group) {
-        detail::Scheduler& scheduler = detail::running("serve").scheduler;
-        StartHandler start = [&](Stream stream) {
-            // The handle is for whoever wants the outcome.
-            (void)group.spawn(
-                [&, stream = std::move(stream)]() mutable { handle(handler, stream, scheduler); },
-                options.handler);
-        };
-        Server server = listen_at(scheduler.loop(), address, factory_for(std::move(start)),
-                                  std::move(options.listen))
-                            .value();
-        if (options.started) options.started(server.addresses());
-        try {
-            sleep_forever();
-        } catch (const Cancelled&) {
-            server.close();
-            if (options.grace <= Duration::zero()) throw;
-            // Those that are being served may finish.
-            CancelScope grace(options.grace, true);
-            (void)grace.run([&] {
-                while (group.size() != 0)
-                    sleep(std::min<Duration>(options.grace, std::chrono::milliseconds(10)));
+    detail::Coroutine& self = detail::running("serve");
+    detail::Scheduler& scheduler = self.scheduler;
+    TaskGroup* handlers = nullptr; // set before anybody can connect
+    const auto start = [&](Stream stream) {
+        // The handle is for whoever wants the outcome.
+        (void)handlers->spawn(
+            [&, stream = std::move(stream)]() mutable { handle(handler, stream, scheduler); },
+            options.handler);
+    };
+    Server server =
+        listen_at(scheduler.loop(), address, factory_for(start), std::move(options.listen)).value();
+    if (options.started) options.started(server.addresses());
+
+    // Handlers may outlive a cancellation by the grace. So they are shielded from it, with the one
+    // who joins them, and another hears of it.
+    task_group([&](TaskGroup& both) {
+        ServeWait wait(self);
+        detail::Wait* listening = &wait;
+        auto sentry = both.spawn(
+            [&] {
+                try {
+                    sleep_forever();
+                } catch (const Cancelled&) {
+                    if (listening != nullptr) std::exchange(listening, nullptr)->wake();
+                    throw;
+                }
+            },
+            {.name = "serve"});
+        CancelScope handling(Deadline(), true);
+        (void)handling.run([&] {
+            task_group([&](TaskGroup& group) {
+                handlers = &group;
+                const auto end = [&] {
+                    listening = nullptr;
+                    server.close();
+                    if (options.grace <= Duration::zero()) return handling.cancel();
+                    handling.set_deadline(options.grace);
+                };
+                try {
+                    scheduler.suspend(wait);
+                } catch (const Cancelled&) { // by `Task::cancel`, or at the loop's end
+                    end();
+                    if (scheduler.ending()) throw;
+                    return;
+                }
+                end();
             });
-            throw;
-        }
+        });
+        sentry.cancel();
     });
+    check_cancelled();
+    throw Cancelled();
 }
 
 ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions options) {
@@ -131,8 +173,7 @@ ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions 
     });
 }
 
-// --- Listener
-// ---------------------------------------------------------------------------------------------------
+// --- Listener ------------------------------------------------------------------------------------
 
 struct Listener::State {
     std::deque<Stream> waiting;
@@ -191,7 +232,8 @@ Stream Listener::accept(Deadline deadline) {
     if (!state->waiting.empty()) {
         Stream next = std::move(state->waiting.front());
         state->waiting.pop_front();
-        if (!state->closed) state->server.resume_accepting();
+        if (!state->closed && state->waiting.size() == most_waiting / 2)
+            state->server.resume_accepting();
         return next;
     }
     AcceptWait wait(self);
@@ -222,12 +264,24 @@ std::uint16_t Listener::port() const {
     return state_ ? state_->server.port() : 0;
 }
 
+// --- Streams over other transports ---------------------------------------------------------------
+
+Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
+                   Deadline deadline) {
+    detail::Coroutine& self = detail::running("stream_over");
+    auto state = std::make_unique<detail::StreamState>();
+    (void)make(state->make_protocol()).value();
+    state->wait_connected(self, "stream_over", deadline.at());
+    return Stream(std::move(state));
+}
+
 std::pair<Stream, Stream> stream_pair() {
+    detail::Coroutine& self = detail::running("stream_pair");
     auto first = std::make_unique<detail::StreamState>();
     auto second = std::make_unique<detail::StreamState>();
-    (void)connected_pair(this_loop(), first->make_protocol(), second->make_protocol());
-    while (first->transport == nullptr || second->transport == nullptr)
-        yield();
+    (void)connected_pair(self.scheduler.loop(), first->make_protocol(), second->make_protocol());
+    first->wait_connected(self, "stream_pair", TimePoint::max());
+    second->wait_connected(self, "stream_pair", TimePoint::max());
     return {Stream(std::move(first)), Stream(std::move(second))};
 }
 

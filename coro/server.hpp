@@ -19,16 +19,18 @@ namespace weft::coro {
 /// was begun.
 Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
 
-/// What a server does with a connection: called in a coroutine of its own. The stream is closed
-/// when it returns. What it throws is reported (`Loop::on_unhandled`), and ends its connection
-/// alone.
+/// What a server does with a connection: called in a coroutine of its own, by any number of them at
+/// a time. The stream is closed when it returns, unless it moved or released it; then what was
+/// written still leaves. What it throws aborts its connection and no other, and is reported
+/// (`Loop::on_unhandled`) if it is not the loss of that connection. A handler that is cancelled
+/// aborts its connection, too.
 using StreamHandler = Function<void(Stream&)>;
 
 /// How `serve` works.
 struct ServeOptions {
     ListenOptions listen = {};
-    /// How long the handlers that run have when `serve` is cancelled before they are cancelled,
-    /// too.
+    /// How long the handlers that run have to end when `serve` is cancelled. Then they are
+    /// cancelled, too.
     Duration grace{0};
     /// Of the handlers' coroutines.
     SpawnOptions handler = {.name = "handler"};
@@ -36,9 +38,10 @@ struct ServeOptions {
     Function<void(const std::vector<Address>&)> started = {};
 };
 
-/// Serves connections at `address` (as for `connect`; ":0" is any port) until it is cancelled. Then
-/// it stops listening, ends its handlers, and throws `Cancelled`. `std::system_error` if it can not
-/// listen there.
+/// Serves connections at `address` (as for `connect`; ":0" is any port). Suspends until it is
+/// cancelled. Then it stops listening, gives its handlers the grace to end, cancels those that have
+/// not, joins them all, and throws `Cancelled`. A second `Task::cancel` cuts the grace short.
+/// `std::system_error` if it can not listen there.
 void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
 
 /// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
@@ -70,7 +73,8 @@ private:
 ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler,
                                 SpawnOptions options = {.name = "handler"});
 
-/// Two streams that are connected to each other in memory, as a TCP connection would.
+/// Two streams that are connected to each other in memory, as by a TCP connection. Suspends for a
+/// turn; cancelling closes both.
 std::pair<Stream, Stream> stream_pair();
 
 } // namespace weft::coro

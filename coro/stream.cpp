@@ -9,14 +9,8 @@
 namespace weft::coro {
 namespace {
 
-// A longer write goes piece by piece, each when there is room, so that it is not copied as a whole.
-constexpr std::size_t write_slice = 256 * 1024;
-
-class ClosedWait final : public detail::Wait {
-public:
-    using Wait::Wait;
-    std::string describe() const override { return "the end of a connection"; }
-};
+// Memory is taken for so much of what is to be read, and for twice of what has come.
+constexpr std::size_t first_room = 256 * 1024;
 
 /// Where in `text` the match lies that ends first: its end, 0 if there is none. No match can begin
 /// before `scanned`, less the longest separator.
@@ -25,9 +19,11 @@ std::size_t find_end(std::string_view text, std::span<const std::string_view> se
     std::size_t first = 0;
     for (const std::string_view separator : separators) {
         const std::size_t from = scanned >= separator.size() ? scanned - separator.size() + 1 : 0;
-        const std::size_t at = text.find(separator, from);
-        if (at != text.npos && (first == 0 || at + separator.size() < first))
-            first = at + separator.size();
+        const std::size_t at =
+            separator.size() == 1 ? text.find(separator[0], from) : text.find(separator, from);
+        if (at == text.npos) continue;
+        first = at + separator.size();
+        text = text.substr(0, first - 1); // the next one has to end before that
     }
     return first;
 }
@@ -38,9 +34,15 @@ Stream::Stream() noexcept = default;
 Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&&) noexcept = default;
 Stream::~Stream() = default;
-Stream::Stream(std::unique_ptr<detail::StreamState> state) noexcept : state_(std::move(state)) {}
-Stream::Stream(Transport& transport) : state_(std::make_unique<detail::StreamState>()) {
-    state_->take_over(transport);
+Stream::Stream(std::unique_ptr<detail::StreamState> state) noexcept : state_(state.release()) {}
+Stream::Stream(Transport& transport) {
+    auto state = std::make_unique<detail::StreamState>();
+    state->take_over(transport);
+    state_.reset(state.release());
+}
+
+void Stream::End::operator()(detail::StreamState* state) const noexcept {
+    state->dismiss();
 }
 
 detail::StreamState& Stream::state(const char* what) const {
@@ -50,18 +52,17 @@ detail::StreamState& Stream::state(const char* what) const {
     return *state_;
 }
 
-// --- Reading
-// ----------------------------------------------------------------------------------------------------
+// --- Reading -------------------------------------------------------------------------------------
 
 std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
     detail::StreamState& state = this->state("read_some");
     detail::Coroutine& self = detail::running("read_some");
+    const detail::StreamState::Reading reading(state, self, "read_some");
     self.scheduler.checkpoint(self);
     if (into.empty()) return 0;
-    if (state.buffered() == 0) [[likely]]
-        return state.receive(self, into, "read_some", deadline.at());
-    state.check_only_reader("read_some");
-    return state.take(into);
+    if (state.buffered() != 0) [[unlikely]]
+        return state.take(into);
+    return state.receive(self, into, "read_some", deadline.at());
 }
 
 void Stream::read_exactly(MutableBytes into, Deadline deadline) {
@@ -75,7 +76,7 @@ std::string Stream::read_exactly(std::size_t size, Deadline deadline) {
                          " bytes are more than there can be");
     // Grows with what has come, not with what was asked for, which a peer may have chosen.
     read_whole("read_exactly", size, deadline, [&](std::size_t have) {
-        data.resize(std::min(size, std::max(2 * have, write_slice)));
+        data.resize(std::min(size, std::max(2 * have, first_room)));
         return MutableBytes(reinterpret_cast<std::byte*>(data.data()), data.size());
     });
     return data;
@@ -87,8 +88,8 @@ template<class Room>
 void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, Room room) {
     detail::StreamState& state = this->state(what);
     detail::Coroutine& self = detail::running(what);
+    const detail::StreamState::Reading reading(state, self, what);
     self.scheduler.checkpoint(self);
-    state.check_only_reader(what);
     MutableBytes into = room(0);
     std::size_t have = state.take(into);
     bool ended = false;
@@ -118,6 +119,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
                                     Deadline deadline) {
     detail::StreamState& state = this->state("read_until");
     detail::Coroutine& self = detail::running("read_until");
+    const detail::StreamState::Reading reading(state, self, "read_until");
     if (separators.size() == 0) throw UsageError("read_until: no separator was given");
     for (const std::string_view separator : separators)
         if (separator.empty()) throw UsageError("read_until: a separator is empty");
@@ -147,6 +149,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
 std::optional<std::string_view> Stream::read_line(Deadline deadline) {
     detail::StreamState& state = this->state("read_line");
     detail::Coroutine& self = detail::running("read_line");
+    const detail::StreamState::Reading reading(state, self, "read_line");
     self.scheduler.checkpoint(self);
     const auto without_end = [](std::string_view line) {
         if (line.ends_with('\n')) line.remove_suffix(1);
@@ -182,13 +185,14 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
 std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
     detail::StreamState& state = this->state("read_to_end");
     detail::Coroutine& self = detail::running("read_to_end");
+    const detail::StreamState::Reading reading(state, self, "read_to_end");
     self.scheduler.checkpoint(self);
-    while (state.fill(self, "read_to_end", deadline.at())) {
+    do {
         if (state.buffered() > most)
             throw LimitOverrun("read_to_end: more than " + std::to_string(most) +
                                    " bytes have come",
                                state.buffered());
-    }
+    } while (state.fill(self, "read_to_end", deadline.at()));
     std::string all(text_of(state.input()));
     state.consume(all.size());
     return all;
@@ -197,6 +201,7 @@ std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
 Bytes Stream::peek(std::size_t size, Deadline deadline) {
     detail::StreamState& state = this->state("peek");
     detail::Coroutine& self = detail::running("peek");
+    const detail::StreamState::Reading reading(state, self, "peek");
     self.scheduler.checkpoint(self);
     while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {
     }
@@ -205,6 +210,7 @@ Bytes Stream::peek(std::size_t size, Deadline deadline) {
 
 void Stream::skip(std::size_t size) {
     detail::StreamState& state = this->state("skip");
+    state.check_no_reader("skip");
     if (size > state.buffered())
         throw UsageError("skip: " + std::to_string(size) + " bytes are more than the " +
                          std::to_string(state.buffered()) + " that were shown");
@@ -218,38 +224,29 @@ std::size_t Stream::limit() const {
     return state("limit").limit;
 }
 void Stream::set_limit(std::size_t bytes) {
+    if (bytes == 0) throw UsageError("set_limit: a limit of 0 bytes lets nothing pass");
     state("set_limit").limit = static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
 }
 
-// --- Writing
-// ----------------------------------------------------------------------------------------------------
+// --- Writing -------------------------------------------------------------------------------------
 
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
+    const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
-    if (data.size() > write_slice || state.writing_paused) [[unlikely]]
-        return write_in_slices(data, deadline);
+    if (data.size() > detail::write_slice || state.writing_paused) [[unlikely]]
+        return state.write_in_slices(self, data, deadline.at());
     state.gathering("write").write(data);
-}
-
-void Stream::write_in_slices(Bytes data, Deadline deadline) {
-    detail::StreamState& state = *state_;
-    do {
-        state.wait_for_room(detail::running("write"), "write", deadline.at());
-        const Bytes slice = data.first(std::min(data.size(), write_slice));
-        state.gathering("write").write(slice);
-        data = data.subspan(slice.size());
-    } while (!data.empty());
 }
 
 void Stream::write_all(std::span<const Bytes> pieces, Deadline deadline) {
     detail::StreamState& state = this->state("write_all");
     detail::Coroutine& self = detail::running("write_all");
+    const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
     if (state.writing_paused) state.wait_for_room(self, "write_all", deadline.at());
-    Transport& transport = state.gathering("write_all");
-    transport.write_all(pieces);
+    state.gathering("write_all").write_all(pieces);
 }
 
 void Stream::write_all(std::initializer_list<std::string_view> pieces, Deadline deadline) {
@@ -266,24 +263,34 @@ void Stream::write_all(std::initializer_list<std::string_view> pieces, Deadline 
 }
 
 void Stream::flush() {
-    Transport& transport = state("flush").writable("flush");
-    transport.loop().uncork();
+    state("flush").connection("flush").loop().uncork();
 }
 
 void Stream::drain(Deadline deadline) {
     detail::StreamState& state = this->state("drain");
     detail::Coroutine& self = detail::running("drain");
+    const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
-    (void)state.writable("drain");
-    state.transport->loop().uncork();
+    state.connection("drain").loop().uncork();
     state.wait_for_room(self, "drain", deadline.at());
-    (void)state.writable("drain");
+    (void)state.connection("drain");
 }
 
-std::uint64_t Stream::send_file(int file, std::uint64_t offset,
-                                std::optional<std::uint64_t> count) {
-    Transport& transport = state("send_file").writable("send_file");
-    return await(transport.send_file(file, offset, count));
+std::uint64_t Stream::send_file(int file, std::uint64_t offset, std::optional<std::uint64_t> count,
+                                Deadline deadline) {
+    (void)detail::running("send_file");
+    detail::StreamState& state = this->state("send_file");
+    const detail::StreamState::Use use(state);
+    Transport& transport = state.writable("send_file");
+    Future<std::uint64_t> sent = transport.send_file(file, offset, count);
+    try {
+        detail::wait_for_future(sent.state_ref().get(), true, deadline.at());
+    } catch (...) { // the file stands among the writes, and is the caller's again
+        if (state.transport != nullptr) state.transport->abort();
+        state.end();
+        throw;
+    }
+    return sent.take();
 }
 
 void Stream::write_eof() {
@@ -293,55 +300,52 @@ void Stream::write_eof() {
     state.eof_sent = true;
 }
 
-// --- Ending
-// -----------------------------------------------------------------------------------------------------
+// --- Ending --------------------------------------------------------------------------------------
 
 void Stream::close() noexcept {
-    if (!state_ || std::exchange(state_->closed, true)) return;
-    state_->drop_buffer();
+    if (!state_ || state_->closed) return;
     if (state_->transport != nullptr) state_->transport->close();
-    if (state_->reader != nullptr) std::exchange(state_->reader, nullptr)->wake();
+    state_->end();
 }
 
 void Stream::abort() noexcept {
     if (!state_) return;
-    state_->closed = true;
-    state_->drop_buffer();
     if (state_->transport != nullptr) state_->transport->abort();
-    if (state_->reader != nullptr) std::exchange(state_->reader, nullptr)->wake();
+    if (!state_->closed) state_->end();
 }
 
 void Stream::wait_closed(Deadline deadline) {
     detail::StreamState& state = this->state("wait_closed");
     detail::Coroutine& self = detail::running("wait_closed");
+    const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
-    while (state.transport != nullptr) {
-        ClosedWait wait(self);
-        state.close_waiters.push_back(wait);
-        if (self.scheduler.suspend(wait, deadline.at()) == detail::Wake::timed_out)
-            throw TimeoutError("wait_closed: the connection is still there");
-    }
+    state.wait_closed(self, deadline.at());
 }
 
 bool Stream::is_open() const noexcept {
-    return state_ && !state_->closed && state_->transport != nullptr;
+    return state_ && !state_->closed && state_->transport != nullptr &&
+           !state_->transport->is_closing();
 }
 
 TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {
     detail::StreamState& state = this->state("release");
-    state.check_only_reader("release");
-    if (state.closed || state.transport == nullptr) state.throw_lost("release");
-    Transport& transport = *state.transport;
+    state.check_no_reader("release");
     if (!protocol) throw UsageError("release: the protocol is null");
+    Transport& transport = state.connection("release");
+    const bool paused = state.writing_paused;
     transport.loop().uncork();
     if (state.buffered() != 0) transport.unread(state.input());
     const TransportRef ref = transport.ref();
     Protocol& next = *protocol;
-    const auto old = transport.set_protocol(std::move(protocol));
+    // The old one may be running: it is what resumes a reader.
+    transport.loop().call_soon([old = transport.set_protocol(std::move(protocol))] {});
+    state.protocol->let_go();
     state.detached();
     state_.reset();
     try {
         next.connection_made(transport);
+        // It has not heard of what was written before it came.
+        if (paused && &transport == ref.get()) next.pause_writing();
     } catch (...) {
         if (Transport* still = ref.get()) still->abort(Errc::callback_threw);
         throw;

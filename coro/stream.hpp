@@ -3,7 +3,9 @@
 #include <weft/coro/cancel_scope.hpp>
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
+#include <weft/reactor/function.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/result.hpp>
 
 #include <cstddef>
 #include <initializer_list>
@@ -39,35 +41,44 @@ class StreamState;
 /// A connection as straight-line code: reads return when there is something, writes when there is
 /// room. A stream stands over any stream transport (TCP, Unix sockets, memory, pipes) and owns the
 /// connection: destroying it closes, what was written still leaves. For coroutines of the
-/// connection's loop; one may read while another one writes, but two readers are a `UsageError`.
+/// connection's loop. One may read while another one writes; a second reader is a `UsageError`.
 ///
-/// Every call that may suspend throws `Cancelled` when it is cancelled, before it has taken
-/// anything: a cancelled read loses no byte. Each takes a deadline of its own besides those of the
-/// scopes around it, and throws `TimeoutError` then, likewise. A lost connection throws
-/// `std::system_error` with its reason, from every later read once what had come was read, and from
-/// every later write. Calls that do not have to wait do not suspend, but let others run now and
-/// then.
+/// Every function with a deadline may suspend, and throws when it is cancelled (`Cancelled`) or the
+/// deadline comes (`TimeoutError`), besides the deadlines of the scopes around it. Then it has
+/// taken nothing: no byte is lost and none is written, but for what `write` and `send_file` say of
+/// themselves. Who need not wait does not suspend, but lets others run now and then. All other
+/// functions never suspend.
+///
+/// A lost connection throws `std::system_error` with its reason: from every read once what had come
+/// was read, from every write, and from those that wait. After `close` they are a `UsageError`; for
+/// those that wait while it is closed, or destroyed, a `std::system_error` with `Errc::closed`.
+///
+/// While a coroutine waits for input a stream holds no buffer, unless a part of what was asked for
+/// has come.
 class Stream {
 public:
+    /// An empty one, of which only moving, `is_open`, `at_end`, `close` and `abort` are defined.
     Stream() noexcept;
     Stream(Stream&&) noexcept;
     Stream& operator=(Stream&&) noexcept;
     ~Stream();
-    /// Takes over a transport from the protocol that has it, which is destroyed after the callback
-    /// under way, without a `connection_lost`. Input that it has given back (`Transport::unread`)
-    /// comes first.
+    /// Takes over a transport from the protocol that has it, in any of its callbacks or outside of
+    /// them. That protocol hears nothing more, and is destroyed in the next turn. Input that it has
+    /// given back (`Transport::unread`), also after this, comes first. Reading is resumed.
     explicit Stream(Transport& transport);
 
     // Reading.
     /// What has come, at most `into.size()` bytes; 0 at the end of the stream, and for an empty
     /// buffer. Straight into the caller's memory.
     std::size_t read_some(MutableBytes into, Deadline deadline = {});
-    /// Fills `into`. `IncompleteRead` if the stream ends before.
+    /// Fills `into`, straight from the connection. `IncompleteRead` if the stream ends before, with
+    /// what came; any other exception leaves that to be read again.
     void read_exactly(MutableBytes into, Deadline deadline = {});
+    /// The same. Memory grows with what comes.
     std::string read_exactly(std::size_t size, Deadline deadline = {});
     /// Up to the first `separator`, which is included. Valid until the next read. `IncompleteRead`
-    /// if the stream ends before, `LimitOverrun` if it would be longer than `limit()`. An empty
-    /// separator is a `UsageError`.
+    /// if the stream ends before, `LimitOverrun` if it would be longer than `limit()`; then nothing
+    /// was taken. An empty separator is a `UsageError`.
     std::string_view read_until(std::string_view separator, Deadline deadline = {});
     /// The same for several: the one that ends first.
     std::string_view read_until(std::initializer_list<std::string_view> separators,
@@ -85,7 +96,7 @@ public:
     void skip(std::size_t size);
     /// Whether the end of the stream was met, and everything before it read.
     bool at_end() const noexcept;
-    /// The longest that `read_until` and `read_line` may return; 64 KiB unless set.
+    /// The longest that `read_until` and `read_line` may return; 64 KiB unless set, at least 1.
     std::size_t limit() const;
     void set_limit(std::size_t bytes);
 
@@ -96,39 +107,44 @@ public:
     /// in part when it is cancelled. `UsageError` after `write_eof`.
     void write(Bytes data, Deadline deadline = {});
     void write(std::string_view text, Deadline deadline = {}) { write(bytes_of(text), deadline); }
-    /// Several pieces as one, with one system call where possible.
+    /// Several pieces as one, with one system call where possible. All of them or none are taken.
     void write_all(std::span<const Bytes> pieces, Deadline deadline = {});
     void write_all(std::initializer_list<std::string_view> pieces, Deadline deadline = {});
-    /// Sends what has gathered, now. Does not suspend.
+    /// Sends what has gathered, now.
     void flush();
-    /// Waits until the write buffer has sunk to the low-water mark; at once if writing need not
-    /// wait.
+    /// Sends what has gathered, and waits until the write buffer has sunk to the low-water mark; at
+    /// once if writing need not wait. Any number may.
     void drain(Deadline deadline = {});
     /// Sends up to `count` bytes of the open file from `offset` on, in its place among the writes,
-    /// and waits until they have left; how many. See `Transport::send_file`.
+    /// and waits until they have left; how many. See `Transport::send_file`. Cancelling aborts the
+    /// connection, whose peer has a part of the file then.
     std::uint64_t send_file(int file, std::uint64_t offset = 0,
-                            std::optional<std::uint64_t> count = {});
-    /// Ends the sending direction behind what was written. Does not suspend.
+                            std::optional<std::uint64_t> count = {}, Deadline deadline = {});
+    /// Ends the sending direction behind what was written. Reading goes on. Twice is once.
     void write_eof();
 
     // Ending.
     /// Closes: what was written still leaves, and nothing can be read or written any more. Twice is
-    /// once. Does not suspend.
+    /// once.
     void close() noexcept;
-    /// Drops what was written; a TCP peer sees RST. Does not suspend.
+    /// Drops what was written; a TCP peer sees RST. Also after `close`.
     void abort() noexcept;
     /// Waits until the connection is gone, also with unread data. Never throws the reason of its
     /// loss.
     void wait_closed(Deadline deadline = {});
+    /// Neither closed nor lost. The peer may have ended its direction.
     bool is_open() const noexcept;
 
     /// Hands the connection over to a protocol, whose `connection_made` is called now; what was
-    /// received and not read comes to it first. The stream is empty afterwards. A reader that waits
-    /// is a `UsageError`.
+    /// received and not read comes to it first, and so does the end of the stream. The stream is
+    /// empty afterwards. While a coroutine reads it is a `UsageError`, and nothing has happened.
+    /// Those who wait for room or the end hear that the connection is gone. What `connection_made`
+    /// throws aborts the connection and is thrown here.
     TransportRef release(std::unique_ptr<Protocol> protocol);
 
     /// The transport, null once the connection is gone.
     Transport* transport() const noexcept;
+    /// The names of both ends, empty once the connection is gone.
     Address local_address() const;
     Address peer_address() const;
 
@@ -137,11 +153,20 @@ public:
     detail::StreamState* state() const noexcept { return state_.get(); }
 
 private:
+    struct End {
+        void operator()(detail::StreamState* state) const noexcept;
+    };
     detail::StreamState& state(const char* what) const;
     void write_in_slices(Bytes data, Deadline deadline);
     template<class Room>
     void read_whole(const char* what, std::size_t size, Deadline deadline, Room room);
-    std::unique_ptr<detail::StreamState> state_;
+    std::unique_ptr<detail::StreamState, End> state_;
 };
+
+/// A stream over a transport that is still to be made: `make` gets the protocol to make it with, as
+/// `connect_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;
+/// cancelling closes it. Throws `std::system_error` with the error of `make`.
+Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
+                   Deadline deadline = {});
 
 } // namespace weft::coro

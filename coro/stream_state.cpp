@@ -1,44 +1,78 @@
 #include "stream_state.hpp"
 
-#include <weft/reactor/log.hpp>
-
 #include <algorithm>
-#include <cstdlib>
+#include <array>
 #include <cstring>
 
 namespace weft::coro::detail {
 namespace {
 
-// Fits a page allocator's habits and 250 lines of 64 bytes; a connection that waits for input holds
-// none.
+// Fits a page allocator's habits and 250 lines of 64 bytes.
 constexpr std::size_t first_capacity = 16 * 1024;
 
-class RoomWait final : public Wait {
+/// Buffers of the usual size that nobody needs just now. A connection that waits for input holds
+/// none, so that reading lines takes one and gives it back with every request.
+class SpareBuffers {
 public:
-    RoomWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
-    std::string describe() const override {
-        return state_.describe("room to write to the connection");
+    SpareBuffers() = default;
+    ~SpareBuffers() {
+        while (count_ != 0)
+            delete[] kept_[--count_];
+    }
+    SpareBuffers(const SpareBuffers&) = delete;
+    SpareBuffers& operator=(const SpareBuffers&) = delete;
+
+    std::byte* take() { return count_ != 0 ? kept_[--count_] : new std::byte[first_capacity]; }
+    void give_back(std::byte* buffer) noexcept {
+        if (count_ == kept_.size()) {
+            delete[] buffer;
+        } else {
+            kept_[count_++] = buffer;
+        }
     }
 
 private:
-    StreamState& state_;
+    std::array<std::byte*, 16> kept_{};
+    std::size_t count_ = 0;
 };
 
-void wake_all(ListNode& waits) noexcept {
-    while (waits.linked()) {
-        auto& wait = static_cast<Wait&>(*waits.next);
-        wait.unlink();
-        wait.wake();
+thread_local SpareBuffers spare_buffers;
+
+void free_buffer(std::byte* buffer, std::size_t capacity) noexcept {
+    if (capacity == first_capacity) {
+        spare_buffers.give_back(buffer);
+    } else {
+        delete[] buffer;
     }
 }
 
 } // namespace
 
-// --- The transport's end
-// ----------------------------------------------------------------------------------------
+/// For room, or for the end of the connection. Whoever is woken looks again.
+class StreamState::OtherWait final : public Wait {
+public:
+    OtherWait(Coroutine& self, StreamState& state, const char* what, const char* relation) noexcept
+        : Wait(self), state_(state), what_(what), relation_(relation) {
+        state.others_.push_back(*this);
+    }
+    std::string describe() const override { return state_.describe(what_, relation_); }
+
+private:
+    StreamState& state_;
+    const char* what_;
+    const char* relation_;
+};
+
+// --- The transport's end -------------------------------------------------------------------------
+
+void StreamProtocol::let_go() noexcept {
+    if (state_ != nullptr) std::exchange(state_, nullptr)->protocol = nullptr;
+}
 
 StreamProtocol::~StreamProtocol() {
-    if (state_ != nullptr) state_->protocol = nullptr;
+    if (state_ == nullptr) return;
+    state_->protocol = nullptr;
+    if (state_->transport != nullptr) state_->detached(); // another has taken the transport over
 }
 void StreamProtocol::connection_made(Transport& transport) {
     if (state_ == nullptr) return transport.close(); // its stream has gone meanwhile
@@ -57,17 +91,31 @@ void StreamProtocol::resume_writing() {
     if (state_ != nullptr) state_->resume_writing();
 }
 
-// --- The stream's end
-// -------------------------------------------------------------------------------------------
+// --- Beginning and ending ------------------------------------------------------------------------
 
 StreamState::~StreamState() {
-    if (reader != nullptr) {
-        log(LogLevel::error, "a Stream was destroyed while the coroutine " +
-                                 Scheduler::describe(reader->coroutine) + " was reading from it");
-        std::abort(); // it would go on with what is gone
-    }
-    if (protocol != nullptr) protocol->state_ = nullptr;
+    if (protocol != nullptr) protocol->let_go();
     if (transport != nullptr && !closed) transport->close();
+    drop_buffer();
+}
+
+void StreamState::dismiss() noexcept {
+    if (uses_ == 0) {
+        delete this;
+        return;
+    }
+    dismissed_ = true;
+    if (protocol != nullptr) protocol->let_go();
+    if (transport != nullptr && !closed) transport->close();
+    transport = nullptr;
+    end();
+}
+
+void StreamState::end() noexcept {
+    closed = true;
+    if (reader_ == nullptr) drop_buffer(); // it may be reading into it
+    if (read_wait_ != nullptr) std::exchange(read_wait_, nullptr)->wake();
+    wake_others();
 }
 
 std::unique_ptr<StreamProtocol> StreamState::make_protocol() {
@@ -81,16 +129,26 @@ void StreamState::take_over(Transport& to) {
     auto old = to.set_protocol(make_protocol());
     // It may be the one whose callback this is.
     to.loop().call_soon([old = std::move(old)] {});
+    if (to.is_closing() || to.write_error()) return;
+    writing_paused = !to.drain().done();
+    to.resume_reading(); // the protocol before may have paused it
+}
+
+void StreamState::connected(Transport& to) noexcept {
+    transport = &to;
+    wake_others();
 }
 
 void StreamState::read_ready() {
-    if (reader != nullptr) std::exchange(reader, nullptr)->wake_now();
+    if (read_wait_ != nullptr) std::exchange(read_wait_, nullptr)->wake_now();
 }
 
 void StreamState::lost(std::error_code reason) noexcept {
-    try {
-        peer = transport->peer_address().to_string();
-    } catch (...) { // the text will do without
+    if (!closed) {
+        try {
+            peer_ = std::make_unique<std::string>(transport->peer_address().to_string());
+        } catch (...) { // the text will do without
+        }
     }
     error = reason;
     detached();
@@ -98,32 +156,64 @@ void StreamState::lost(std::error_code reason) noexcept {
 
 void StreamState::detached() noexcept {
     transport = nullptr;
-    if (reader != nullptr) std::exchange(reader, nullptr)->wake();
-    wake_all(writers);
-    wake_all(close_waiters);
+    if (read_wait_ != nullptr) std::exchange(read_wait_, nullptr)->wake();
+    wake_others();
 }
 
 void StreamState::resume_writing() noexcept {
     writing_paused = false;
-    wake_all(writers);
+    wake_others();
 }
 
-std::string StreamState::describe(const char* what) const {
-    const std::string name = transport != nullptr ? transport->peer_address().to_string() : peer;
-    return name.empty() ? std::string(what) : std::string(what) + " from " + name;
+void StreamState::wake_others() noexcept {
+    while (others_.linked()) {
+        auto& wait = static_cast<Wait&>(*others_.next);
+        wait.unlink();
+        wait.wake();
+    }
+}
+
+// --- Errors --------------------------------------------------------------------------------------
+
+std::string StreamState::describe(const char* what, const char* relation) const {
+    std::string name;
+    if (transport != nullptr) {
+        name = transport->peer_address().to_string();
+    } else if (peer_) {
+        name = *peer_;
+    }
+    return name.empty() ? std::string(what) : std::string(what) + relation + name;
+}
+
+bool StreamState::ended_by(std::error_code code) const noexcept {
+    if (transport == nullptr) return code == (error ? error : make_error_code(Errc::closed));
+    return code == error || code == transport->write_error() ||
+           (code == Errc::closed && transport->is_closing());
 }
 
 void StreamState::throw_lost(const char* what) const {
     if (closed) throw UsageError(std::string(what) + ": the stream was closed");
     throw std::system_error(error ? error : make_error_code(Errc::closed),
-                            std::string(what) + ": the connection" +
-                                (peer.empty() ? "" : " with " + peer) + " was lost");
+                            std::string(what) + ": " + describe("the connection", " with ") +
+                                " was lost");
 }
 
 void StreamState::throw_second_reader(const char* what) const {
-    throw UsageError(std::string(what) + ": the coroutine " +
-                     Scheduler::describe(reader->coroutine) + " is already reading from this stream");
+    throw UsageError(std::string(what) + ": the coroutine " + Scheduler::describe(*reader_) +
+                     " is already reading from this stream");
 }
+
+void StreamState::throw_timed_out(const char* what) const {
+    throw TimeoutError(std::string(what) + ": no " + describe("data", " from "));
+}
+
+// Not misuse: it was open when the wait began.
+void StreamState::throw_closed(const char* what) const {
+    throw std::system_error(make_error_code(Errc::closed),
+                            std::string(what) + ": the stream was closed by this side");
+}
+
+// --- Reading -------------------------------------------------------------------------------------
 
 std::size_t StreamState::nothing_more(const char* what) const {
     if (eof) return 0;
@@ -135,22 +225,17 @@ void StreamState::fail(const char* what) {
     throw_lost(what);
 }
 
-void StreamState::throw_timed_out(const char* what) const {
-    throw TimeoutError(std::string(what) + ": no " + describe("data"));
-}
-
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
-    check_only_reader(what);
-    // A buffer that would stay empty while it waits is not held.
     if (buffered() == 0) {
         begin_ = end_ = 0;
+        // A buffer that would stay empty while it waits is not held.
         while (transport != nullptr && !eof && !closed && !transport->input_ready()) {
             drop_buffer();
             wait_for_input(self, what, deadline);
         }
     }
     reserve(1);
-    const std::size_t got = receive(self, {buffer_.get() + end_, capacity_ - end_}, what, deadline);
+    const std::size_t got = receive(self, {buffer_ + end_, capacity_ - end_}, what, deadline);
     end_ += got;
     return got != 0;
 }
@@ -159,14 +244,16 @@ void StreamState::reserve(std::size_t more) {
     if (capacity_ - end_ >= more && capacity_ != 0) return;
     const std::size_t size = buffered();
     if (begin_ != 0 && size + more <= capacity_ && size <= capacity_ / 2) {
-        std::memmove(buffer_.get(), buffer_.get() + begin_, size);
+        std::memmove(buffer_, buffer_ + begin_, size);
     } else {
         std::size_t capacity = std::max(first_capacity, capacity_);
         while (capacity < size + more || (capacity == capacity_ && size > capacity / 2))
             capacity *= 2;
-        std::unique_ptr<std::byte[]> larger(new std::byte[capacity]);
-        if (size != 0) std::memcpy(larger.get(), buffer_.get() + begin_, size);
-        buffer_ = std::move(larger);
+        std::byte* larger =
+            capacity == first_capacity ? spare_buffers.take() : new std::byte[capacity];
+        if (size != 0) std::memcpy(larger, buffer_ + begin_, size);
+        drop_buffer();
+        buffer_ = larger;
         capacity_ = capacity;
     }
     begin_ = 0;
@@ -175,47 +262,77 @@ void StreamState::reserve(std::size_t more) {
 
 void StreamState::put_back(Bytes data) {
     if (data.empty()) return;
+    const std::size_t size = buffered();
     reserve(data.size());
-    std::memmove(buffer_.get() + begin_ + data.size(), buffer_.get() + begin_, buffered());
-    std::memcpy(buffer_.get() + begin_, data.data(), data.size());
+    if (size != 0) std::memmove(buffer_ + begin_ + data.size(), buffer_ + begin_, size);
+    std::memcpy(buffer_ + begin_, data.data(), data.size());
     end_ += data.size();
 }
 
 std::size_t StreamState::take(MutableBytes into) noexcept {
     const std::size_t size = std::min(into.size(), buffered());
-    if (size != 0) std::memcpy(into.data(), input().data(), size);
+    if (size != 0) std::memcpy(into.data(), buffer_ + begin_, size);
     consume(size);
     return size;
 }
 
 void StreamState::drop_buffer() noexcept {
-    buffer_.reset();
+    if (buffer_ != nullptr) free_buffer(std::exchange(buffer_, nullptr), capacity_);
     begin_ = end_ = capacity_ = 0;
 }
 
-Transport& StreamState::refuse_write(const char* what) const {
-    (void)writable(what);
-    // Closing for a reason that its protocol has not been told yet.
-    throw std::system_error(make_error_code(Errc::closed),
-                            std::string(what) + ": the connection with " + transport->peer_address().to_string() +
-                                " is being closed");
-}
+// --- Writing -------------------------------------------------------------------------------------
 
-Transport& StreamState::writable(const char* what) const {
+Transport& StreamState::connection(const char* what) const {
     if (closed || transport == nullptr) throw_lost(what);
     if (const std::error_code broken = transport->write_error())
         throw std::system_error(broken, std::string(what) + ": sending to " +
                                             transport->peer_address().to_string());
-    if (eof_sent) throw UsageError(std::string(what) + ": write_eof was called");
     return *transport;
 }
 
+Transport& StreamState::writable(const char* what) const {
+    Transport& open = connection(what);
+    if (eof_sent) throw UsageError(std::string(what) + ": write_eof was called");
+    if (!open.is_closing()) return open;
+    // For a reason that its protocol has not been told yet.
+    throw std::system_error(make_error_code(Errc::closed),
+                            std::string(what) + ": the connection with " +
+                                open.peer_address().to_string() + " is being closed");
+}
+
+void StreamState::write_in_slices(Coroutine& self, Bytes data, TimePoint deadline) {
+    do {
+        wait_for_room(self, "write", deadline);
+        const Bytes slice = data.first(std::min(data.size(), write_slice));
+        gathering("write").write(slice);
+        data = data.subspan(slice.size());
+    } while (!data.empty());
+}
+
 void StreamState::wait_for_room(Coroutine& self, const char* what, TimePoint deadline) {
-    while (writing_paused && transport != nullptr && !transport->write_error()) {
-        RoomWait wait(self, *this);
-        writers.push_back(wait);
+    while (writing_paused && !closed && transport != nullptr && !transport->write_error()) {
+        OtherWait wait(self, *this, "room to write", " to ");
         if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
-            throw TimeoutError(std::string(what) + ": no room to write");
+            throw TimeoutError(std::string(what) + ": no " + describe("room to write", " to "));
+        if (closed) throw_closed(what);
+    }
+}
+
+void StreamState::wait_connected(Coroutine& self, const char* what, TimePoint deadline) {
+    while (transport == nullptr && protocol != nullptr) {
+        OtherWait wait(self, *this, "a connection", " with ");
+        if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
+            throw TimeoutError(std::string(what) + ": no connection");
+    }
+    if (transport == nullptr) throw_lost(what);
+}
+
+void StreamState::wait_closed(Coroutine& self, TimePoint deadline) {
+    while (transport != nullptr) {
+        OtherWait wait(self, *this, "the end of the connection", " with ");
+        if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
+            throw TimeoutError("wait_closed: the connection is still there");
     }
 }
 

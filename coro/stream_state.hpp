@@ -13,8 +13,12 @@ namespace weft::coro::detail {
 
 class StreamProtocol;
 
-/// What lies between a `Stream` and its transport. The stream owns it; the transport owns a
-/// protocol that refers to it, as long as both live.
+/// A longer write goes piece by piece, so that it is not copied as a whole.
+inline constexpr std::size_t write_slice = 256 * 1024;
+
+/// What lies between a `Stream` and its transport. The stream owns it, together with the operations
+/// under way, since a stream may be destroyed while a coroutine waits in one of its functions. The
+/// transport owns a protocol that refers to it, as long as both live.
 class StreamState {
 public:
     StreamState() = default;
@@ -22,69 +26,96 @@ public:
     StreamState(const StreamState&) = delete;
     StreamState& operator=(const StreamState&) = delete;
 
+    /// Held by an operation that may suspend.
+    class Use {
+    public:
+        explicit Use(StreamState& state) noexcept : state_(state) { ++state.uses_; }
+        ~Use() {
+            if (--state_.uses_ == 0 && state_.dismissed_) [[unlikely]]
+                delete &state_;
+        }
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
+
+    protected:
+        StreamState& state_;
+    };
+    /// Held by one that reads. `UsageError` if there is another.
+    class Reading : Use {
+    public:
+        Reading(StreamState& state, Coroutine& self, const char* what) : Use(state) {
+            state.check_no_reader(what);
+            state.reader_ = &self;
+        }
+        ~Reading() { state_.reader_ = nullptr; }
+    };
+
+    /// The stream lets go: the connection is closed, those who wait here hear that, and the last of
+    /// them frees this.
+    void dismiss() noexcept;
+    /// Nothing is read or written any more, and those who wait for input or room hear that.
+    void end() noexcept;
+
     /// The protocol to give to a transport that is to be made.
     std::unique_ptr<StreamProtocol> make_protocol();
     /// Takes a transport over from whatever protocol it has.
     void take_over(Transport& transport);
 
     // What the protocol hears.
-    void connected(Transport& to) noexcept { transport = &to; }
+    void connected(Transport& to) noexcept;
     void read_ready();
     void lost(std::error_code reason) noexcept;
-    /// The transport is gone, or somebody else's.
-    void detached() noexcept;
     void pause_writing() noexcept { writing_paused = true; }
     void resume_writing() noexcept;
+    /// The transport is gone, or somebody else's.
+    void detached() noexcept;
 
+    void check_no_reader(const char* what) const {
+        if (reader_ != nullptr) [[unlikely]]
+            throw_second_reader(what);
+    }
     /// One read into `into`, which waits if it has to: bytes, 0 at the end. Throws the connection's
     /// error.
     std::size_t receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline);
     /// Appends to the buffer what comes with one read; false at the end.
     bool fill(Coroutine& self, const char* what, TimePoint deadline);
-    void check_only_reader(const char* what) const {
-        if (reader != nullptr) [[unlikely]]
-            throw_second_reader(what);
-    }
-    [[noreturn]] void throw_second_reader(const char* what) const;
-    /// Waits until `writing_paused` is over.
+    /// Waits until `writing_paused` is over or nothing can be sent any more.
     void wait_for_room(Coroutine& self, const char* what, TimePoint deadline);
-    /// Throws if nothing can be sent any more.
+    /// Waits until the transport is there. Throws if there will be none.
+    void wait_connected(Coroutine& self, const char* what, TimePoint deadline);
+    /// Waits for the connection's end.
+    void wait_closed(Coroutine& self, TimePoint deadline);
+    /// Throws if the connection is gone, or sending failed.
+    Transport& connection(const char* what) const;
+    /// The same if nothing can be sent any more.
     Transport& writable(const char* what) const;
     /// The same, and the transport gathers what is written.
     Transport& gathering(const char* what) const {
         if (!closed && !eof_sent && transport != nullptr && transport->gather()) [[likely]]
             return *transport;
-        return refuse_write(what);
+        return writable(what); // which throws
     }
-    Transport& refuse_write(const char* what) const;
+    /// Writes piece by piece, each when there is room.
+    void write_in_slices(Coroutine& self, Bytes data, TimePoint deadline);
+    /// Whether an exception with this code told of the connection's loss.
+    bool ended_by(std::error_code code) const noexcept;
     [[noreturn, gnu::cold]] void throw_lost(const char* what) const;
-    [[noreturn, gnu::cold]] void throw_timed_out(const char* what) const;
-    [[noreturn, gnu::cold]] void fail(const char* what);
-    [[gnu::cold]] std::size_t nothing_more(const char* what) const;
-    void wait_for_input(Coroutine& self, const char* what, TimePoint deadline);
-    std::string describe(const char* what) const;
+    /// "data from 127.0.0.1:4711".
+    std::string describe(const char* what, const char* relation) const;
 
     // What was received and not read yet.
     std::size_t buffered() const noexcept { return end_ - begin_; }
-    Bytes input() const noexcept { return {buffer_.get() + begin_, buffered()}; }
+    Bytes input() const noexcept { return {buffer_ + begin_, buffered()}; }
     void consume(std::size_t size) noexcept { begin_ += size; }
-    /// Makes room for `more` bytes behind the input.
-    void reserve(std::size_t more);
     /// Moves what is there to `into`, as far as it goes; how much.
     std::size_t take(MutableBytes into) noexcept;
     /// In front of the input.
     void put_back(Bytes data);
-    void drop_buffer() noexcept;
 
     Transport* transport = nullptr; ///< null once the connection is gone
     StreamProtocol* protocol = nullptr;
-    Wait* reader = nullptr;
-    ListNode writers;       ///< waits of those who wait for room
-    ListNode close_waiters; ///< waits of those who wait for the end
     std::error_code error;
-    std::string peer; ///< who it was, for error texts once it is gone
     std::uint32_t limit = 64 * 1024;
-    bool connected_once = false;
     bool eof = false;
     bool closed = false; ///< by this side
     bool writing_paused = false;
@@ -94,39 +125,60 @@ public:
     static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
 
 private:
-    std::unique_ptr<std::byte[]> buffer_;
+    class ReadWait;
+    class OtherWait;
+
+    void wait_for_input(Coroutine& self, const char* what, TimePoint deadline);
+    [[gnu::cold]] std::size_t nothing_more(const char* what) const;
+    [[noreturn, gnu::cold]] void fail(const char* what);
+    [[noreturn, gnu::cold]] void throw_timed_out(const char* what) const;
+    [[noreturn, gnu::cold]] void throw_closed(const char* what) const;
+    [[noreturn, gnu::cold]] void throw_second_reader(const char* what) const;
+    void wake_others() noexcept;
+    /// Makes room behind the input.
+    void reserve(std::size_t more);
+    void drop_buffer() noexcept;
+
+    Coroutine* reader_ = nullptr;       ///< who is in a function that reads
+    Wait* read_wait_ = nullptr;         ///< what it waits in
+    ListNode others_;                   ///< waits of those who wait for room or for the end
+    std::unique_ptr<std::string> peer_; ///< who it was, for error texts once it is gone
+    std::byte* buffer_ = nullptr;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
+    std::uint32_t uses_ = 0;
+    bool dismissed_ = false;
 };
 
-class ReadWait final : public Wait {
+class StreamState::ReadWait final : public Wait {
 public:
-    ReadWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {}
-    void abandon() noexcept override { state_.reader = nullptr; }
-    std::string describe() const override { return state_.describe("data"); }
+    ReadWait(Coroutine& self, StreamState& state) noexcept : Wait(self), state_(state) {
+        state.read_wait_ = this;
+    }
+    void abandon() noexcept override { state_.read_wait_ = nullptr; }
+    std::string describe() const override { return state_.describe("data", " from "); }
 
 private:
     StreamState& state_;
 };
 
-// Inlined into what users call: each return between a switch and their code is one that the processor
-// predicts from the calls of another coroutine.
+// Inlined into what users call: each return between a switch and their code is one that the
+// processor predicts from the calls of another coroutine.
 
 /// The next read would have to wait; this does.
 [[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
-    reader = &wait;
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]
         throw_timed_out(what);
+    if (closed) [[unlikely]]
+        throw_closed(what);
 }
 
-[[gnu::always_inline]] inline std::size_t StreamState::receive(Coroutine& self, MutableBytes into,
-                                                               const char* what,
-                                                               TimePoint deadline) {
+[[gnu::always_inline]] inline std::size_t
+StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline) {
     using State = ReadResult::State;
-    check_only_reader(what);
     for (;;) {
         if (eof || closed || transport == nullptr) [[unlikely]]
             return nothing_more(what);
@@ -153,13 +205,14 @@ public:
     void pause_writing() override;
     void resume_writing() override;
     bool eof_received() override { return true; }
+    /// Stream and transport have nothing to do with each other any more.
+    void let_go() noexcept;
 
     static void* operator new(std::size_t size) { return allocate_block(size); }
     static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
 
 protected:
-    friend class StreamState;
-    StreamState* state_;
+    StreamState* state_; ///< null once the stream has gone
 };
 
 } // namespace weft::coro::detail

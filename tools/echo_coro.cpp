@@ -1,5 +1,6 @@
 #include "echo_style.hpp"
 
+#include <weft/coro/datagram.hpp>
 #include <weft/coro/server.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
@@ -26,6 +27,20 @@ void echo_lines(coro::Stream& peer, EchoCounters& counters) {
         ++counters.messages;
         counters.bytes += line.size();
         peer.write(line);
+    }
+}
+
+// A datagram that can not be sent is not the service's end.
+void echo_datagrams(coro::DatagramSocket& socket, EchoCounters& counters) {
+    while (socket.is_open()) {
+        try {
+            for (const Datagram& datagram : socket.recv_batch()) {
+                ++counters.messages;
+                counters.bytes += datagram.data.size();
+                socket.send_to(datagram.data, datagram.from);
+            }
+        } catch (const std::system_error&) {
+        }
     }
 }
 
@@ -58,9 +73,11 @@ public:
         return coro::stream_protocol(loop_, lines ? counted<echo_lines>(counters_)
                                                   : counted<echo_bytes>(counters_));
     }
-    Result<DatagramRef> datagrams(std::string_view address, const UdpOptions&) override {
-        return Error{std::make_error_code(std::errc::not_supported),
-                     "--udp " + std::string(address) + " with --style coro"};
+    Result<DatagramRef> datagrams(std::string_view address, const UdpOptions& options) override {
+        auto serve = [&counters = counters_](coro::DatagramSocket& socket) {
+            echo_datagrams(socket, counters);
+        };
+        return udp::bind(loop_, address, coro::datagram_protocol(loop_, serve), options);
     }
     bool busy() const override { return !coro::all_tasks(loop_).empty(); }
 

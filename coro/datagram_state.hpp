@@ -1,0 +1,124 @@
+#pragma once
+
+#include <weft/coro/datagram.hpp>
+#include <weft/coro/scheduler.hpp>
+
+#include <system_error>
+#include <vector>
+
+namespace weft::coro {
+namespace detail {
+
+/// Copies of datagrams, in order, in two arrays that keep their memory.
+class KeptDatagrams {
+public:
+    bool empty() const noexcept { return next_ == entries_.size(); }
+    std::size_t count() const noexcept { return entries_.size() - next_; }
+    std::size_t bytes() const noexcept { return bytes_.size(); }
+
+    void append(const Datagram& datagram) {
+        const Entry entry{datagram.from,      datagram.to,  bytes_.size(),     datagram.data.size(),
+                          datagram.interface, datagram.ecn, datagram.truncated};
+        bytes_.insert(bytes_.end(), datagram.data.begin(), datagram.data.end());
+        entries_.push_back(entry);
+    }
+    /// The one `ahead` of the first.
+    Datagram view(std::size_t ahead, DatagramTransport& transport) const noexcept {
+        const Entry& entry = entries_[next_ + ahead];
+        return {{bytes_.data() + entry.offset, entry.size},
+                entry.from,
+                entry.to,
+                entry.interface,
+                entry.ecn,
+                entry.truncated,
+                transport};
+    }
+    void pop(std::size_t count) noexcept { next_ += count; }
+    void clear() noexcept {
+        entries_.clear();
+        bytes_.clear();
+        next_ = 0;
+    }
+
+private:
+    struct Entry {
+        Address from;
+        Address to;
+        std::size_t offset;
+        std::size_t size;
+        std::uint32_t interface;
+        std::int8_t ecn;
+        bool truncated;
+    };
+    std::vector<Entry> entries_;
+    std::vector<std::byte> bytes_;
+    std::size_t next_ = 0;
+};
+
+} // namespace detail
+
+/// Shared by the socket, its protocol and the operations under way.
+///
+/// Datagrams are taken out of the batch that the transport hands over as long as its callback is on
+/// the stack, which it is while a receiver that was waiting runs. What is left of the batch then is
+/// copied to `arrived`. `shown` is what `arrived` was before: nothing is added to it, so that views
+/// of it stay valid.
+struct DatagramSocket::State {
+    bool any() const noexcept { return !shown.empty() || !arrived.empty() || !live.empty(); }
+    void received(std::span<const Datagram> batch);
+    void keep_live();
+    void fail(std::error_code code, const Address& to);
+    void lost(std::error_code reason) noexcept;
+    void resume_writing() noexcept;
+    void end() noexcept;
+    void show();
+    void throw_error(const char* what);
+    DatagramTransport& connection(const char* what);
+    /// Who leaves something behind, for whatever reason, leaves it to the next in line.
+    void hand_on() noexcept;
+    void wait_for_datagram(detail::Coroutine& self, const char* what, Deadline deadline);
+    void wait_for_room(detail::Coroutine& self, const char* what, Deadline deadline);
+    void wait_closed(detail::Coroutine& self, Deadline deadline);
+    template<class Done>
+    void wait(detail::Coroutine& self, detail::ListNode& waits, const char* call, const char* what,
+              Deadline deadline, Done done);
+
+    DatagramTransport* transport = nullptr; ///< null once the socket is gone
+    detail::ListNode receivers;
+    detail::ListNode others; ///< who waits for room or for the end
+    std::span<const Datagram> live;
+    detail::KeptDatagrams shown;
+    detail::KeptDatagrams arrived;
+    std::vector<Datagram> views;
+    std::size_t most_datagrams = 64;
+    std::size_t most_bytes = 256 * 1024;
+    std::error_code error; ///< to be thrown once, or the reason of the end
+    Address error_to;
+    bool closed = false;
+    bool reading_paused = false;
+    bool writing_paused = false;
+};
+
+namespace detail {
+
+using SocketState = DatagramSocket::State;
+
+/// The transport's end of a datagram socket.
+class SocketProtocol : public DatagramProtocol {
+public:
+    explicit SocketProtocol(std::shared_ptr<SocketState> state) noexcept
+        : state_(std::move(state)) {}
+    void datagrams_received(std::span<const Datagram> batch) override { state_->received(batch); }
+    void error_received(std::error_code code, const Address& to) override {
+        state_->fail(code, to);
+    }
+    void connection_lost(std::error_code reason) override { state_->lost(reason); }
+    void pause_writing() override { state_->writing_paused = true; }
+    void resume_writing() override { state_->resume_writing(); }
+
+protected:
+    std::shared_ptr<SocketState> state_;
+};
+
+} // namespace detail
+} // namespace weft::coro
