@@ -3,20 +3,6 @@
 
 namespace weft::coro::detail {
 
-std::size_t ExchangeWait::park(const char* operation, Deadline deadline) {
-    if (coroutine.scheduler.suspend(*this, deadline.at()) == Wake::timed_out)
-        throw TimeoutError(std::string(operation) + ": the time is up");
-    const Slot* settled = slots_; // the one that was added last comes first
-    while (settled->outcome == Slot::Outcome::none)
-        settled = settled->sibling;
-    if (settled->outcome == Slot::Outcome::stranded)
-        throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
-    std::size_t number = 0;
-    while ((settled = settled->sibling) != nullptr)
-        ++number;
-    return number;
-}
-
 void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept {
     while (slots.linked()) {
         auto& slot = static_cast<Slot&>(*slots.next);
@@ -40,7 +26,12 @@ std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count,
     ExchangeWait all(self, "one of several Channels");
     for (std::size_t i = 0; i < count; ++i)
         all.add(cases[i]->enter());
-    return all.park("select", deadline);
+    // Of the places, the one that was added last comes first.
+    std::size_t at = 0;
+    for (const Slot* slot = all.park("select", deadline).sibling; slot != nullptr;
+         slot = slot->sibling)
+        ++at;
+    return at;
 }
 
 } // namespace weft::coro::detail

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <weft/coro/cancel_scope.hpp>
-#include <weft/coro/scheduler.hpp>
+#include <weft/coro/wait_queue.hpp>
 #include <weft/reactor/result.hpp>
 
 #include <cstddef>
@@ -50,9 +49,17 @@ public:
         slot.outcome = outcome;
         wake();
     }
-    /// Suspends until one place is settled: its number, in the order in which they were added.
-    /// Throws `Cancelled`, `TimeoutError`, and `UsageError` if the other side was destroyed.
-    std::size_t park(const char* operation, Deadline deadline);
+    /// Suspends until one place is settled, and returns that. Throws `Cancelled`, `TimeoutError`,
+    /// and `UsageError` if the other side was destroyed.
+    const Slot& park(const char* operation, Deadline deadline) {
+        suspend_until(*this, operation, deadline);
+        const Slot* settled = slots_;
+        while (settled->outcome == Slot::Outcome::none)
+            settled = settled->sibling;
+        if (settled->outcome == Slot::Outcome::stranded) [[unlikely]]
+            throw_stranded(operation);
+        return *settled;
+    }
 
 private:
     void unlink_all() noexcept {

@@ -56,7 +56,8 @@ public:
         if (permits_ != 0) {
             --permits_;
         } else {
-            wait(self, deadline);
+            detail::QueuedWait wait(self, "a permit of a Semaphore");
+            waiters_.park(wait, "Semaphore::acquire", deadline);
         }
     }
     /// `acquire`, with the permit in a guard that gives it back.
@@ -77,7 +78,6 @@ public:
     std::ptrdiff_t available() const noexcept { return permits_; }
 
 private:
-    void wait(detail::Coroutine& self, Deadline deadline);
     void give_back() noexcept;
 
     std::ptrdiff_t permits_;

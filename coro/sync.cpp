@@ -31,12 +31,12 @@ void WaitQueue::wake_all() noexcept {
         pop().wake();
 }
 
-void WaitQueue::park(QueuedWait& wait, const char* operation, Deadline deadline) {
-    add(wait);
-    if (wait.coroutine.scheduler.suspend(wait, deadline.at()) == Wake::timed_out)
-        throw TimeoutError(std::string(operation) + ": the time is up");
-    if (wait.stranded)
-        throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
+void throw_timeout(const char* operation) {
+    throw TimeoutError(std::string(operation) + ": the time is up");
+}
+
+void throw_stranded(const char* operation) {
+    throw UsageError(std::string(operation) + ": what was waited for has been destroyed");
 }
 
 void destroyed_in_use(const std::string& what) noexcept {
@@ -129,11 +129,6 @@ Semaphore::Semaphore(std::ptrdiff_t permits, std::ptrdiff_t limit)
         throw UsageError("Semaphore: " + std::to_string(permits) +
                          " permits to begin with, but no more than " + std::to_string(limit) +
                          " are allowed");
-}
-
-void Semaphore::wait(Coroutine& self, Deadline deadline) {
-    QueuedWait wait(self, "a permit of a Semaphore");
-    waiters_.park(wait, "Semaphore::acquire", deadline);
 }
 
 void Semaphore::give_back() noexcept {

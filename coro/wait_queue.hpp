@@ -20,6 +20,22 @@ private:
     const char* what_;
 };
 
+[[noreturn]] void throw_timeout(const char* operation);
+[[noreturn]] void throw_stranded(const char* operation);
+
+// Inlined, like what calls them: each return between a switch and the code that goes on is one that
+// the processor predicts from another coroutine's calls.
+
+/// `Scheduler::suspend`, but throws `TimeoutError`.
+inline void suspend_until(Wait& wait, const char* operation, Deadline deadline) {
+    Scheduler& scheduler = wait.coroutine.scheduler;
+    if (deadline.never()) [[likely]] {
+        scheduler.suspend(wait);
+    } else if (scheduler.suspend(wait, deadline.at()) == Wake::timed_out) {
+        throw_timeout(operation);
+    }
+}
+
 /// Those who wait for a primitive, first come, first served.
 class WaitQueue {
 public:
@@ -43,7 +59,12 @@ public:
 
     /// Parks `wait`'s coroutine at the end. Throws `Cancelled`, `TimeoutError`, and `UsageError` if
     /// the queue is destroyed meanwhile.
-    void park(QueuedWait& wait, const char* operation, Deadline deadline);
+    void park(QueuedWait& wait, const char* operation, Deadline deadline) {
+        add(wait);
+        suspend_until(wait, operation, deadline);
+        if (wait.stranded) [[unlikely]]
+            throw_stranded(operation);
+    }
 
 private:
     ListNode waits_;
