@@ -8,6 +8,13 @@
 /// What the tests of primitives share.
 namespace weft::test {
 
+/// Says so when it goes.
+struct Leaving {
+    Trace& trace;
+    const char* event;
+    ~Leaving() { trace(event); }
+};
+
 /// Lets the others have `count` turns.
 inline void turns(std::size_t count = 1) {
     for (; count != 0; --count)
