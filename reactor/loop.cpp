@@ -267,6 +267,7 @@ void Loop::turn(TimePoint wait_until) {
 // --- Running --------------------------------------------------------------------------------------------------
 
 std::size_t Loop::make_turn(TimePoint wait_until) {
+    now_ = kernel_->now(); // the first turn may do without a look at the kernel
     struct InTurn {
         bool& flag;
         explicit InTurn(bool& f) : flag(f) { flag = true; }
@@ -279,6 +280,7 @@ std::size_t Loop::make_turn(TimePoint wait_until) {
 
 void Loop::run_turns(bool until_idle) {
     const Entered entered(*this, until_idle ? "run_until_idle" : "run");
+    now_ = kernel_->now(); // the first turn may do without a look at the kernel
     in_turn_ = true;
     // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the same.
     do {
