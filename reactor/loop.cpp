@@ -254,6 +254,7 @@ void Loop::turn(TimePoint wait_until) {
     run_callbacks();
     if (front_end_ready_ && spend()) {
         front_end_ready_ = false;
+        work_queued_ = ready_now();
         front_end_->run();
     }
     if (!flushing_.empty()) flush();
