@@ -376,3 +376,21 @@ TEST_CASE("Queueing callbacks, timers and events allocate nothing once warmed up
     cycle(10'000);
     CHECK(allocations.count() == 0);
 }
+
+TEST_CASE("The first turn of a run knows the time although work was queued before", "[s3]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    TestLoop loop(kernel_kind);
+    weft::TimePoint seen{};
+    loop->call_soon([&] {
+        seen = loop->now();
+        loop->stop();
+    });
+    const weft::TimePoint before = loop.kernel.now();
+    loop->run();
+    CHECK(seen >= before);
+    loop->call_soon([&] { seen = loop->now(); });
+    if (loop.simulated()) loop.sim().advance(std::chrono::hours(1));
+    const weft::TimePoint later = loop.kernel.now();
+    loop->run_once();
+    CHECK(seen >= later);
+}
