@@ -1,6 +1,5 @@
 #pragma once
 
-#include <weft/coro/overflow.hpp>
 #include <weft/coro/task.hpp>
 
 #include <cstdint>
@@ -52,7 +51,6 @@ private:
     void end_leftovers();
 
     RunOptions options_;
-    std::optional<OverflowReport> overflow_;
     Loop loop_;
     TaskBase* main_ = nullptr;
     bool was_interrupted_ = false;

@@ -120,9 +120,9 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
 
     // Handlers may outlive a cancellation by the grace. So they are shielded from it, with the one
     // who joins them, and another hears of it.
+    ServeWait wait(self);
+    detail::Wait* listening = &wait;
     task_group([&](TaskGroup& both) {
-        ServeWait wait(self);
-        detail::Wait* listening = &wait;
         auto sentry = both.spawn(
             [&] {
                 try {

@@ -20,8 +20,7 @@ enum class Guard : std::uint8_t {
 struct Stack {
     std::byte* bottom = nullptr; ///< lowest usable byte, above the guard
     std::byte* top = nullptr;    ///< one past the highest; a multiple of 64
-    std::uint16_t size_class = 0;
-    bool has_canary = false; ///< in its lowest bytes, for want of a guard page
+    std::uint32_t size_class = 0;
     std::size_t usable() const noexcept { return static_cast<std::size_t>(top - bottom); }
 };
 
@@ -31,8 +30,6 @@ struct Stack {
 class StackPool {
 public:
     explicit StackPool(Guard guard = Guard::automatic);
-    /// Guards stacks this way instead. To be called before the first is taken.
-    void set_guard(Guard guard);
     /// Gives all memory back. No stack may be in use.
     ~StackPool();
     StackPool(const StackPool&) = delete;
@@ -42,11 +39,8 @@ public:
     /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size);
     /// The stack is not used any more, but by the caller, who may run on it until it next switches.
-    void give_back(const Stack& stack) noexcept;
-    /// Whether its canary, if it has one, is whole; else the stack below it was overwritten, too.
-    static bool intact(const Stack& stack) noexcept {
-        return !stack.has_canary || canary_whole(stack);
-    }
+    /// `false`: its canary was overwritten, so the stack below it was, too.
+    bool give_back(const Stack& stack) noexcept;
 
     /// Drops the pages of idle stacks, all but `keep` per size.
     void trim(std::size_t keep) noexcept;
@@ -67,8 +61,6 @@ public:
     std::byte* guarded_top(const void* address) const noexcept;
 
     static std::size_t rounded(std::size_t size) noexcept;
-    /// Bytes of a canary, where there is one.
-    static constexpr std::size_t canary_size = 64;
 
 private:
     struct Slab {
@@ -80,7 +72,8 @@ private:
     struct Idle {
         Idle* next;
         Idle* previous;
-        Stack stack;
+        std::byte* top;
+        std::byte* bottom;
     };
     struct Class {
         std::size_t stack_size = 0;
@@ -94,11 +87,10 @@ private:
     static constexpr std::size_t smallest_shift = 14;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
-    Stack carve(Class& size_class, std::uint16_t index);
+    Stack carve(Class& size_class, std::uint32_t index);
     void add_slab(Class& size_class);
     void install_guard(std::byte* at);
     Idle* idle_of(const Stack& stack) noexcept;
-    static bool canary_whole(const Stack& stack) noexcept;
     void unlink(Class& size_class, Idle& idle) noexcept;
     void trim(Class& size_class, std::size_t keep) noexcept;
 

@@ -16,7 +16,8 @@ TEST_CASE("read_some gives what has come, then nothing at the end, over and over
         CHECK(text_of(Bytes(buffer).first(far.read_some(buffer))) == "hello");
         CHECK_FALSE(far.at_end());
         near.write_eof();
-        for (int i = 0; i < 3; ++i) CHECK(far.read_some(buffer) == 0);
+        for (int i = 0; i < 3; ++i)
+            CHECK(far.read_some(buffer) == 0);
         CHECK(far.at_end());
         CHECK(far.is_open());
     });
@@ -116,8 +117,7 @@ TEST_CASE("Of several separators the one that ends first counts", "[s96][coro]")
     });
 }
 
-TEST_CASE("A record as long as the limit passes, a longer one is refused and kept",
-          "[s96][coro]") {
+TEST_CASE("A record as long as the limit passes, a longer one is refused and kept", "[s96][coro]") {
     on_every_link([](Stream& near, Stream& far) {
         far.set_limit(8);
         CHECK_THROWS_AS(far.set_limit(0), UsageError);
@@ -162,7 +162,8 @@ TEST_CASE("Lines longer than the buffer are put together", "[s96][coro]") {
         far.set_limit(200'000);
         const std::string longer = numbers(100'000);
         auto writer = coro::spawn([&] {
-            for (int i = 0; i < 3; ++i) near.write_all({"short\n", longer, "\n"});
+            for (int i = 0; i < 3; ++i)
+                near.write_all({"short\n", longer, "\n"});
         });
         for (int i = 0; i < 3; ++i) {
             CHECK(far.read_line() == "short");

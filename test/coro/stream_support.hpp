@@ -14,7 +14,9 @@ struct LinkKind {
     const char* name;
     std::pair<coro::Stream, coro::Stream> (*make)();
 
-    friend std::ostream& operator<<(std::ostream& out, const LinkKind& kind) { return out << kind.name; }
+    friend std::ostream& operator<<(std::ostream& out, const LinkKind& kind) {
+        return out << kind.name;
+    }
 };
 
 inline std::pair<coro::Stream, coro::Stream> connected_to(coro::Listener& listener,
@@ -55,14 +57,16 @@ void on_every_link(Body body) {
 /// A text in which every place is different.
 inline std::string numbers(std::size_t size) {
     std::string text;
-    for (std::size_t i = 0; text.size() < size; ++i) text += std::to_string(i) + ' ';
+    for (std::size_t i = 0; text.size() < size; ++i)
+        text += std::to_string(i) + ' ';
     text.resize(size);
     return text;
 }
 
 /// Lets everything that can happen without waiting happen.
 inline void settle(int turns = 8) {
-    for (int i = 0; i < turns; ++i) coro::yield();
+    for (int i = 0; i < turns; ++i)
+        coro::yield();
 }
 
 /// The text of the exception that `call()` throws, empty if it throws none; others than `E` pass.

@@ -12,7 +12,8 @@ namespace {
 /// Writes until it has to wait: the task that waits.
 coro::Task<void> blocked_writer(Stream& stream, std::string_view piece) {
     auto writer = coro::spawn([&stream, piece] {
-        for (;;) stream.write(piece);
+        for (;;)
+            stream.write(piece);
     });
     for (int i = 0; i < 100'000 && stream.transport()->write_buffer_size() <= 64 * 1024; ++i)
         coro::yield();
@@ -53,7 +54,8 @@ TEST_CASE("A peer that does not read stops the writer, and memory stays bounded"
             }
             near.write_eof();
         });
-        for (int i = 0; i < 2000; ++i) coro::yield();
+        for (int i = 0; i < 2000; ++i)
+            coro::yield();
         CHECK_FALSE(writer.done());
         CHECK(near.transport()->write_buffer_size() <= 64 * 1024 + piece.size());
         std::size_t got = 0;
@@ -139,7 +141,8 @@ TEST_CASE("A cancelled write has sent nothing of its data", "[s68][coro]") {
                 written += piece.size();
             }
         });
-        for (int i = 0; i < 2000; ++i) coro::yield();
+        for (int i = 0; i < 2000; ++i)
+            coro::yield();
         writer.cancel();
         writer.wait();
         CHECK(writer.cancelled());
@@ -170,7 +173,8 @@ TEST_CASE("drain lets all go on who wait for it", "[s91][coro]") {
         settle();
         CHECK(drained == 0);
         std::vector<std::byte> buffer(100'000);
-        while (drained < 3) (void)far.read_some(buffer);
+        while (drained < 3)
+            (void)far.read_some(buffer);
         CHECK(near.transport()->write_buffer_size() <= near.transport()->write_buffer_limits().low);
         near.drain();
     });
@@ -282,7 +286,8 @@ TEST_CASE("A send_file that is cancelled aborts its connection", "[s93][coro]") 
         CHECK(std::fwrite(content.data(), 1, content.size(), file) == content.size());
         std::fflush(file);
         auto sender = coro::spawn([&] { (void)near.send_file(::fileno(file)); });
-        for (int i = 0; i < 100; ++i) coro::yield();
+        for (int i = 0; i < 100; ++i)
+            coro::yield();
         CHECK_FALSE(sender.done());
         sender.cancel();
         sender.wait();
