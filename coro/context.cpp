@@ -3,14 +3,17 @@
 // exception state and what sanitizers know of the stack are ours to look after. `jump_fcontext`
 // hands its second argument to the other side together with the place to jump back to, which only
 // that side can store. Debian builds the library without sanitizer support, so its C++ classes are
-// of no use here, and its functions are all that is needed.
+// of no use here, and its functions are all that is needed; where nobody has to be told and the
+// processor is known not even those.
 
 #include "context_switch.hpp"
 
 #include <boost/context/detail/fcontext.hpp>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cxxabi.h>
+#include <new>
 
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -78,23 +81,39 @@ inline boost_context::transfer_t jump(const Jump& jump) noexcept {
 
 #endif
 
-[[noreturn]] void begin(boost_context::transfer_t transfer) {
 #ifdef WEFT_BY_LIBRARY
+[[noreturn]] void begin(boost_context::transfer_t transfer) {
     Context& self = static_cast<const Jump*>(transfer.data)->to;
     arrived(transfer);
-#else
-    Context& self = *static_cast<Context*>(transfer.data);
-#endif
-    self.started = true;
-    *thread_places.exceptions = {nullptr, 0};
     self.entry(self);
     std::abort();
 }
+#else
+[[noreturn]] void begin(Context* self) {
+    self->entry(*self);
+    std::abort();
+}
+
+/// How a stack is filled before the first switch to it, which goes to `place`.
+struct Beginning {
+    void (*place)();
+    void (*begin)(Context*);
+    Context* self;
+    void* end_of_frames[2]; // the stack is aligned when `begin` is called
+};
+
+[[gnu::naked]] void enter_stack() {
+    asm(".cfi_undefined rip\n\t" // for debuggers and backtraces: nobody has called this
+        "popq %rax\n\t"
+        "popq %rdi\n\t"
+        "xorl %ebp, %ebp\n\t"
+        "callq *%rax");
+}
+#endif
 
 } // namespace
 
 constinit thread_local ThreadPlaces thread_places;
-void* const start_context = reinterpret_cast<void*>(&boost_context::jump_fcontext);
 
 void find_thread_places() noexcept {
     thread_places = {reinterpret_cast<ExceptionGlobals*>(abi::__cxa_get_globals()), &errno};
@@ -102,13 +121,13 @@ void find_thread_places() noexcept {
 
 void make_context(Context& context, void* top, std::size_t size, void (*entry)(Context&)) noexcept {
     context.entry = entry;
-    context.started = false;
     context.stack_bottom = static_cast<std::byte*>(top) - size;
     context.stack_size = size;
+#ifdef WEFT_BY_LIBRARY
     context.resume_at = boost_context::make_fcontext(top, size, &begin);
-#ifdef WEFT_ASAN
-    // The last frames that were left here for good are still marked.
-    __asan_unpoison_memory_region(context.stack_bottom, size);
+#else
+    context.resume_at =
+        ::new (static_cast<Beginning*>(top) - 1) Beginning{&enter_stack, &begin, &context, {}};
 #endif
 #ifdef WEFT_TSAN
     context.tsan_fiber = __tsan_create_fiber(0);
@@ -121,13 +140,55 @@ void switch_by_library(Context& from, Context& to) noexcept {
 }
 #endif
 
+#ifdef WEFT_BY_LIBRARY
+Context* weft_coro_switch_and_return(Context* from, Context* to) noexcept {
+    switch_stacks(*from, *to);
+    return from;
+}
+#else
+static_assert(offsetof(Context, resume_at) == 0);
+
+[[gnu::naked]] Context* weft_coro_switch_and_return(Context*, Context*) noexcept {
+    asm("pushq %rbx\n\t"
+        "pushq %rbp\n\t"
+        "pushq %r12\n\t"
+        "pushq %r13\n\t"
+        "pushq %r14\n\t"
+        "pushq %r15\n\t"
+        "pushq %rdi\n\t"
+        "leaq 1f(%rip), %rax\n\t"
+        "pushq %rax\n\t"
+        "movq %rsp, (%rdi)\n\t"
+        "movq (%rsi), %rsp\n\t"
+        "popq %rax\n\t"
+        "jmpq *%rax\n"
+        "1:\tpopq %rax\n\t"
+        "popq %r15\n\t"
+        "popq %r14\n\t"
+        "popq %r13\n\t"
+        "popq %r12\n\t"
+        "popq %rbp\n\t"
+        "popq %rbx\n\t"
+        "popq %rcx\n\t"
+        "jmpq *%rcx");
+}
+#endif
+
 void leave_context(Context& from, Context& to) noexcept {
+    load_thread_state(to);
 #ifdef WEFT_BY_LIBRARY
     jump({from, to, true});
 #else
     switch_stacks(from, to);
 #endif
     std::abort();
+}
+
+void forget_frames([[maybe_unused]] const void* bottom,
+                   [[maybe_unused]] std::size_t size) noexcept {
+#ifdef WEFT_ASAN
+    __asan_unpoison_memory_region(bottom, size);
+#endif
 }
 
 unsigned register_stack([[maybe_unused]] void* bottom, [[maybe_unused]] void* top) noexcept {

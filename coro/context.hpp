@@ -16,7 +16,6 @@ struct Context {
     void* caught_exceptions = nullptr;
     unsigned uncaught_exceptions = 0;
     int error_number = 0;              ///< errno
-    bool started = true;               ///< false between `make_context` and the first switch
     void (*entry)(Context&) = nullptr; ///< what runs on it
     // For sanitizers: the stack's lower end and size, what AddressSanitizer keeps of it,
     // ThreadSanitizer's name for it.
@@ -33,6 +32,9 @@ void make_context(Context& context, void* top, std::size_t size, void (*entry)(C
 
 /// Goes on with `to` for good: `from` is never switched to again. Both belong to this thread.
 [[noreturn]] void leave_context(Context& from, Context& to) noexcept;
+
+/// Takes AddressSanitizer's marks off a stack: of frames that were left for good.
+void forget_frames(const void* bottom, std::size_t size) noexcept;
 
 /// Makes a stack known to Valgrind, and forgets it again. Costs nothing outside of it.
 unsigned register_stack(void* bottom, void* top) noexcept;

@@ -35,56 +35,62 @@ void find_thread_places() noexcept;
 
 /// The switch by Boost.Context alone, which sanitizers are told of.
 void switch_by_library(Context& from, Context& to) noexcept;
-/// Boost's `jump_fcontext`, for contexts that were not started yet.
-extern void* const start_context;
 
 [[gnu::always_inline]] inline void switch_stacks(Context& from, Context& to) noexcept {
 #ifndef WEFT_BY_LIBRARY
     // fcontext's functions also save the floating-point control words, which costs as much as all
     // the rest, and are entered by a call but left by a jump, so that every return after a switch
-    // is predicted wrong. So they make and start a coroutine, and from then on this saves what the
-    // compiler is told is not clobbered. 128 bytes below the stack pointer may be in use by the
-    // surrounding function (System V ABI, 3.2.2).
+    // is predicted wrong. This saves what the compiler is told is not clobbered. 128 bytes below
+    // the stack pointer may be in use by the surrounding function (System V ABI, 3.2.2).
     void* place = to.resume_at;
-    void* self = &to;
     void* save = &from.resume_at;
-    unsigned long started = to.started;
-    register void* start asm("r8") = start_context;
     asm volatile("leaq -128(%%rsp), %%rsp\n\t"
                  "pushq %%rbp\n\t"
                  "pushq %%rbx\n\t"
                  "leaq 1f(%%rip), %%rax\n\t"
                  "pushq %%rax\n\t"
                  "movq %%rsp, (%%rdx)\n\t"
-                 "testq %%rcx, %%rcx\n\t"
-                 "je 2f\n\t"
                  "movq %%rdi, %%rsp\n\t"
                  "popq %%rax\n\t"
                  "jmpq *%%rax\n"
-                 "2:\tjmpq *%%r8\n"
                  "1:\tpopq %%rbx\n\t"
                  "popq %%rbp\n\t"
                  "leaq 128(%%rsp), %%rsp"
-                 : "+D"(place), "+S"(self), "+d"(save), "+c"(started), "+r"(start)
+                 : "+D"(place), "+d"(save)
                  :
-                 : "rax", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0",
-                   "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-                   "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+                 : "rax", "rcx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+                   "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                   "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 #else
     switch_by_library(from, to);
 #endif
 }
 
-[[gnu::always_inline]] inline void switch_context(Context& from, Context& to) noexcept {
+/// What the thread keeps for the stack that runs becomes `to`'s. No exception may come between this
+/// and the switch.
+[[gnu::always_inline]] inline void load_thread_state(const Context& to) noexcept {
+    const ThreadPlaces places = thread_places;
+    *places.exceptions = {to.caught_exceptions, to.uncaught_exceptions};
+    *places.error_number = to.error_number;
+}
+
+[[gnu::always_inline]] inline void swap_thread_state(Context& from, const Context& to) noexcept {
     const ThreadPlaces places = thread_places;
     from.caught_exceptions = places.exceptions->caught;
     from.uncaught_exceptions = places.exceptions->uncaught;
     from.error_number = *places.error_number;
-    switch_stacks(from, to);
-    places.exceptions->caught = from.caught_exceptions;
-    places.exceptions->uncaught = from.uncaught_exceptions;
-    *places.error_number = from.error_number;
+    load_thread_state(to);
 }
+
+[[gnu::always_inline]] inline void switch_context(Context& from, Context& to) noexcept {
+    swap_thread_state(from, to);
+    switch_stacks(from, to);
+}
+
+/// `switch_stacks` as the last thing a function does: when `from` goes on, that function has
+/// returned `from`. It returns by a jump. Processors predict a return from the calls they have
+/// seen, which were another coroutine's, but a jump from where it went after the last ones like it.
+extern "C" Context* weft_coro_switch_and_return(Context* from, Context* to) noexcept;
 
 /// Whether the stack that runs is being unwound: an exception was thrown and no handler has been
 /// entered.

@@ -13,10 +13,12 @@
 #include <weft/coro/local.hpp>
 #include <weft/coro/mutex.hpp>
 #include <weft/coro/queue.hpp>
+#include <weft/coro/overflow.hpp>
 #include <weft/coro/run.hpp>
 #include <weft/coro/rw_lock.hpp>
 #include <weft/coro/semaphore.hpp>
 #include <weft/coro/server.hpp>
+#include <weft/coro/stack_usage.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
 #include <weft/coro/task_group.hpp>

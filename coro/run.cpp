@@ -18,6 +18,7 @@ std::uint64_t shuffle_wanted(const std::optional<std::uint64_t>& option) {
 Runner::Runner(RunOptions options) : options_(std::move(options)), loop_(std::move(options_.loop)) {
     if (Loop::current() != nullptr)
         throw UsageError("coro::run: a loop is running on this thread already");
+    if (options_.report_overflow) overflow_.emplace();
     Scheduler& scheduler = Scheduler::of(loop_);
     if (const std::uint64_t seed = shuffle_wanted(options_.shuffle); seed != 0)
         scheduler.shuffle(seed);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/coro/overflow.hpp>
 #include <weft/coro/task.hpp>
 
 #include <cstdint>
@@ -51,6 +52,7 @@ private:
     void end_leftovers();
 
     RunOptions options_;
+    std::optional<OverflowReport> overflow_;
     Loop loop_;
     TaskBase* main_ = nullptr;
     bool was_interrupted_ = false;

@@ -37,7 +37,7 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
 
 [[gnu::always_inline]] inline Coroutine* Scheduler::next_ready() noexcept {
     if (jumps_left_ == 0 || ready_ == nullptr) return nullptr;
-    --jumps_left_;
+    jumps_left_ += jumps_left_ < 0 ? 1 : -1;
     return std::exchange(ready_, ready_->next_ready);
 }
 
@@ -79,7 +79,7 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
 }
 
 void Scheduler::resume(Coroutine& coroutine) {
-    jumps_left_ = jumps_per_run;
+    jumps_left_ = -jumps_per_run;
     enter(coroutine);
 }
 
@@ -94,7 +94,7 @@ void Scheduler::run() {
             if (scheduler.ready_ != nullptr) scheduler.loop_.run_front_end();
         }
     } in_run(*this);
-    jumps_left_ = jumps_per_run;
+    jumps_left_ = debug_ ? -jumps_per_run : jumps_per_run;
     while (Coroutine* next = next_ready())
         enter(*next);
 }
@@ -228,21 +228,48 @@ void Scheduler::refuse_to_wait(Wait& wait) {
                      wait.describe() + " in a destructor that runs because of an exception");
 }
 
-void Scheduler::refuse_to_yield(Coroutine& self) {
-    throw UsageError("the coroutine " + describe(self) +
+// A function of its own, so that the one below needs no registers saved.
+[[gnu::noinline]] Coroutine* Scheduler::yield_slowly(Coroutine& self) {
+    if (loop_.cork().owner != nullptr) loop_.uncork();
+    // What is queued in the loop has its turn, too, and first if it is that which runs this.
+    if (!in_run_ || loop_.work_queued()) jumps_left_ = 0;
+    make_ready(self);
+    switch_away(self);
+    return &self;
+}
+
+[[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
+    Coroutine* next = ready_;
+    if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() ||
+        loop_.cork().owner != nullptr || self.consumer != nullptr) [[unlikely]]
+        return yield_slowly(self);
+    --jumps_left_;
+    self.state = Coroutine::State::ready;
+    self.next_ready = nullptr;
+    ready_last_->next_ready = &self;
+    ready_last_ = &self;
+    ready_ = next->next_ready;
+    begin_running(*next);
+    swap_thread_state(self, *next);
+    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, next));
+}
+
+Coroutine* yield_now() {
+    Coroutine* const self = current;
+    if (self == nullptr || self->cancel_pending || unwinding()) [[unlikely]]
+        return nullptr;
+    return self->scheduler.yield_unchecked(*self);
+}
+
+void yield_refused() {
+    Coroutine& self = running("yield");
+    if (!unwinding()) self.scheduler.check_cancelled(self);
+    throw UsageError("the coroutine " + Scheduler::describe(self) +
                      " would have to yield in a destructor that runs because of an exception");
 }
 
 void Scheduler::yield() {
-    Coroutine& self = *current;
-    check_cancelled(self);
-    if (unwinding()) [[unlikely]]
-        refuse_to_yield(self);
-    // What is queued in the loop has its turn, too.
-    if (loop_.work_queued()) jumps_left_ = 0;
-    make_ready(self);
-    switch_away(self);
-    check_cancelled(self);
+    coro::yield();
 }
 
 void Scheduler::checkpoint_slowly(Coroutine& self) {
@@ -301,8 +328,11 @@ Scheduler::Room Scheduler::make_room(std::size_t stack_size, std::size_t body_si
     };
     std::byte* coroutine = down(stack.top, sizeof(Coroutine), 64);
     std::byte* body = down(coroutine, body_size, 16);
-    if (measuring) [[unlikely]]
-        std::memset(stack.bottom, paint, static_cast<std::size_t>(body - stack.bottom));
+    forget_frames(stack.bottom, stack.usable());
+    if (measuring) [[unlikely]] {
+        std::byte* from = stack.bottom + (stack.has_canary ? StackPool::canary_size : 0);
+        std::memset(from, paint, static_cast<std::size_t>(body - from));
+    }
     return {stack, coroutine, body};
 }
 
@@ -335,7 +365,12 @@ void Scheduler::end(Coroutine& self) noexcept {
         check_duration(self);
     if (measuring) [[unlikely]]
         measure(self);
-    const std::string culprit = stacks_.guard() == Guard::canary ? describe(self) : std::string();
+    if (!stacks_.intact(self.stack)) [[unlikely]] {
+        log(LogLevel::error, "the coroutine " + describe(self) + " has overflowed its stack of " +
+                                 std::to_string(self.stack.usable()) +
+                                 " bytes, and overwritten what lies below it");
+        std::abort();
+    }
     self.task.release();
     release(self.locals);
     self.state = Coroutine::State::ended;
@@ -343,12 +378,7 @@ void Scheduler::end(Coroutine& self) noexcept {
     self.all_link.unlink();
     --count_;
     Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
-    if (!stacks_.give_back(self.stack)) {
-        log(LogLevel::error, "the coroutine " + culprit + " has overflowed its stack of " +
-                                 std::to_string(self.stack.usable()) +
-                                 " bytes, and overwritten what lies below it");
-        std::abort();
-    }
+    stacks_.give_back(self.stack);
     if (coroutine != nullptr) {
         begin_running(*coroutine);
         leave_context(self, *coroutine);
@@ -369,7 +399,9 @@ void Scheduler::report_exception(const std::string& what) noexcept {
 // ----------------------------------------------------------------------------------------
 
 [[gnu::no_sanitize_address]] void Scheduler::measure(const Coroutine& self) {
-    const std::byte* deepest = self.stack.bottom;
+    const std::byte* deepest =
+        self.stack.bottom + (self.stack.has_canary ? StackPool::canary_size : 0);
+    if (*deepest != std::byte{paint}) return; // spawned before anybody measured
     while (deepest < self.stack.top && *deepest == std::byte{paint})
         ++deepest;
     const auto used = static_cast<std::size_t>(self.stack.top - deepest);
@@ -383,7 +415,10 @@ void Scheduler::report_exception(const std::string& what) noexcept {
         known.size = std::max(known.size, self.stack.usable());
         return;
     }
-    usage.push_back({where, 1, self.stack.usable(), used});
+    try {
+        usage.push_back({where, 1, self.stack.usable(), used});
+    } catch (const std::bad_alloc&) { // one less in the statistics
+    }
 }
 
 // --- The end of everything

@@ -59,8 +59,11 @@ public:
     /// Throws `Cancelled`.
     Wake suspend(Wait& wait);
     Wake suspend(Wait& wait, TimePoint deadline);
-    /// To the end of the queue.
+    /// To the end of the queue. Throws `Cancelled`.
     void yield();
+    /// The same; the coroutine itself is returned when it runs again. It has to look whether it is
+    /// cancelled.
+    Coroutine* yield_unchecked(Coroutine& self);
     /// What every operation does that might suspend, when it did not have to: throws if it is
     /// cancelled, and lets the others have their turn from time to time.
     void checkpoint(Coroutine& self) {
@@ -143,9 +146,9 @@ private:
     Coroutine* next_ready() noexcept;
     void enter(Coroutine& coroutine);
     void checkpoint_slowly(Coroutine& self);
+    Coroutine* yield_slowly(Coroutine& self);
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
-    [[noreturn, gnu::cold]] void refuse_to_yield(Coroutine& self);
     void note_swallowed(Coroutine& self);
     void shuffle_ready();
     void begin_running(Coroutine& self) noexcept;
@@ -156,7 +159,7 @@ private:
     Context main_;               // the loop's own stack
     Coroutine* ready_ = nullptr; // the next to be run
     Coroutine* ready_last_ = nullptr;
-    int jumps_left_ = 0;
+    int jumps_left_ = 0; // until the loop's turn; negative: a yield ends them
     bool in_run_ = false;
     const bool debug_;
     bool ending_ = false;

@@ -31,7 +31,6 @@ constexpr std::size_t first_slab_stacks = 64;
 constexpr std::size_t colours = 16;
 constexpr std::size_t cache_line = 64;
 constexpr unsigned char canary_byte = 0xC5;
-constexpr std::size_t canary_size = 64;
 // Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
 constexpr std::size_t always_kept = 1024;
 
@@ -60,12 +59,15 @@ Guard probe(std::size_t page_size) noexcept {
 
 } // namespace
 
-StackPool::StackPool(Guard guard)
-    : guard_(guard), page_size_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
-    if (guard_ == Guard::automatic) guard_ = probe(page_size_);
-    if (guard_ == Guard::protect) protect_budget_ = mapping_budget();
+StackPool::StackPool(Guard guard) : page_size_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
     for (std::size_t i = 0; i < class_count; ++i)
         classes_[i].stack_size = std::size_t{1} << (smallest_shift + i);
+    set_guard(guard);
+}
+
+void StackPool::set_guard(Guard guard) {
+    guard_ = guard == Guard::automatic ? probe(page_size_) : guard;
+    if (guard_ == Guard::protect) protect_budget_ = mapping_budget();
 }
 
 StackPool::~StackPool() {
@@ -87,18 +89,18 @@ Stack StackPool::take(std::size_t size) {
     Stack stack;
     if (Idle* idle = size_class.newest) {
         unlink(size_class, *idle);
-        stack = {idle->bottom, idle->top, static_cast<std::uint32_t>(index)};
+        stack = idle->stack;
     } else if (!size_class.trimmed.empty()) {
         stack = size_class.trimmed.back();
         size_class.trimmed.pop_back();
     } else {
-        stack = carve(size_class, static_cast<std::uint32_t>(index));
+        stack = carve(size_class, static_cast<std::uint16_t>(index));
     }
     ++size_class.in_use;
     return stack;
 }
 
-Stack StackPool::carve(Class& size_class, std::uint32_t index) {
+Stack StackPool::carve(Class& size_class, std::uint16_t index) {
     if (size_class.slabs.empty() ||
         size_class.slabs.back().carved == size_class.slabs.back().stacks)
         add_slab(size_class);
@@ -107,8 +109,9 @@ Stack StackPool::carve(Class& size_class, std::uint32_t index) {
     install_guard(base);
     const std::size_t colour = slab.carved % colours * cache_line;
     ++slab.carved;
-    const Stack stack{base + page_size_, base + size_class.stack_size - colour, index};
-    if (guard_ == Guard::canary) std::memset(stack.bottom, canary_byte, canary_size);
+    const Stack stack{base + page_size_, base + size_class.stack_size - colour, index,
+                      guard_ == Guard::canary};
+    if (stack.has_canary) std::memset(stack.bottom, canary_byte, canary_size);
     register_stack(stack.bottom, stack.top);
     return stack;
 }
@@ -159,27 +162,21 @@ void StackPool::unlink(Class& size_class, Idle& idle) noexcept {
     --size_class.idle;
 }
 
-bool StackPool::give_back(const Stack& stack) noexcept {
+bool StackPool::canary_whole(const Stack& stack) noexcept {
+    return std::all_of(stack.bottom, stack.bottom + canary_size,
+                       [](std::byte b) { return b == std::byte{canary_byte}; });
+}
+
+void StackPool::give_back(const Stack& stack) noexcept {
     Class& size_class = classes_[stack.size_class];
-    bool whole = true;
-    if (guard_ == Guard::canary) [[unlikely]] {
-        // Stacks from before the canaries have none, and a guard in its place.
-        const auto is_canary = [&](std::size_t i) {
-            return stack.bottom[i] == std::byte{canary_byte};
-        };
-        for (std::size_t i = 0; i < canary_size && protected_ == 0; ++i)
-            whole = whole && is_canary(i);
-        if (!whole) std::memset(stack.bottom, canary_byte, canary_size);
-    }
     Idle* idle = idle_of(stack);
-    *idle = {size_class.newest, nullptr, stack.top, stack.bottom};
+    *idle = {size_class.newest, nullptr, stack};
     (size_class.newest ? size_class.newest->previous : size_class.oldest) = idle;
     size_class.newest = idle;
     ++size_class.idle;
     --size_class.in_use;
     if (size_class.idle > 2 * std::max(always_kept, size_class.in_use)) [[unlikely]]
         trim(size_class, std::max(always_kept, size_class.in_use));
-    return whole;
 }
 
 void StackPool::trim(std::size_t keep) noexcept {
@@ -192,8 +189,7 @@ void StackPool::trim(std::size_t keep) noexcept {
 void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
     while (size_class.idle > std::max<std::size_t>(keep, 1)) {
         Idle* idle = size_class.oldest;
-        const Stack stack{idle->bottom, idle->top,
-                          static_cast<std::uint32_t>(&size_class - classes_)};
+        const Stack stack = idle->stack;
         try {
             size_class.trimmed.push_back(stack);
         } catch (const std::bad_alloc&) {
@@ -203,7 +199,7 @@ void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
         // Up to the stack's real end, which its colour hides, and not the canary's page.
         const auto end =
             (reinterpret_cast<std::uintptr_t>(stack.top) + page_size_ - 1) & ~(page_size_ - 1);
-        std::byte* from = stack.bottom + (guard_ == Guard::canary ? page_size_ : 0);
+        std::byte* from = stack.bottom + (stack.has_canary ? page_size_ : 0);
         (void)madvise(from, end - reinterpret_cast<std::uintptr_t>(from), MADV_DONTNEED);
     }
 }

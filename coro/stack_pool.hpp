@@ -20,7 +20,8 @@ enum class Guard : std::uint8_t {
 struct Stack {
     std::byte* bottom = nullptr; ///< lowest usable byte, above the guard
     std::byte* top = nullptr;    ///< one past the highest; a multiple of 64
-    std::uint32_t size_class = 0;
+    std::uint16_t size_class = 0;
+    bool has_canary = false; ///< in its lowest bytes, for want of a guard page
     std::size_t usable() const noexcept { return static_cast<std::size_t>(top - bottom); }
 };
 
@@ -30,6 +31,8 @@ struct Stack {
 class StackPool {
 public:
     explicit StackPool(Guard guard = Guard::automatic);
+    /// Guards stacks this way instead. To be called before the first is taken.
+    void set_guard(Guard guard);
     /// Gives all memory back. No stack may be in use.
     ~StackPool();
     StackPool(const StackPool&) = delete;
@@ -39,8 +42,11 @@ public:
     /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size);
     /// The stack is not used any more, but by the caller, who may run on it until it next switches.
-    /// `false`: its canary was overwritten, so the stack below it was, too.
-    bool give_back(const Stack& stack) noexcept;
+    void give_back(const Stack& stack) noexcept;
+    /// Whether its canary, if it has one, is whole; else the stack below it was overwritten, too.
+    static bool intact(const Stack& stack) noexcept {
+        return !stack.has_canary || canary_whole(stack);
+    }
 
     /// Drops the pages of idle stacks, all but `keep` per size.
     void trim(std::size_t keep) noexcept;
@@ -61,6 +67,8 @@ public:
     std::byte* guarded_top(const void* address) const noexcept;
 
     static std::size_t rounded(std::size_t size) noexcept;
+    /// Bytes of a canary, where there is one.
+    static constexpr std::size_t canary_size = 64;
 
 private:
     struct Slab {
@@ -72,8 +80,7 @@ private:
     struct Idle {
         Idle* next;
         Idle* previous;
-        std::byte* top;
-        std::byte* bottom;
+        Stack stack;
     };
     struct Class {
         std::size_t stack_size = 0;
@@ -87,10 +94,11 @@ private:
     static constexpr std::size_t smallest_shift = 14;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
-    Stack carve(Class& size_class, std::uint32_t index);
+    Stack carve(Class& size_class, std::uint16_t index);
     void add_slab(Class& size_class);
     void install_guard(std::byte* at);
     Idle* idle_of(const Stack& stack) noexcept;
+    static bool canary_whole(const Stack& stack) noexcept;
     void unlink(Class& size_class, Idle& idle) noexcept;
     void trim(Class& size_class, std::size_t keep) noexcept;
 

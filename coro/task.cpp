@@ -240,10 +240,6 @@ TaskInfo info_of(const detail::Coroutine& coroutine) {
 
 } // namespace
 
-void yield() {
-    detail::running("yield").scheduler.yield();
-}
-
 void sleep(Duration time) {
     detail::Coroutine& self = detail::running("sleep");
     if (time <= Duration::zero()) return self.scheduler.yield();

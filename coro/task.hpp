@@ -282,9 +282,22 @@ Task<detail::SpawnResult<F>> spawn(Loop& loop, F&& function, SpawnOptions option
     return detail::spawn_in(scheduler, scheduler.root(), std::forward<F>(function), options, where);
 }
 
+namespace detail {
+
+/// The coroutine that runs, when it runs again after the others; null if it can not yield.
+Coroutine* yield_now();
+/// Throws what speaks against yielding.
+void yield_refused();
+
+} // namespace detail
+
 /// Lets every coroutine that is ready, and what is queued in the loop, run once. Throws
 /// `Cancelled`.
-void yield();
+inline void yield() {
+    const detail::Coroutine* self = detail::yield_now();
+    if (self == nullptr || self->cancel_pending) [[unlikely]]
+        detail::yield_refused();
+}
 /// Suspends for `time`, never less; 0 or less is `yield`. Cancelling removes its timer.
 void sleep(Duration time);
 template<class Rep, class Period>

@@ -254,6 +254,7 @@ void Loop::turn(TimePoint wait_until) {
     run_callbacks();
     if (front_end_ready_ && spend()) {
         front_end_ready_ = false;
+        work_queued_ = ready_now();
         front_end_->run();
     }
     if (!flushing_.empty()) flush();
@@ -267,13 +268,12 @@ void Loop::turn(TimePoint wait_until) {
 // --- Running --------------------------------------------------------------------------------------------------
 
 std::size_t Loop::make_turn(TimePoint wait_until) {
+    now_ = kernel_->now(); // the first turn may do without a look at the kernel
     struct InTurn {
         bool& flag;
         explicit InTurn(bool& f) : flag(f) { flag = true; }
         ~InTurn() { flag = false; }
-    };
-    (void)now(); // as for `run`
-    const InTurn in_turn(in_turn_);
+    } in_turn(in_turn_);
     const std::size_t before = allowance_.left;
     turn(wait_until);
     return before - allowance_.left;
@@ -281,7 +281,7 @@ std::size_t Loop::make_turn(TimePoint wait_until) {
 
 void Loop::run_turns(bool until_idle) {
     const Entered entered(*this, until_idle ? "run_until_idle" : "run");
-    (void)now(); // the first turn may find work and not wait, which is where the time is read
+    now_ = kernel_->now(); // the first turn may do without a look at the kernel
     in_turn_ = true;
     // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the same.
     do {

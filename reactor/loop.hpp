@@ -267,8 +267,8 @@ public:
     void uncork() {
         if (cork_.owner != nullptr) cork_.owner->on_uncork();
     }
-    /// Whether something waits for this turn to go on or for the next one, which will not wait.
-    bool work_queued() const noexcept { return ready_now() || leftovers(); }
+    /// Whether something was queued for the next turn since the front-end's phase began.
+    bool work_queued() const noexcept { return work_queued_; }
     /// Signal watches that a front-end made for itself, and that do not count as something to wait for.
     void set_own_signals(std::size_t count) noexcept { own_signals_ = count; }
     detail::FrontEnd* front_end() const noexcept { return front_end_.get(); }
@@ -374,6 +374,7 @@ private:
     std::size_t event_end_ = 0;
     std::vector<Slot> slots_;
     std::vector<Event> again_;
+    bool work_queued_ = false;
     CallQueue soon_;
     CallQueue batch_;
     detail::TimerQueue timers_;

@@ -20,6 +20,7 @@ Handle Loop::call_soon(F&& function, std::source_location location) {
     node->location = location;
     const Handle handle(node, node->sequence = ++sequence_);
     soon_.push(node);
+    work_queued_ = true;
     if (!in_turn_) outside_change();
     return handle;
 }

@@ -46,16 +46,19 @@ detail::Source* Loop::find_source(Token token) noexcept {
 
 void Loop::again(Token token, std::uint32_t ready) {
     again_.push_back({token, ready});
+    work_queued_ = true;
     if (!in_turn_) outside_change();
 }
 
 void Loop::finish_later(detail::Source& source) {
     closing_.push_back(&source);
+    work_queued_ = true;
     if (!in_turn_) outside_change();
 }
 
 void Loop::flush_later(detail::Source& source) {
     flushing_.push_back(&source);
+    work_queued_ = true;
     if (!in_turn_) outside_change();
 }
 

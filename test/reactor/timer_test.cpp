@@ -43,6 +43,18 @@ TEST_CASE("A timer never fires early [s3] [F27]") {
     CHECK(known >= before + delay);
 }
 
+TEST_CASE("A timer that is made in the first turn of a run counts from then [s3] [F27]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    TestLoop loop(kernel_kind);
+    const TimePoint before = loop.kernel.now();
+    Timer timer;
+    bool fired = false;
+    loop->call_soon([&] { timer = loop->call_later(1h, [&] { fired = true; }); });
+    for (int i = 0; i < 3; ++i) loop->run_once(false);
+    CHECK_FALSE(fired);
+    CHECK(timer.when() >= before + 1h);
+}
+
 TEST_CASE("A delay that is no whole number of nanoseconds is rounded up [s3]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);

@@ -4,6 +4,7 @@
 #include "heap.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <malloc.h>
 #include <new>
@@ -14,6 +15,16 @@ namespace {
 std::atomic<std::size_t> allocations{0};
 std::atomic<std::size_t> live_bytes{0};
 thread_local std::size_t own_allocations = 0;
+constexpr std::size_t never = SIZE_MAX;
+thread_local std::size_t until_failure = never;
+thread_local bool failed = false;
+
+// Whether this allocation is the one that fails.
+bool fails() noexcept {
+    if (until_failure == never || until_failure-- != 0) return false;
+    until_failure = never;
+    return failed = true;
+}
 
 void* counted(void* block) noexcept {
     if (block == nullptr) return nullptr;
@@ -23,9 +34,12 @@ void* counted(void* block) noexcept {
     return block;
 }
 
-void* allocate(std::size_t size) noexcept { return counted(std::malloc(size != 0 ? size : 1)); }
+void* allocate(std::size_t size) noexcept {
+    return fails() ? nullptr : counted(std::malloc(size != 0 ? size : 1));
+}
 
 void* allocate(std::size_t size, std::align_val_t alignment) noexcept {
+    if (fails()) return nullptr;
     const auto unit = static_cast<std::size_t>(alignment);
     return counted(std::aligned_alloc(unit, (size + unit - 1) / unit * unit));
 }
@@ -49,6 +63,13 @@ Heap heap() noexcept {
 
 AllocationCount::AllocationCount() noexcept : before_(own_allocations) {}
 std::size_t AllocationCount::count() const noexcept { return own_allocations - before_; }
+
+FailingAllocation::FailingAllocation(std::size_t spared) noexcept {
+    failed = false;
+    until_failure = spared;
+}
+FailingAllocation::~FailingAllocation() { until_failure = never; }
+bool FailingAllocation::happened() const noexcept { return failed; }
 
 } // namespace weft::test
 

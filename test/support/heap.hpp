@@ -23,4 +23,16 @@ private:
     std::size_t before_;
 };
 
+/// While it exists, one allocation of this thread throws `std::bad_alloc`: the one after `spared`
+/// others. One at a time.
+class FailingAllocation {
+public:
+    explicit FailingAllocation(std::size_t spared) noexcept;
+    ~FailingAllocation();
+    FailingAllocation(const FailingAllocation&) = delete;
+    FailingAllocation& operator=(const FailingAllocation&) = delete;
+    /// Whether it was made.
+    bool happened() const noexcept;
+};
+
 } // namespace weft::test
