@@ -125,6 +125,49 @@ double yield_among(std::size_t sides, int repetitions) {
     });
 }
 
+/// Two coroutines that want the same mutex: each release grants it to the other, and each lock
+/// waits for that.
+double mutex_hand_off(int repetitions) {
+    constexpr std::size_t count = 1'000'000;
+    return weft::coro::run([&] {
+        weft::coro::Mutex mutex;
+        bool ending = false;
+        const auto lock_often = [&](std::size_t times) {
+            for (std::size_t i = 0; i < times && !ending; ++i) {
+                const auto held = mutex.lock();
+                // Once is enough for the other to line up; from then on it always waits.
+                if (i == 0) weft::coro::yield();
+            }
+        };
+        auto other = weft::coro::spawn([&] { lock_often(SIZE_MAX); });
+        const double cost = measure(repetitions, 2 * count, [&] { lock_often(count); });
+        ending = true;
+        other.join();
+        return cost;
+    });
+}
+
+/// There and back through two channels without room, divided by two.
+double channel_hand_off(int repetitions) {
+    constexpr std::size_t count = 500'000;
+    return weft::coro::run([&] {
+        weft::coro::Channel<int> there, back;
+        auto other = weft::coro::spawn([&] {
+            while (const auto item = there.receive())
+                back.send(*item);
+        });
+        const double cost = measure(repetitions, 2 * count, [&] {
+            for (std::size_t i = 0; i < count; ++i) {
+                there.send(1);
+                if (!back.receive()) throw std::runtime_error("a channel has ended");
+            }
+        });
+        there.close();
+        other.join();
+        return cost;
+    });
+}
+
 double spawn_and_join(int repetitions) {
     constexpr std::size_t count = 500'000;
     return weft::coro::run([&] {
@@ -254,6 +297,8 @@ public:
         record("yield and back, 2 coroutines", 2 * yield_among(2, repetitions), "ns", 15);
         record("yield, one of 10 coroutines", yield_among(10, repetitions), "ns");
         record("yield, one of 1000 coroutines", yield_among(1000, repetitions), "ns");
+        record("mutex, hand-off", mutex_hand_off(repetitions), "ns", 25);
+        record("channel, hand-off", channel_hand_off(repetitions), "ns", 25);
         record("spawn and join, one at a time", spawn_and_join(repetitions), "ns", 60);
         record("spawn and join, 500 at a time", spawn_batch_and_join(repetitions), "ns");
         if (options_.suspended != 0) {
