@@ -56,10 +56,11 @@ ProtocolFactory factory_for(StartHandler start) {
 
 /// The body of a connection's coroutine.
 void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler) {
-    std::string what = "the handler of a connection"; // which it may have given away
     const auto failed = [&] {
-        if (stream.state() != nullptr)
-            what = stream.state()->describe("the handler of the connection", " with ");
+        const std::string what =
+            stream.state() != nullptr
+                ? stream.state()->describe("the handler of the connection", " with ")
+                : std::string("the handler of a connection that it gave away");
         stream.abort();
         scheduler.report_exception(what);
     };
