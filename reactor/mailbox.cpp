@@ -2,8 +2,8 @@
 // exchanges the tail, then links its predecessor to itself. Between the two the chain has a gap, and the
 // consumer sees less than there is; the producer that closes the gap looks at `sleeping_` afterwards, so
 // nothing is forgotten. The flag works as in Dekker's algorithm: the loop stores `sleeping_` and then looks at
-// the queue, a producer changes the queue and then looks at `sleeping_`, all sequentially consistent, so at
-// least one of them sees the other. Whoever turns the flag off makes the one wake-up of that sleep.
+// the queue's tail, a producer exchanges the tail and then looks at `sleeping_`, all sequentially consistent, so at
+// least one of them sees the other; a loop that sees the tail but not yet the link to it goes round once more. Whoever turns the flag off makes the one wake-up of that sleep.
 //
 // Closing works the same way with `closed_` in place of `sleeping_`: a producer that was under way when the loop closed
 // either is seen by the loop's last look at the queue, or sees `closed_` after its push and empties the queue itself. A
@@ -44,8 +44,7 @@ void Mailbox::push(CallNode* node) noexcept {
 }
 
 void Mailbox::wake_if_sleeping() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!sleeping_.load(std::memory_order_relaxed)) return;
+    if (!sleeping_.load(std::memory_order_seq_cst)) return;
     if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
     wakers_.fetch_add(1, std::memory_order_seq_cst);
     if (!closed_.load(std::memory_order_seq_cst)) kernel_->wake();
