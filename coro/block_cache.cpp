@@ -6,8 +6,8 @@
 namespace weft::coro::detail {
 namespace {
 
-constexpr std::size_t step = 64;
-constexpr std::size_t sizes = 8;
+constexpr std::size_t step = 16; // what the general allocator rounds to as well
+constexpr std::size_t sizes = 32;
 constexpr std::uint32_t most_kept = 1024;
 
 struct FreeBlock {

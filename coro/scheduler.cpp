@@ -378,7 +378,7 @@ void Scheduler::end(Coroutine& self) noexcept {
     self.all_link.unlink();
     --count_;
     Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
-    stacks_.give_back(self.stack);
+    if (stacks_.give_back(self.stack)) trimming_.begin();
     if (coroutine != nullptr) {
         begin_running(*coroutine);
         leave_context(self, *coroutine);
@@ -393,6 +393,16 @@ void Scheduler::report_exception(const std::string& what) noexcept {
     } catch (...) {
         fatal_ = std::current_exception(); // thrown when the loop's own stack runs again
     }
+}
+
+void Scheduler::Trimming::begin() noexcept {
+    if (!armed() && !scheduler.loop_.closing())
+        scheduler.loop_.arm(*this, add_saturated(scheduler.loop_.now(), patience));
+}
+
+void Scheduler::Trimming::on_timer() {
+    if (scheduler.stacks_.trim_some())
+        scheduler.loop_.arm(*this, add_saturated(scheduler.loop_.now(), interval));
 }
 
 // --- How stacks are used

@@ -168,6 +168,16 @@ private:
     ListNode all_;
     std::size_t count_ = 0;
     StackPool stacks_;
+    /// Gives the memory of a crowd's stacks back when the crowd has been gone for a while: one that
+    /// comes again at once would pay for every page anew, 2 us each.
+    struct Trimming final : TimerNode {
+        static constexpr Duration patience = std::chrono::seconds(1);
+        static constexpr Duration interval = std::chrono::milliseconds(5);
+        explicit Trimming(Scheduler& s) noexcept : scheduler(s) {}
+        void begin() noexcept;
+        void on_timer() override;
+        Scheduler& scheduler;
+    } trimming_{*this};
     CancelScope root_scope_;
     struct Root final : Family {
         explicit Root(Loop& l) noexcept : loop(l) {}

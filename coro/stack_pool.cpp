@@ -33,6 +33,8 @@ constexpr std::size_t cache_line = 64;
 constexpr unsigned char canary_byte = 0xC5;
 // Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
 constexpr std::size_t always_kept = 1024;
+// Each costs about 2 us, so the loop is kept from its work for half a millisecond.
+constexpr std::size_t trimmed_at_once = 256;
 
 std::byte* map(std::size_t size) noexcept {
     void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
@@ -167,7 +169,7 @@ bool StackPool::canary_whole(const Stack& stack) noexcept {
                        [](std::byte b) { return b == std::byte{canary_byte}; });
 }
 
-void StackPool::give_back(const Stack& stack) noexcept {
+bool StackPool::give_back(const Stack& stack) noexcept {
     Class& size_class = classes_[stack.size_class];
     Idle* idle = idle_of(stack);
     *idle = {size_class.newest, nullptr, stack};
@@ -175,19 +177,31 @@ void StackPool::give_back(const Stack& stack) noexcept {
     size_class.newest = idle;
     ++size_class.idle;
     --size_class.in_use;
-    if (size_class.idle > 2 * std::max(always_kept, size_class.in_use)) [[unlikely]]
-        trim(size_class, std::max(always_kept, size_class.in_use));
+    return size_class.idle > 2 * kept(size_class);
+}
+
+std::size_t StackPool::kept(const Class& size_class) noexcept {
+    return std::max(always_kept, size_class.in_use);
+}
+
+bool StackPool::trim_some() noexcept {
+    bool more = false;
+    for (Class& size_class : classes_) {
+        trim(size_class, kept(size_class), trimmed_at_once);
+        more = more || size_class.idle > kept(size_class);
+    }
+    return more;
 }
 
 void StackPool::trim(std::size_t keep) noexcept {
     for (Class& size_class : classes_)
-        trim(size_class, keep);
+        trim(size_class, keep, SIZE_MAX);
 }
 
 // The ones that were used longest ago go first. Never the newest: its last user may still run on
 // it.
-void StackPool::trim(Class& size_class, std::size_t keep) noexcept {
-    while (size_class.idle > std::max<std::size_t>(keep, 1)) {
+void StackPool::trim(Class& size_class, std::size_t keep, std::size_t most) noexcept {
+    while (size_class.idle > std::max<std::size_t>(keep, 1) && most-- != 0) {
         Idle* idle = size_class.oldest;
         const Stack stack = idle->stack;
         try {

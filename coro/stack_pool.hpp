@@ -26,7 +26,7 @@ struct Stack {
 };
 
 /// Stacks carved out of few big mappings. A stack costs the pages that were touched; one that is
-/// given back keeps them for the next, last in, first out, until more lie idle than are worth it.
+/// given back keeps them for the next, last in, first out, until it is trimmed.
 /// For one thread.
 class StackPool {
 public:
@@ -42,12 +42,17 @@ public:
     /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size);
     /// The stack is not used any more, but by the caller, who may run on it until it next switches.
-    void give_back(const Stack& stack) noexcept;
+    /// True if so many lie idle now that `trim_some` should be called when they have had their
+    /// time.
+    bool give_back(const Stack& stack) noexcept;
     /// Whether its canary, if it has one, is whole; else the stack below it was overwritten, too.
     static bool intact(const Stack& stack) noexcept {
         return !stack.has_canary || canary_whole(stack);
     }
 
+    /// Drops the pages of some idle stacks, where more lie idle than are in use and than are always
+    /// kept. Whether there are still more.
+    bool trim_some() noexcept;
     /// Drops the pages of idle stacks, all but `keep` per size.
     void trim(std::size_t keep) noexcept;
 
@@ -94,13 +99,14 @@ private:
     static constexpr std::size_t smallest_shift = 14;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
+    static std::size_t kept(const Class& size_class) noexcept;
     Stack carve(Class& size_class, std::uint16_t index);
     void add_slab(Class& size_class);
     void install_guard(std::byte* at);
     Idle* idle_of(const Stack& stack) noexcept;
     static bool canary_whole(const Stack& stack) noexcept;
     void unlink(Class& size_class, Idle& idle) noexcept;
-    void trim(Class& size_class, std::size_t keep) noexcept;
+    void trim(Class& size_class, std::size_t keep, std::size_t most) noexcept;
 
     Guard guard_;
     std::size_t page_size_;

@@ -24,6 +24,12 @@ HEADER = """
 #include <vector>
 using namespace std::chrono_literals;
 namespace coro = weft::coro;
+// What the fragments in the documents call.
+inline const std::string url, server, question, sql;
+std::string fetch(const std::string&);
+int query(const std::string&);
+std::string ask(const std::string&, const std::string&);
+int crunch();
 """
 
 
