@@ -105,8 +105,11 @@ TimePoint Loop::sleep_until(TimePoint until) {
     until = std::min(until, timers_.next_deadline());
     if (until == TimePoint::max() && front_end_ && sources_ == 0 && job_count_ == 0 &&
         signal_count_ <= own_signals_ && mailbox_->maybe_empty()) [[unlikely]] {
+        if (signal_count_ != 0) note_signals();
+        if (signals_due_) return TimePoint::min();
         front_end_->on_nothing_to_wait_for();
         if (ready_now() || stopping_) return TimePoint::min();
+        until = timers_.next_deadline();
     }
     return until;
 }
