@@ -26,6 +26,7 @@ void wait_for_future(weft::detail::FutureStateBase* future, bool cancels, TimePo
         throw UsageError(
             "await: the future belongs to another loop; use post() or to_std() to get there");
     if (future->done()) return scheduler.checkpoint(self);
+    const weft::detail::StateRef keep(future); // its last owner may go meanwhile
     FutureWait wait(self, *future, cancels);
     if (scheduler.suspend(wait, deadline) == Wake::timed_out)
         throw TimeoutError("await: the time is up");

@@ -70,11 +70,15 @@ decltype(auto) shield(Future<T>& future) {
     detail::wait_for_future(future.state_ref().get(), false);
     return future.result();
 }
-/// Waits for a task that is not to be cancelled with the waiter. It goes on; what it throws when
-/// nobody waits any more is reported when its handle goes.
+/// Waits for a task that is not to be cancelled with the waiter. It goes on, also while and after
+/// the waiter is cancelled; a child of the waiter's is then joined by it when it ends, whatever
+/// becomes of its handle. What it throws when nobody waits any more is reported when its handle
+/// goes.
 template<class T>
 decltype(auto) shield(Task<T>& task) {
-    task.state()->join("shield", false);
+    const weft::detail::StateRef<detail::TaskBase> keep(task.state());
+    keep->protect();
+    keep->join("shield", false);
     return task.result();
 }
 

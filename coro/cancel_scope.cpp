@@ -3,7 +3,9 @@
 #include <weft/coro/task.hpp>
 #include <weft/reactor/log.hpp>
 
+#include <algorithm>
 #include <cstdlib>
+#include <new>
 
 namespace weft::coro {
 
@@ -24,7 +26,6 @@ void CancelScope::enter() {
             "CancelScope::run: this scope was entered before; a scope is entered once");
     entered_ = true;
     owner_ = &self;
-    requests_at_entry_ = self.task.cancel_requests;
     owner_was_in_cancellation_ = std::exchange(self.in_cancellation, false);
     link_to(self.scope);
     self.scope_link.unlink();
@@ -40,9 +41,10 @@ bool CancelScope::leave(bool cancelled) noexcept {
     self.scheduler.loop().timers().cancel(timer_);
     left_ = true;
     const bool from_outside = !shield_ && parent_->effective_;
-    caught_ = cancelled && cancelled_ && !from_outside &&
-              self.task.cancel_requests <= requests_at_entry_ && !self.scheduler.ending();
+    caught_ = cancelled && cancelled_ && !from_outside && !self.scheduler.ending();
     self.scope_link.unlink();
+    if (members_.linked() || scopes_.linked()) [[unlikely]]
+        hand_over();
     parent_->add_member(self);
     self.scope = std::exchange(parent_, nullptr);
     link_.unlink();
@@ -51,6 +53,70 @@ bool CancelScope::leave(bool cancelled) noexcept {
     self.update_cancellation();
     return caught_;
 }
+
+// --- The scope of a coroutine as a whole
+// ------------------------------------------------------------------------------------------
+
+CancelScope& CancelScope::own_of(detail::Coroutine& coroutine) noexcept {
+    if (coroutine.own_scope != nullptr) return *coroutine.own_scope;
+    static_assert(sizeof(CancelScope) <= sizeof coroutine.own_scope_place);
+    auto* own = ::new (coroutine.own_scope_place) CancelScope();
+    CancelScope* outermost = nullptr;
+    CancelScope* around = coroutine.scope;
+    while (around->owner_ == &coroutine)
+        around = (outermost = around)->parent_;
+    own->owner_ = &coroutine;
+    own->entered_ = true;
+    own->effective_ = around->effective_;
+    own->link_to(around);
+    if (outermost != nullptr) {
+        outermost->link_.unlink();
+        outermost->link_to(own);
+    } else {
+        coroutine.scope_link.unlink();
+        own->add_member(coroutine);
+        coroutine.scope = own;
+    }
+    return *(coroutine.own_scope = own);
+}
+
+void CancelScope::end_own(detail::Coroutine& coroutine) noexcept {
+    CancelScope* own = std::exchange(coroutine.own_scope, nullptr);
+    own->owner_ = nullptr;
+    if (own->members_.linked() || own->scopes_.linked()) own->hand_over();
+    own->link_.unlink();
+    own->~CancelScope();
+}
+
+void CancelScope::move(detail::Coroutine& coroutine, CancelScope& place) noexcept {
+    CancelScope& own = own_of(coroutine);
+    own.link_.unlink();
+    own.link_to(&place);
+    own.update();
+}
+
+void CancelScope::hand_over() noexcept {
+    const auto first_of = [this] { return &static_cast<ScopeLink*>(scopes_.next)->scope; };
+    while (members_.linked())
+        own_of(detail::coroutine_of(*members_.next));
+    while (scopes_.linked()) {
+        // All are scopes of coroutines; a generator's is its own already.
+        detail::Coroutine* other = first_of()->owner_;
+        CancelScope& own = other != nullptr ? own_of(*other) : *first_of();
+        if (cancelled_) own.cancelled_ = true;
+        own.link_.unlink();
+        own.link_to(parent_);
+        own.update();
+    }
+}
+
+void CancelScope::take_back() noexcept {
+    cancelled_ = false;
+    update();
+}
+
+// --- Who is cancelled
+// ------------------------------------------------------------------------------------------
 
 void CancelScope::link_to(CancelScope* parent) noexcept {
     parent_ = parent;
@@ -100,17 +166,20 @@ void CancelScope::set_shield(bool shield) noexcept {
 }
 
 // Parents before children, without recursion: scopes may be nested deeper than a coroutine's stack
-// is.
+// is. Nobody is told before all is worked out, since that may call somebody's code.
 void CancelScope::update() noexcept {
     const auto first_of = [](detail::ListNode& scopes) {
         return &static_cast<ScopeLink*>(scopes.next)->scope;
     };
+    detail::Scheduler* scheduler = nullptr;
     for (CancelScope* scope = this;;) {
         const bool wanted = scope->wants_cancel();
         if (std::exchange(scope->effective_, wanted) != wanted) {
             for (detail::ListNode* link = scope->members_.next; link != &scope->members_;
-                 link = link->next)
-                detail::coroutine_of(*link).update_cancellation();
+                 link = link->next) {
+                scheduler = &detail::coroutine_of(*link).scheduler;
+                scheduler->update_later(detail::coroutine_of(*link));
+            }
             if (scope->scopes_.linked()) {
                 scope = first_of(scope->scopes_);
                 continue;
@@ -118,9 +187,10 @@ void CancelScope::update() noexcept {
         }
         while (scope != this && scope->link_.next == &scope->parent_->scopes_)
             scope = scope->parent_;
-        if (scope == this) return;
+        if (scope == this) break;
         scope = &static_cast<ScopeLink*>(scope->link_.next)->scope;
     }
+    if (scheduler != nullptr) scheduler->update_now();
 }
 
 TimePoint current_effective_deadline() {

@@ -35,7 +35,9 @@ private:
 /// A part of a program that can be cancelled as a whole, with everything that was started in it.
 /// Once cancelled, by `cancel`, by its deadline or because a scope around it was, every suspension
 /// inside throws `weft::Cancelled`, again and again, until the scope is left; `run` of the
-/// outermost cancelled scope stops that exception. For the loop's thread.
+/// outermost cancelled scope stops that exception. Tasks that were spawned inside belong to it, and
+/// to the scope around it when it is left before they have ended; those of a cancelled scope stay
+/// cancelled then. For the loop's thread.
 ///
 /// A scope is entered once, by `run`; its object may be made before that and outlive it, and
 /// `cancel` and the setters may be called by others meanwhile.
@@ -102,6 +104,15 @@ private:
     bool leave(bool cancelled) noexcept;
     void link_to(CancelScope* parent) noexcept;
     void add_member(detail::Coroutine& coroutine) noexcept;
+    /// The scope that stands for a coroutine as a whole, around those that it enters: made when it
+    /// is first cancelled, spawns a task or is moved.
+    static CancelScope& own_of(detail::Coroutine& coroutine) noexcept;
+    static void end_own(detail::Coroutine& coroutine) noexcept;
+    /// The coroutine with its scopes is a part of `place` from now on.
+    static void move(detail::Coroutine& coroutine, CancelScope& place) noexcept;
+    /// What is left inside belongs to the parent from now on.
+    void hand_over() noexcept;
+    void take_back() noexcept;
     bool wants_cancel() const noexcept {
         return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_);
     }
@@ -117,7 +128,6 @@ private:
     detail::Coroutine* owner_ = nullptr; // who is inside `run`
     DeadlineTimer timer_{*this};
     TimePoint deadline_ = TimePoint::max();
-    int requests_at_entry_ = 0; // for cancelling the owner's task
     bool shield_ = false;
     bool cancelled_ = false;
     bool expired_ = false;
@@ -199,7 +209,7 @@ auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
 }
 
 /// Calls `function` shielded: cancellations from outside wait until it is done, and come with the
-/// suspension after.
+/// suspension after. Suspends where `function` does; nothing but what it does itself cancels it.
 template<class F>
 requires std::is_invocable_v<F&>
 auto shield(F&& function) -> std::invoke_result_t<F&> {

@@ -22,3 +22,4 @@
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
 #include <weft/coro/task_group.hpp>
+#include <weft/coro/testing.hpp>

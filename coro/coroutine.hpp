@@ -6,6 +6,7 @@
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/timer_queue.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -82,16 +83,18 @@ public:
     Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
     Link scope_link{*this};          ///< among the members of `scope`
     Link all_link{*this};            ///< among all there are
+    Link cancel_link{*this};         ///< among those to be told that their scopes have changed
     Scheduler& scheduler;
     TaskBase& task;
-    CancelScope* scope = nullptr; ///< the innermost one
-    Wait* wait = nullptr;         ///< what it is parked in, and nothing has come of yet
+    CancelScope* scope = nullptr;     ///< the innermost one
+    CancelScope* own_scope = nullptr; ///< the outermost of its own, see `CancelScope::own_of`
+    Wait* wait = nullptr;             ///< what it is parked in, and nothing has come of yet
     LocalValues* locals = nullptr;
     /// A generator's consumer, which is run instead of anybody else when this one suspends.
     Coroutine* consumer = nullptr;
     State state = State::ready;
     Wake woken_by = Wake::event;
-    /// The next suspension throws `Cancelled`: the scope, or the task itself, is cancelled.
+    /// The next suspension throws `Cancelled`: the scope is cancelled.
     bool cancel_pending = false;
     /// A cancelled scope was delivered to it, and its exception has not left that scope.
     bool in_cancellation = false;
@@ -101,8 +104,11 @@ public:
 
     /// Takes the wait back, if nothing has come of it yet, and queues the coroutine to hear why.
     void end_wait(Wake reason) noexcept;
-    /// To be called when its scope or the requests to its task have changed.
+    /// To be called when its scope has changed.
     void update_cancellation() noexcept;
+
+    /// Where `own_scope` is made: cancelling must not need memory.
+    alignas(void*) std::byte own_scope_place[160];
 };
 
 /// The coroutine that runs on this thread, null in the loop's own callbacks.

@@ -44,12 +44,20 @@ void Runner::interrupted() {
 }
 
 void Runner::deadlocked() {
-    if (!deadlock_.empty() || main_ == nullptr || !loop_.kernel().alone()) return;
-    deadlock_ = "nothing can ever wake any of the coroutines:";
+    if (!loop_.kernel().alone()) return;
+    if (deadlock_.empty() && main_ != nullptr) {
+        deadlock_ = "nothing can ever wake any of the coroutines:";
+        for (const TaskInfo& task : all_tasks(loop_))
+            deadlock_ += "\n  " + static_cast<const TaskBase*>(task.id)->describe() +
+                         " waits for " + task.waiting_for;
+        Scheduler::of(loop_).root_scope().cancel();
+        if (Scheduler::of(loop_).any_ready() || loop_.stats().callbacks != 0) return;
+    }
+    // They were cancelled, and wait all the same for what is shielded or can not be cancelled.
     for (const TaskInfo& task : all_tasks(loop_))
-        deadlock_ += "\n  " + static_cast<const TaskBase*>(task.id)->describe() + " waits for " +
-                     task.waiting_for;
-    Scheduler::of(loop_).root_scope().cancel();
+        log(LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +
+                                 " can not be ended: it waits for " + task.waiting_for);
+    loop_.stop();
 }
 
 void Runner::run(TaskBase& main) {
@@ -64,7 +72,7 @@ void Runner::run(TaskBase& main) {
         std::signal(SIGINT, SIG_DFL);
         std::raise(SIGINT);
     }
-    if (stopped)
+    if (stopped && deadlock_.empty())
         throw std::system_error(make_error_code(Errc::aborted),
                                 "coro::run: the loop was stopped before main had ended");
     if (!deadlock_.empty()) {

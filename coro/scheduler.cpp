@@ -79,13 +79,14 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
 }
 
 void Scheduler::resume(Coroutine& coroutine) {
-    jumps_left_ = -jumps_per_run;
+    jumps_left_ = -jumps_;
     enter(coroutine);
 }
 
 void Scheduler::run() {
+    int jumps = jumps_per_run;
     if (shuffle_state_ != 0) [[unlikely]]
-        shuffle_ready();
+        jumps = shuffle_ready();
     struct InRun {
         Scheduler& scheduler;
         explicit InRun(Scheduler& s) noexcept : scheduler(s) { s.in_run_ = true; }
@@ -94,7 +95,7 @@ void Scheduler::run() {
             if (scheduler.ready_ != nullptr) scheduler.loop_.run_front_end();
         }
     } in_run(*this);
-    jumps_left_ = debug_ ? -jumps_per_run : jumps_per_run;
+    jumps_left_ = debug_ ? -jumps : jumps;
     while (Coroutine* next = next_ready())
         enter(*next);
 }
@@ -127,7 +128,7 @@ std::size_t Scheduler::draw(std::size_t count) noexcept {
     return static_cast<std::size_t>(next_random(draw_state_) >> 32) % count;
 }
 
-void Scheduler::shuffle_ready() {
+int Scheduler::shuffle_ready() {
     std::vector<Coroutine*> order;
     while (ready_ != nullptr)
         order.push_back(std::exchange(ready_, ready_->next_ready));
@@ -137,6 +138,7 @@ void Scheduler::shuffle_ready() {
         if (ready_ == nullptr) ready_last_ = order[left - 1];
         ready_ = order[left - 1];
     }
+    return static_cast<int>(order.size());
 }
 
 void Scheduler::check_duration(const Coroutine& self) {
@@ -167,11 +169,11 @@ void Wait::wake_now() {
 void Coroutine::end_wait(Wake reason) noexcept {
     if (wait == nullptr || wait->uncancellable) return;
     if (reason == Wake::cancelled) {
-        if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->done()) {
+        // One whose body has ended has nothing left that could be cancelled.
+        if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->body_ended) {
+            task.must_cancel = false; // it is delivered there
             // One that is cancelled together with this one needs no second request.
-            if (!other->coroutine->cancel_pending &&
-                !other->coroutine->scope->effectively_cancelled())
-                other->cancel();
+            if (!other->coroutine->scope->effectively_cancelled()) other->cancel();
             return;
         }
     }
@@ -182,8 +184,18 @@ void Coroutine::end_wait(Wake reason) noexcept {
 }
 
 void Coroutine::update_cancellation() noexcept {
-    cancel_pending = task.must_cancel || scope->effectively_cancelled() || scheduler.ending();
+    cancel_pending = scope->effectively_cancelled() || scheduler.ending();
     if (cancel_pending) end_wait(Wake::cancelled);
+}
+
+void Scheduler::update_now() noexcept {
+    if (std::exchange(updating_, true)) return;
+    while (changed_.linked()) {
+        Coroutine& next = coroutine_of(*changed_.next);
+        next.cancel_link.unlink();
+        next.update_cancellation();
+    }
+    updating_ = false;
 }
 
 namespace {
@@ -282,8 +294,14 @@ void Scheduler::throw_cancelled(Coroutine& self) {
     const bool by_scope = self.scope->effectively_cancelled() || ending_;
     if (by_scope && self.in_cancellation && !std::current_exception()) note_swallowed(self);
     self.in_cancellation = by_scope;
-    self.task.must_cancel = false;
     self.cancel_pending = by_scope;
+    if (self.task.must_cancel) {
+        // Delivered, unless a shield keeps it off and this is about another scope.
+        const CancelScope* scope = self.scope;
+        while (scope != self.own_scope && !scope->shield())
+            scope = scope->parent();
+        if (scope == self.own_scope) self.task.must_cancel = false;
+    }
     throw Cancelled();
 }
 
@@ -315,6 +333,7 @@ Scheduler& Scheduler::of(Loop& loop) {
 
 Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop) {
     root_.scope = &root_scope_;
+    root_scope_.entered_ = true; // by nobody, and cancelled as those that are
 }
 
 Scheduler::~Scheduler() = default;
@@ -347,9 +366,12 @@ void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
     task.coroutine = &coroutine;
     task.family = &family;
     family.children.push_back(task.sibling);
-    coroutine.scope = family.scope;
-    family.scope->add_member(coroutine);
-    coroutine.cancel_pending = family.scope->effectively_cancelled();
+    // Children belong to the scope that they are spawned in, not to all of their parent.
+    CancelScope* scope = family.scope;
+    if (parent != nullptr && &family == parent->task.own_children.get()) scope = parent->scope;
+    coroutine.scope = scope;
+    scope->add_member(coroutine);
+    coroutine.cancel_pending = scope->effectively_cancelled();
     if (parent != nullptr && parent->locals != nullptr) coroutine.locals = retain(parent->locals);
     all_.push_back(coroutine.all_link);
     ++count_;
@@ -371,10 +393,15 @@ void Scheduler::end(Coroutine& self) noexcept {
                                  " bytes, and overwritten what lies below it");
         std::abort();
     }
+    if (self.own_scope != nullptr) {
+        self.scope_link.unlink();
+        CancelScope::end_own(self); // which may lie in one that the task owns
+    }
     self.task.release();
-    release(self.locals);
+    release(std::exchange(self.locals, nullptr));
     self.state = Coroutine::State::ended;
     self.scope_link.unlink();
+    if (self.cancel_link.linked()) self.cancel_link.unlink();
     self.all_link.unlink();
     --count_;
     Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
@@ -446,7 +473,8 @@ void Scheduler::on_loop_closing() noexcept {
         }
     }
     for (ListNode* link = all_.next; link != &all_; link = link->next)
-        coroutine_of(*link).update_cancellation();
+        update_later(coroutine_of(*link));
+    update_now();
     while (ready_ != nullptr) {
         try {
             run();

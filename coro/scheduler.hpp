@@ -98,6 +98,21 @@ public:
     /// The coroutine that runs has ended, and its task has its outcome.
     [[noreturn]] void end(Coroutine& self) noexcept;
 
+    /// The scopes of `coroutine` have changed: it hears of that from `update_now`.
+    void update_later(Coroutine& coroutine) noexcept {
+        if (!coroutine.cancel_link.linked()) changed_.push_back(coroutine.cancel_link);
+    }
+    /// Cancelling what somebody waits for may cancel others in turn: those follow when it returns,
+    /// and not inside it, so that chains of any length are cancelled on any stack.
+    void update_now() noexcept;
+    /// Whether a coroutine stands in the queue.
+    bool any_ready() const noexcept { return ready_ != nullptr; }
+    /// `yield`, and the loop has its turn before anybody runs again.
+    void yield_to_loop() {
+        jumps_left_ = 0;
+        yield();
+    }
+
     /// In a catch block, for what nobody will look at: a `FatalError` leaves the loop's `run`.
     void report_exception(const std::string& what) noexcept;
 
@@ -117,7 +132,11 @@ public:
     void on_deadlock(Function<void()> handler) { deadlock_handler_ = std::move(handler); }
     /// Runs the coroutines that are ready in an order drawn from `seed` instead of first come,
     /// first served.
-    void shuffle(std::uint64_t seed) noexcept { shuffle_state_ = seed | 1; }
+    void shuffle(std::uint64_t seed) noexcept {
+        // Small seeds have most bits in common with each other.
+        shuffle_state_ = (seed * 0x9E3779B97F4A7C15u) | 1;
+        jumps_ = 0;
+    }
     bool ending() const noexcept { return ending_; }
 
     // How stacks are used: off unless asked for, since it writes over each of them first.
@@ -150,7 +169,7 @@ private:
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
     void note_swallowed(Coroutine& self);
-    void shuffle_ready();
+    int shuffle_ready();
     void begin_running(Coroutine& self) noexcept;
     void check_duration(const Coroutine& self);
     void measure(const Coroutine& self);
@@ -159,6 +178,7 @@ private:
     Context main_;               // the loop's own stack
     Coroutine* ready_ = nullptr; // the next to be run
     Coroutine* ready_last_ = nullptr;
+    int jumps_ = jumps_per_run; // none when shuffling: who becomes ready stands in the next order
     int jumps_left_ = 0; // until the loop's turn; negative: a yield ends them
     bool in_run_ = false;
     const bool debug_;
@@ -166,6 +186,8 @@ private:
     std::uint64_t switches_ = 0;
     TimePoint running_since_{};
     ListNode all_;
+    ListNode changed_; // those whose scopes have changed, and who have not heard of that
+    bool updating_ = false;
     std::size_t count_ = 0;
     StackPool stacks_;
     /// Gives the memory of a crowd's stacks back when the crowd has been gone for a while: one that

@@ -79,6 +79,19 @@ void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler
     }
 }
 
+/// For another cancellation of the task that serves.
+class RequestWait final : public detail::Wait {
+public:
+    RequestWait(detail::Coroutine& self, Wait*& place) noexcept : Wait(self), place_(place) {
+        place = this;
+    }
+    void abandon() noexcept override { place_ = nullptr; }
+    std::string describe() const override { return "the end of its handlers"; }
+
+private:
+    Wait*& place_;
+};
+
 class ServeWait final : public detail::Wait {
 public:
     using Wait::Wait;
@@ -123,6 +136,7 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
     // who joins them, and another hears of it.
     ServeWait wait(self);
     detail::Wait* listening = &wait;
+    CancelScope handling(Deadline(), true), watching(Deadline(), true);
     task_group([&](TaskGroup& both) {
         auto sentry = both.spawn(
             [&] {
@@ -130,11 +144,15 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
                     sleep_forever();
                 } catch (const Cancelled&) {
                     if (listening != nullptr) std::exchange(listening, nullptr)->wake();
+                    (void)watching.run([&] {
+                        RequestWait again(detail::running("serve"), self.task.next_request);
+                        scheduler.suspend(again);
+                        handling.cancel();
+                    });
                     throw;
                 }
             },
             {.name = "serve"});
-        CancelScope handling(Deadline(), true);
         (void)handling.run([&] {
             task_group([&](TaskGroup& group) {
                 handlers = &group;
@@ -154,6 +172,7 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
                 end();
             });
         });
+        watching.cancel();
         sentry.cancel();
     });
     check_cancelled();

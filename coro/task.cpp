@@ -11,24 +11,22 @@ namespace {
 class JoinWait final : public Wait {
 public:
     JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept
-        : Wait(self), task_(task), pass_on_(pass_on) {}
+        : Wait(self), task_(task), pass_on_(pass_on) {
+        task.joiners.push_back(told_);
+    }
+    void abandon() noexcept override { told_.unlink(); }
     TaskBase* cancel_instead() noexcept override { return pass_on_ ? &task_ : nullptr; }
     std::string describe() const override { return "the end of the task " + task_.describe(); }
 
 private:
+    struct Told final : Waiter {
+        explicit Told(JoinWait& w) noexcept : wait(w) {}
+        void on_done() noexcept override { wait.wake(); }
+        JoinWait& wait;
+    };
     TaskBase& task_;
+    Told told_{*this};
     bool pass_on_;
-};
-
-class StateRef {
-public:
-    explicit StateRef(TaskBase& task) noexcept : task_(task) { task.retain(); }
-    ~StateRef() { task_.release(); }
-    StateRef(const StateRef&) = delete;
-    StateRef& operator=(const StateRef&) = delete;
-
-private:
-    TaskBase& task_;
 };
 
 class ChildrenWait final : public Wait {
@@ -51,7 +49,17 @@ TaskBase::~TaskBase() {
     if (Loop* loop = Loop::current()) {
         loop->report({text, error, spawned});
     } else {
-        log(LogLevel::error, text);
+        log(LogLevel::error, text + ": " + text_of(error));
+    }
+}
+
+std::string text_of(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& exception) {
+        return exception.what();
+    } catch (...) {
+        return "an exception that is not a std::exception";
     }
 }
 
@@ -61,57 +69,66 @@ std::string TaskBase::describe() const {
 }
 
 bool TaskBase::cancel() noexcept {
-    if (done() || coroutine == nullptr) return false;
-    // Down a chain of tasks that wait for each other, to the one that waits for something else. A
-    // chain that is closed ends at its length.
-    std::size_t left = coroutine->scheduler.count();
-    for (TaskBase* task = this;; --left) {
-        ++task->cancel_requests;
-        task->must_cancel = true;
-        Coroutine& self = *task->coroutine;
-        if (self.wait != nullptr && !self.wait->uncancellable && left != 0) {
-            TaskBase* next = self.wait->cancel_instead();
-            if (next != nullptr && !next->done()) {
-                task->must_cancel = false;
-                task = next;
-                continue;
-            }
-        }
-        self.cancel_pending = true;
-        self.end_wait(Wake::cancelled);
-        return true;
-    }
+    if (body_ended || coroutine == nullptr) return false;
+    ++cancel_requests;
+    must_cancel = true;
+    CancelScope::own_of(*coroutine).cancel();
+    if (next_request != nullptr) std::exchange(next_request, nullptr)->wake();
+    return true;
 }
 
 void TaskBase::uncancel() noexcept {
-    if (cancel_requests == 0) return;
-    if (--cancel_requests == 0 && must_cancel) {
-        must_cancel = false;
-        if (coroutine != nullptr) coroutine->update_cancellation();
-    }
+    if (cancel_requests == 0 || --cancel_requests != 0) return;
+    must_cancel = false;
+    if (coroutine == nullptr || body_ended) return;
+    coroutine->in_cancellation = false;
+    coroutine->swallowed = 0;
+    coroutine->own_scope->take_back();
 }
 
-void TaskBase::join(const char* what, bool pass_on, TimePoint deadline) {
-    Coroutine& self = running(what);
+void TaskBase::check_joinable(const char* what, const Coroutine& self) const {
     if (&self.task == this)
         throw UsageError(std::string(what) + ": the task " + describe() + " waits for itself");
-    if (done()) return self.scheduler.checkpoint(self);
     if (&coroutine->scheduler != &self.scheduler)
         throw UsageError(std::string(what) + ": the task " + describe() +
                          " belongs to another loop");
-    const StateRef keep(*this); // its handles may go while it is waited for
+    const TaskBase* task = this;
+    while (task->coroutine != nullptr && task->coroutine->wait != nullptr) {
+        const TaskBase* next = task->coroutine->wait->cancel_instead();
+        if (next == &self.task)
+            throw UsageError(std::string(what) + ": the task " + describe() +
+                             " waits in turn for the one that would wait for it, " +
+                             self.task.describe());
+        if (next == nullptr || next == task) return;
+        task = next;
+    }
+}
+
+bool TaskBase::join(const char* what, bool pass_on, TimePoint deadline) {
+    if (done() && current == nullptr) return true;
+    Coroutine& self = running(what);
+    if (done()) {
+        self.scheduler.checkpoint(self);
+        return true;
+    }
+    check_joinable(what, self);
     JoinWait wait(self, *this, pass_on);
-    joiners.push_back(wait);
-    self.scheduler.suspend(wait, deadline);
+    return self.scheduler.suspend(wait, deadline) != Wake::timed_out;
+}
+
+void TaskBase::protect() {
+    if (done() || family != running("shield").task.own_children.get()) return;
+    kept = true;
+    CancelScope::move(*coroutine, coroutine->scheduler.root_scope());
 }
 
 void TaskBase::finish(Status outcome) noexcept {
     status = outcome;
     coroutine = nullptr;
     while (joiners.linked()) {
-        auto& wait = static_cast<Wait&>(*joiners.next);
-        wait.unlink();
-        wait.wake();
+        auto& waiter = static_cast<Waiter&>(*joiners.next);
+        waiter.unlink();
+        waiter.on_done();
     }
 }
 
@@ -131,34 +148,19 @@ void TaskBase::check_value() {
 
 void TaskBase::detach() noexcept {
     if (done()) return;
-    Scheduler& scheduler = coroutine->scheduler;
-    Family& root = scheduler.root();
+    Family& root = coroutine->scheduler.root();
     if (family == &root) return;
-    // Its own scopes hang below the one it was started in.
-    CancelScope* old = family->scope;
-    if (coroutine->scope == old) {
-        coroutine->scope_link.unlink();
-        root.scope->add_member(*coroutine);
-        coroutine->scope = root.scope;
-    } else {
-        CancelScope* outermost = coroutine->scope;
-        while (outermost->parent_ != old)
-            outermost = outermost->parent_;
-        outermost->link_.unlink();
-        outermost->link_to(root.scope);
-        outermost->update();
-    }
     sibling.unlink();
     Family& left = *std::exchange(family, &root);
     root.children.push_back(sibling);
     left.child_ended(*this);
-    coroutine->update_cancellation();
+    CancelScope::move(*coroutine, *root.scope);
 }
 
 TaskBase::Children& TaskBase::children() {
     if (!own_children) {
         own_children = std::make_unique<Children>();
-        own_children->scope = family->scope;
+        own_children->scope = &CancelScope::own_of(*coroutine);
     }
     return *own_children;
 }
@@ -177,9 +179,7 @@ void* body_of(Coroutine& self) noexcept {
 
 bool begin_task(Coroutine& self) noexcept {
     self.task.started = true;
-    if (!self.task.must_cancel) return true;
-    self.task.must_cancel = false;
-    return false;
+    return !self.task.must_cancel && !self.scheduler.ending();
 }
 
 void set_error(TaskBase& task) noexcept {
@@ -188,23 +188,19 @@ void set_error(TaskBase& task) noexcept {
 
 void end_task(Coroutine& self, TaskBase::Status outcome) noexcept {
     TaskBase& task = self.task;
+    if (outcome == TaskBase::Status::value && task.must_cancel)
+        outcome = TaskBase::Status::cancelled;
+    task.body_ended = true;
     if (task.own_children && task.own_children->children.linked()) {
-        Family& family = *task.own_children;
-        for (ListNode* link = family.children.next; link != &family.children;) {
-            TaskBase& child = TaskBase::of_child(*link);
-            link = link->next;
-            child.cancel();
-        }
+        self.own_scope->cancel();
         ChildrenWait wait(self);
-        family.joiner = &wait;
+        task.own_children->joiner = &wait;
         try {
             self.scheduler.suspend(wait);
         } catch (...) {
             self.scheduler.report_exception("joining the children of the task " + task.describe());
         }
     }
-    if (outcome == TaskBase::Status::value && task.must_cancel)
-        outcome = TaskBase::Status::cancelled;
     Family& family = *std::exchange(task.family, nullptr);
     task.sibling.unlink();
     task.finish(outcome);

@@ -38,6 +38,8 @@ inline constexpr std::size_t default_stack_size = 64 * 1024;
 
 namespace detail {
 
+using Waiter = weft::detail::FutureStateBase::Waiter;
+
 /// What tasks of all types have in common: the side of a coroutine that outlives it. Counted by its
 /// handles and its coroutine, on the loop's thread.
 class TaskBase {
@@ -55,13 +57,18 @@ public:
     }
 
     bool done() const noexcept { return status != Status::pending; }
-    /// Asks it to end: what it waits for is cancelled, or its next suspension throws `Cancelled`.
-    /// False if it is done.
+    /// Cancels its own scope: what it waits for is cancelled, and its suspensions throw
+    /// `Cancelled`. False if its body has ended.
     bool cancel() noexcept;
     void uncancel() noexcept;
-    /// Parks the calling coroutine until this is done. With `pass_on` a cancellation of the caller
-    /// goes to this task.
-    void join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
+    /// Parks the calling coroutine, which refers to this meanwhile, until this is done. With
+    /// `pass_on` a cancellation of the caller goes to this task. False: the deadline has passed.
+    bool join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
+    /// `UsageError` if `self`, which runs, can not wait for this: itself, another loop's, or one
+    /// that waits for it in turn. Only while pending.
+    void check_joinable(const char* what, const Coroutine& self) const;
+    /// A child of the calling coroutine is not cancelled with it any more, but still joined by it.
+    void protect();
     /// The outcome is there: those who wait hear of it.
     void finish(Status outcome) noexcept;
     /// Throws unless there is a value; the error counts as seen.
@@ -83,17 +90,18 @@ public:
     Child sibling{*this};           ///< among `family->children`
     Family* family = nullptr;       ///< null once it has ended
     Coroutine* coroutine = nullptr; ///< null once it has ended
-    ListNode joiners;               ///< waits of those who join it
+    ListNode joiners;               ///< `Waiter`s of those who join it
     std::exception_ptr error;
     std::source_location spawned;
     std::unique_ptr<std::string> name;
+    Wait* next_request = nullptr; ///< of somebody who waits for the next call of `cancel`
     int cancel_requests = 0;
     Status status = Status::pending;
     bool must_cancel = false; ///< a request has not been delivered
     bool error_seen = false;
     bool started = false;
-    bool joined_by_group =
-        false; ///< its group looks at its errors, and dropping its handle cancels nothing
+    bool body_ended = false; ///< it may still join its children
+    bool kept = false;       ///< dropping its handle cancels nothing
 
     /// Its own children, which it joins before it ends. A task that spawns none has none.
     struct Children final : Family {};
@@ -130,6 +138,8 @@ template<class T, class Call>
 void run_body(TaskState<T>& state, Call&& call) noexcept;
 
 void* body_of(Coroutine& self) noexcept;
+/// What an exception says, for reports.
+std::string text_of(const std::exception_ptr& error);
 /// Before the body runs: false if it was cancelled before.
 bool begin_task(Coroutine& self) noexcept;
 /// After it: the task's children are joined, and the coroutine ends.
@@ -182,6 +192,7 @@ Scheduler& current_scheduler(const char* what);
 template<class T>
 class [[nodiscard]] Task {
     using State = detail::TaskState<T>;
+    using Keep = weft::detail::StateRef<State>;
 
 public:
     using value_type = T;
@@ -194,18 +205,20 @@ public:
     }
     ~Task() {
         if (state_ == nullptr) return;
-        if (!state_->done() && !state_->joined_by_group) state_->cancel();
+        if (!state_->done() && !state_->kept) state_->cancel();
         state_->release();
     }
 
     bool valid() const noexcept { return state_ != nullptr; }
     bool done() const { return state("done").done(); }
     bool cancelled() const { return state("cancelled").status == State::Status::cancelled; }
-    /// Asks it to end: its suspension is cut short and throws `weft::Cancelled` there, once per
-    /// call. True unless it is done. A task that has not begun never will. It may catch that and go
-    /// on. Does not suspend.
+    /// Asks it to end: cancels it and its children as a `CancelScope` around all of it would, so
+    /// that each of its suspensions throws `weft::Cancelled` unless it is shielded. A task that has
+    /// not begun never will. One that catches that and returns without suspending is done, with its
+    /// value. False if its function has returned. Does not suspend.
     bool cancel() { return state("cancel").cancel(); }
     /// Takes a request back, for those who caught its `Cancelled` and go on; how many are left.
+    /// With the last of them it is not cancelled any more.
     int uncancel() {
         state("uncancel").uncancel();
         return state_->cancel_requests;
@@ -214,20 +227,24 @@ public:
     int cancelling() const { return state("cancelling").cancel_requests; }
 
     /// Waits until it is done. Suspends unless it is; cancelling the waiter cancels the task, and
-    /// it is that which ends the wait. Never throws the task's own outcome.
-    void wait() { state("wait").join("wait", true); }
-    /// `wait`, then its value, which stays with the task. Throws what the task threw, or
-    /// `Cancelled` if it was cancelled.
+    /// it is that which ends the wait. Never throws the task's own outcome. `UsageError` for the
+    /// running task, for one that waits for it in turn, for one of another loop, and outside of a
+    /// coroutine unless it is done.
+    void wait() { Keep(&state("wait"))->join("wait", true); }
+    /// `wait`, then its value, which stays with the task, as long as its handle. Throws what the
+    /// task threw, or `Cancelled` if it was cancelled.
     decltype(auto) result() {
-        state("result").join("result", true);
-        state_->check_value();
-        if constexpr (!std::is_void_v<T>) return static_cast<T&>(*state_->value);
+        const Keep keep(&state("result")); // the handle may go while it is waited for
+        keep->join("result", true);
+        keep->check_value();
+        if constexpr (!std::is_void_v<T>) return static_cast<T&>(*keep->value);
     }
     /// `result`, moved out.
     T join() {
-        state("join").join("join", true);
-        state_->check_value();
-        if constexpr (!std::is_void_v<T>) return std::move(*state_->value);
+        const Keep keep(&state("join"));
+        keep->join("join", true);
+        keep->check_value();
+        if constexpr (!std::is_void_v<T>) return std::move(*keep->value);
     }
     /// What it threw, null if it has a value. `Cancelled` if it was cancelled, `UsageError` while
     /// it runs.

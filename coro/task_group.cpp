@@ -5,19 +5,15 @@ namespace {
 
 class GroupWait final : public detail::Wait {
 public:
-    using Wait::Wait;
-    std::string describe() const override { return "the tasks of its group"; }
-};
-
-std::string text_of(const std::exception_ptr& error) {
-    try {
-        std::rethrow_exception(error);
-    } catch (const std::exception& exception) {
-        return exception.what();
-    } catch (...) {
-        return "an exception that is not a std::exception";
+    GroupWait(detail::Coroutine& owner, Wait*& joiner) noexcept : Wait(owner), joiner_(joiner) {
+        joiner = this;
     }
-}
+    void abandon() noexcept override { joiner_ = nullptr; }
+    std::string describe() const override { return "the tasks of its group"; }
+
+private:
+    Wait*& joiner_;
+};
 
 } // namespace
 
@@ -25,7 +21,7 @@ ExceptionGroup::ExceptionGroup(const char* what, std::vector<std::exception_ptr>
     std::string text = std::string(what) + ": " + std::to_string(errors.size()) +
                        (errors.size() == 1 ? " error" : " errors");
     for (const std::exception_ptr& error : errors)
-        text += (&error == &errors.front() ? ": " : "; ") + text_of(error);
+        text += (&error == &errors.front() ? ": " : "; ") + detail::text_of(error);
     shared_ = std::make_shared<const Shared>(Shared{std::move(text), std::move(errors)});
 }
 
@@ -34,6 +30,7 @@ TaskGroup::TaskGroup(detail::Coroutine& owner) : owner_(owner), scheduler_(owner
 }
 
 void TaskGroup::enter() {
+    requests_at_entry_ = owner_.task.cancel_requests;
     scope_.enter();
 }
 
@@ -83,25 +80,20 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
     if (body_error) fail(std::move(body_error));
     if (body_cancelled) scope_.cancel();
     while (children.linked()) {
-        GroupWait wait(owner_);
+        GroupWait wait(owner_, joiner);
         wait.uncancellable = cancelled || failed_;
-        joiner = &wait;
         try {
             scheduler_.suspend(wait);
         } catch (const Cancelled&) {
-            joiner = nullptr;
             cancelled = true;
             scope_.cancel();
         }
     }
     over_ = true;
     // A request that came meanwhile is not delivered by what is thrown instead.
-    const bool requested = owner_.task.cancel_requests > scope_.requests_at_entry_;
+    const bool requested = owner_.task.cancel_requests > requests_at_entry_;
     const bool caught = scope_.leave(cancelled);
-    if (failed_ && requested) {
-        owner_.task.must_cancel = true;
-        owner_.update_cancellation();
-    }
+    if (failed_ && requested) owner_.task.must_cancel = true;
     if (fatal_) std::rethrow_exception(fatal_);
     if (failed_) throw ExceptionGroup("a task group failed", std::move(errors_));
     if (foreign || (cancelled && !caught)) throw Cancelled();

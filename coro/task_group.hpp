@@ -47,7 +47,7 @@ public:
           std::source_location where = std::source_location::current()) {
         check_open("TaskGroup::spawn");
         auto task = detail::spawn_in(scheduler_, *this, std::forward<F>(function), options, where);
-        task.state()->joined_by_group = true;
+        task.state()->kept = true;
         return task;
     }
 
@@ -85,6 +85,7 @@ private:
     CancelScope scope_;
     std::vector<std::exception_ptr> errors_;
     std::exception_ptr fatal_;
+    int requests_at_entry_ = 0; // to cancel the owner's task
     bool failed_ = false;
     bool over_ = false;
 };
@@ -139,14 +140,21 @@ private:
     std::optional<std::conditional_t<std::is_void_v<T>, std::monostate, T>> value_;
     detail::Wait* starter_ = nullptr;
     bool told_ = false;
+    bool cancelled_ = false;
 };
 
 namespace detail {
 
 class StartWait final : public Wait {
 public:
-    using Wait::Wait;
+    StartWait(Coroutine& self, Wait*& starter) noexcept : Wait(self), starter_(starter) {
+        starter = this;
+    }
+    void abandon() noexcept override { starter_ = nullptr; }
     std::string describe() const override { return "a task to report that it has started"; }
+
+private:
+    Wait*& starter_;
 };
 
 } // namespace detail
@@ -173,6 +181,7 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
             try {
                 function(*started);
             } catch (const Cancelled&) {
+                started->cancelled_ = true;
                 throw;
             } catch (...) {
                 // Until it has told that it has started the error is the starter's.
@@ -181,18 +190,16 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
             }
         },
         options, where);
-    detail::StartWait wait(self);
-    started->starter_ = &wait;
+    detail::StartWait wait(self, started->starter_);
     try {
         self.scheduler.suspend(wait);
     } catch (...) {
-        started->starter_ = nullptr;
         if (!started->told_) task.cancel();
         throw;
     }
     if (early) std::rethrow_exception(early);
     if (!started->told_) {
-        if (task.done() && task.cancelled()) throw Cancelled();
+        if (started->cancelled_ || (task.done() && task.cancelled())) throw Cancelled();
         throw UsageError("TaskGroup::start: the task " + task.state()->describe() +
                          " ended without having started");
     }

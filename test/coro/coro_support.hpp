@@ -45,6 +45,12 @@ public:
     std::vector<std::string> texts; ///< "message: what()" of each
 };
 
+/// A time as text in a failed check.
+inline std::string since(TimePoint start) {
+    const Duration passed = coro::this_loop().now() - start;
+    return std::to_string(std::chrono::duration<double>(passed).count()) + " s";
+}
+
 /// What happened, in order: "a b c".
 class Trace {
 public:

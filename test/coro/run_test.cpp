@@ -1,0 +1,267 @@
+#include "coro_support.hpp"
+
+#include <weft/coro/testing.hpp>
+
+#include <csignal>
+#include <stdexcept>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace weft;
+using namespace weft::test;
+
+namespace {
+
+/// Runs `body` in a child process; how that ended (waitpid(2)).
+template<class F>
+int in_child(F&& body) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        (void)set_log_sink(nullptr);
+        try {
+            ::_exit(body());
+        } catch (...) {
+            ::_exit(99);
+        }
+    }
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0) {
+    }
+    return status;
+}
+
+} // namespace
+
+TEST_CASE("run returns what main returns and throws what it throws", "[s118][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    CHECK(run_on(kernel_kind, [] { return std::make_unique<int>(3); }) != nullptr);
+    CHECK_THROWS_AS(run_on(kernel_kind, [] { throw std::out_of_range("x"); }), std::out_of_range);
+    CHECK_THROWS_AS(run_on(kernel_kind, [] { throw Cancelled(); }), Cancelled);
+}
+
+TEST_CASE("run cancels the tasks that are left, awaits them and reports them by name",
+          "[s118][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    LogCapture log;
+    Trace trace;
+    run_on(kernel_kind, [&] {
+        coro::spawn(
+            [&] {
+                try {
+                    coro::sleep_forever();
+                } catch (const Cancelled&) {
+                    coro::shield([] { coro::sleep(1ms); });
+                    trace("left");
+                    throw std::runtime_error("while ending");
+                }
+            },
+            {.name = "straggler"})
+            .detach();
+        coro::wait_all_blocked();
+        trace("main");
+    });
+    CHECK(trace.text == "main left");
+    const std::string text = log.text();
+    CHECK_THAT(text, Catch::Contains("'straggler'") && Catch::Contains("sleep_forever"));
+    CHECK_THAT(text, Catch::Contains("while ending"));
+}
+
+TEST_CASE("run inside a coroutine or a callback is an error", "[s118][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    run_on(kernel_kind, [&] {
+        CHECK_THROWS_WITH(coro::run([] {}, options_on(kernel_kind)),
+                          Catch::Contains("a loop is running on this thread already"));
+    });
+}
+
+TEST_CASE("a task that has not ended when its loop goes is unwound and reported by name",
+          "[s38][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    LogCapture log;
+    Trace trace;
+    {
+        LoopOptions options;
+        options.kernel = kernel_kind.make();
+        Loop loop(std::move(options));
+        struct Says {
+            Trace& trace;
+            ~Says() { trace("unwound"); }
+        };
+        coro::spawn(loop,
+                    [&] {
+                        const Says says{trace};
+                        coro::sleep_forever();
+                    },
+                    {.name = "sleeper"})
+            .detach();
+        coro::spawn(loop, [&] { trace("never"); }, {.name = "unborn"}).detach();
+        loop.run_once();
+    }
+    // What runs first depends on the order; what has begun is unwound.
+    CHECK_THAT(log.text(), Catch::Contains("'sleeper'"));
+    CHECK_THAT(trace.text, Catch::Contains("unwound"));
+}
+
+TEST_CASE("a task that has not begun when its loop goes never does", "[s25][s38][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    LogCapture log;
+    bool ran = false;
+    {
+        LoopOptions options;
+        options.kernel = kernel_kind.make();
+        Loop loop(std::move(options));
+        coro::spawn(loop, [&] { ran = true; }, {.name = "unborn"}).detach();
+    }
+    CHECK_FALSE(ran);
+    CHECK_THAT(log.text(), Catch::Contains("'unborn'"));
+}
+
+TEST_CASE("an interrupt cancels main, which may clean up and return", "[s118][coro]") {
+    const int status = in_child([] {
+        coro::run([] {
+            try {
+                std::raise(SIGINT);
+                coro::sleep_forever();
+            } catch (const Cancelled&) {
+            }
+        });
+        return 7;
+    });
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 7);
+}
+
+TEST_CASE("a main that is ended by an interrupt ends the process by it, unwound", "[s118][coro]") {
+    int pipe[2];
+    REQUIRE(::pipe(pipe) == 0);
+    const int status = in_child([&] {
+        struct Says {
+            int fd;
+            ~Says() { (void)!::write(fd, "u", 1); }
+        };
+        coro::run([&] {
+            const Says says{pipe[1]};
+            std::raise(SIGINT);
+            coro::sleep_forever();
+        });
+        return 7;
+    });
+    ::close(pipe[1]);
+    char got = 0;
+    CHECK(::read(pipe[0], &got, 1) == 1);
+    ::close(pipe[0]);
+    CHECK(got == 'u');
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGINT);
+}
+
+TEST_CASE("a second interrupt ends the process at once", "[s118][coro]") {
+    const int status = in_child([] {
+        coro::run([] {
+            try {
+                std::raise(SIGINT);
+                coro::sleep_forever();
+            } catch (const Cancelled&) {
+                coro::shield([] {
+                    std::raise(SIGINT);
+                    coro::sleep(1h);
+                });
+            }
+        });
+        return 7;
+    });
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGINT);
+}
+
+TEST_CASE("waiting until all others are blocked takes no time", "[s119][coro]") {
+    WEFT_TEST_KERNEL(simulated_kernels);
+    run_on(kernel_kind, [&] {
+        const TimePoint start = coro::this_loop().now();
+        int steps = 0;
+        auto busy = coro::spawn([&] {
+            for (int i = 0; i < 100; ++i) {
+                ++steps;
+                coro::yield();
+            }
+            coro::sleep(1s);
+            ++steps;
+        });
+        coro::wait_all_blocked();
+        CHECK(steps == 100);
+        CHECK(since(start) == "0.000000 s");
+        coro::wait_all_blocked(2s);
+        CHECK(steps == 101);
+        CHECK(coro::this_loop().now() >= start + 2s);
+    });
+}
+
+TEST_CASE("waiting until all others are blocked includes what they send each other",
+          "[s119][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    run_on(kernel_kind, [&] {
+        auto [near, far] = coro::stream_pair();
+        bool answered = false;
+        auto echo = coro::spawn([&, peer = &far] {
+            std::array<std::byte, 16> buffer;
+            while (const auto n = peer->read_some(buffer))
+                peer->write(Bytes(buffer).first(n));
+        });
+        auto asks = coro::spawn([&, peer = &near] {
+            std::array<std::byte, 16> buffer{};
+            for (int i = 0; i < 5; ++i) {
+                peer->write(buffer);
+                (void)peer->read_some(buffer);
+            }
+            answered = true;
+            coro::sleep_forever();
+        });
+        coro::wait_all_blocked();
+        CHECK(answered);
+    });
+}
+
+TEST_CASE("time jumps only when everybody waits", "[s119][coro]") {
+    WEFT_TEST_KERNEL(simulated_kernels);
+    run_on(kernel_kind, [&] {
+        const TimePoint start = coro::this_loop().now();
+        auto sleeper = coro::spawn([&] { coro::sleep(1h); });
+        for (int i = 0; i < 1000; ++i)
+            coro::yield();
+        CHECK(since(start) == "0.000000 s");
+        sleeper.wait();
+        CHECK(since(start) == "3600.000000 s");
+    });
+}
+
+TEST_CASE("the order drawn from a seed is always the same, and another seed's another",
+          "[s120][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    const auto order_of = [&](std::uint64_t seed) {
+        Trace trace;
+        auto options = options_on(kernel_kind);
+        options.shuffle = seed;
+        coro::run(
+            [&] {
+                coro::task_group([&](coro::TaskGroup& group) {
+                    for (int i = 0; i < 8; ++i)
+                        (void)group.spawn([&trace, i] {
+                            for (int step = 0; step < 3; ++step) {
+                                trace(std::to_string(i));
+                                coro::yield();
+                            }
+                        });
+                });
+            },
+            std::move(options));
+        return trace.text;
+    };
+    const std::string first_come = order_of(0);
+    CHECK(first_come.starts_with("0 1 2 3 4 5 6 7 0 1"));
+    CHECK(order_of(0) == first_come);
+    CHECK(order_of(1) == order_of(1));
+    CHECK(order_of(12345) == order_of(12345));
+    CHECK(order_of(1) != order_of(12345));
+    CHECK(order_of(1) != first_come);
+}
