@@ -6,6 +6,7 @@
 #include <weft/coro/barrier.hpp>
 #include <weft/coro/cancel_scope.hpp>
 #include <weft/coro/channel.hpp>
+#include <weft/coro/combine.hpp>
 #include <weft/coro/condition.hpp>
 #include <weft/coro/datagram.hpp>
 #include <weft/coro/event.hpp>
@@ -14,6 +15,7 @@
 #include <weft/coro/mutex.hpp>
 #include <weft/coro/queue.hpp>
 #include <weft/coro/overflow.hpp>
+#include <weft/coro/retry.hpp>
 #include <weft/coro/run.hpp>
 #include <weft/coro/rw_lock.hpp>
 #include <weft/coro/semaphore.hpp>
@@ -23,3 +25,4 @@
 #include <weft/coro/task.hpp>
 #include <weft/coro/task_group.hpp>
 #include <weft/coro/testing.hpp>
+#include <weft/coro/threads.hpp>

@@ -1,0 +1,194 @@
+#include <weft/coro/combine.hpp>
+
+#include <algorithm>
+
+namespace weft::coro::detail {
+
+// --- A task or a future
+// ------------------------------------------------------------------------------------------
+
+const void* Awaited::id() const noexcept {
+    return task_ ? static_cast<const void*>(task_.get()) : future_.get();
+}
+
+bool Awaited::done() const noexcept {
+    return task_ ? task_->done() : future_->done();
+}
+
+bool Awaited::failed() const noexcept {
+    return task_ ? task_->done() && task_->status != TaskBase::Status::value
+                 : future_->done() &&
+                       future_->status() != weft::detail::FutureStateBase::Status::value;
+}
+
+void Awaited::cancel() {
+    if (task_) {
+        task_->cancel();
+    } else {
+        future_->cancel();
+    }
+}
+
+void Awaited::add(Waiter& waiter) noexcept {
+    if (task_) {
+        task_->joiners.push_back(waiter);
+    } else {
+        future_->add_waiter(waiter);
+    }
+}
+
+void Awaited::check_value() const {
+    if (task_) {
+        task_->check_value();
+    } else {
+        future_->check_value();
+    }
+}
+
+void Awaited::check(const char* what, const Coroutine& self) const {
+    if (!task_ && !future_)
+        throw UsageError(std::string(what) + ": one of the tasks or futures is empty");
+    if (done()) return;
+    if (task_) return task_->check_joinable(what, self);
+    if (future_->loop() != &self.scheduler.loop())
+        throw UsageError(std::string(what) + ": one of the futures belongs to another loop");
+}
+
+// --- Several of them
+// ------------------------------------------------------------------------------------------
+
+class CollectWait final : public Wait {
+public:
+    CollectWait(Coroutine& self, Collector& collector) noexcept
+        : Wait(self), collector_(collector) {}
+    void abandon() noexcept override { collector_.wait_ = nullptr; }
+    std::string describe() const override {
+        return "one of " + std::to_string(collector_.left()) + " tasks or futures (" +
+               collector_.what_ + ")";
+    }
+
+private:
+    Collector& collector_;
+};
+
+Collector::Collector(const char* what, std::vector<Awaited> items)
+    : what_(what), self_(running(what)), items_(std::move(items)), nodes_(items_.size()) {
+    for (const Awaited& item : items_)
+        item.check(what, self_);
+    std::vector<std::size_t> order(items_.size());
+    for (std::size_t i = 0; i < order.size(); ++i)
+        order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
+        return std::less<>()(items_[a].id(), items_[b].id());
+    });
+    order.erase(std::unique(order.begin(), order.end(),
+                            [this](std::size_t a, std::size_t b) {
+                                return items_[a].id() == items_[b].id();
+                            }),
+                order.end());
+    std::sort(order.begin(), order.end());
+    distinct_ = order.size();
+    ended_.reserve(distinct_);
+    for (const std::size_t index : order) {
+        nodes_[index].collector = this;
+        nodes_[index].index = index;
+        if (items_[index].done()) {
+            ended_.push_back(index);
+        } else {
+            items_[index].add(nodes_[index]);
+        }
+    }
+}
+
+Collector::~Collector() {
+    for (Node& node : nodes_)
+        node.unlink();
+}
+
+void Collector::ended(std::size_t index) noexcept {
+    ended_.push_back(index); // there is room for all
+    if (wait_ != nullptr) std::exchange(wait_, nullptr)->wake();
+}
+
+bool Collector::wait_for_one(TimePoint deadline, bool uncancellable) {
+    CollectWait wait(self_, *this);
+    wait.uncancellable = uncancellable;
+    wait_ = &wait;
+    return self_.scheduler.suspend(wait, deadline) != Wake::timed_out;
+}
+
+std::size_t Collector::next(TimePoint deadline) {
+    if (current != &self_)
+        throw UsageError(std::string(what_) + ": made by one coroutine and used by another");
+    if (told_ < ended_.size()) {
+        self_.scheduler.checkpoint(self_);
+    } else if (!wait_for_one(deadline, false)) {
+        return none;
+    }
+    return ended_[told_++];
+}
+
+void Collector::end_all() {
+    for (Awaited& item : items_)
+        if (!item.done()) item.cancel();
+    while (ended_.size() < distinct_)
+        (void)wait_for_one(TimePoint::max(), true);
+}
+
+// --- The combinators
+// ------------------------------------------------------------------------------------------
+
+namespace {
+
+void gather_all(const char* what, std::vector<Awaited> items, bool until_failure) {
+    Collector collector(what, std::move(items));
+    if (collector.left() == 0) {
+        Coroutine& self = running(what);
+        return self.scheduler.checkpoint(self);
+    }
+    try {
+        while (collector.left() != 0) {
+            const Awaited& ended = collector.items()[collector.next()];
+            if (until_failure && ended.failed()) return ended.check_value();
+        }
+    } catch (const Cancelled&) {
+        // Of the caller, or of one of them: then the rest runs on.
+        if (running(what).cancel_pending) collector.end_all();
+        throw;
+    }
+}
+
+} // namespace
+
+void gather_values(std::vector<Awaited> items) {
+    gather_all("gather", std::move(items), true);
+}
+
+void gather_ends(std::vector<Awaited> items) {
+    gather_all("gather_outcomes", std::move(items), false);
+}
+
+WaitResult wait_for_some(std::vector<Awaited> items, WaitUntil until, TimePoint deadline) {
+    if (items.empty()) throw UsageError("wait: there is nothing to wait for");
+    Collector collector("wait", std::move(items));
+    while (collector.left() != 0) {
+        const std::size_t ended = collector.next(deadline);
+        if (ended == Collector::none || until == WaitUntil::first_completed) break;
+        if (until == WaitUntil::first_exception && collector.items()[ended].failed()) break;
+    }
+    WaitResult result;
+    for (std::size_t i = 0; i < collector.items().size(); ++i)
+        (collector.items()[i].done() ? result.done : result.pending).push_back(i);
+    return result;
+}
+
+bool join_until(TaskBase& task, TimePoint deadline) {
+    const bool late =
+        !task.done() && (deadline <= this_loop().now() || !task.join("wait_for", true, deadline));
+    if (!late || task.done()) return false;
+    task.cancel();
+    task.join("wait_for", false);
+    return true;
+}
+
+} // namespace weft::coro::detail
