@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <new>
+#include <utility>
 
 namespace weft::coro::detail {
 namespace {
@@ -14,22 +15,29 @@ struct FreeBlock {
     FreeBlock* next;
 };
 
+/// Without a constructor and a destructor, so that reaching it is no call.
 struct Cache {
-    FreeBlock* blocks[sizes] = {};
-    std::uint32_t kept[sizes] = {};
+    FreeBlock* blocks[sizes];
+    std::uint32_t kept[sizes];
+    bool has_cleaner;
+};
 
-    ~Cache() {
-        for (FreeBlock* block : blocks) {
-            while (block != nullptr) {
-                FreeBlock* next = block->next;
-                ::operator delete(block);
-                block = next;
-            }
-        }
+constinit thread_local Cache cache{};
+
+/// Gives the blocks back when the thread ends. Made by whoever first puts one in.
+struct Cleaner {
+    void make() noexcept { cache.has_cleaner = true; }
+    ~Cleaner() {
+        for (FreeBlock*& block : cache.blocks)
+            while (block != nullptr)
+                ::operator delete(std::exchange(block, block->next));
+        // What is freed later in the thread's end does not come here any more.
+        for (std::uint32_t& count : cache.kept)
+            count = most_kept;
     }
 };
 
-thread_local Cache cache;
+thread_local Cleaner cleaner;
 
 // Sanitizers find uses after the end only if memory is really given back.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -59,6 +67,8 @@ void free_block(void* block, std::size_t size) noexcept {
     free->next = cache.blocks[index];
     cache.blocks[index] = free;
     ++cache.kept[index];
+    if (!cache.has_cleaner) [[unlikely]]
+        cleaner.make();
 }
 
 } // namespace weft::coro::detail
