@@ -123,7 +123,7 @@ TEST_CASE("one that is cancelled after the barrier has opened has passed it", "[
         coro::Barrier barrier(2);
         std::size_t index = 7;
         auto task = coro::spawn([&] { index = barrier.wait(); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(barrier.wait() == 1);
         task.cancel();
         task.wait();
