@@ -32,8 +32,9 @@ TEST_CASE("a crowd of guarded coroutines waits in few mappings, with a page for 
           "[F38][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    // Sanitizers have memory of their own for each stack.
-    constexpr std::size_t count = 10'000, most_each = 64 * 1024;
+    // Sanitizers have memory of their own for each stack, and more of it where they look for uses
+    // of what a function has left.
+    constexpr std::size_t count = 10'000, most_each = 128 * 1024;
 #else
     constexpr std::size_t count = 100'000, most_each = 4700;
 #endif
