@@ -59,6 +59,8 @@ public:
     /// Throws `Cancelled`.
     Wake suspend(Wait& wait);
     Wake suspend(Wait& wait, TimePoint deadline);
+    /// `suspend`, inlined (suspend.hpp).
+    Wake suspend_here(Wait& wait);
     /// To the end of the queue. Throws `Cancelled`.
     void yield();
     /// The same; the coroutine itself is returned when it runs again. It has to look whether it is

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "suspend.hpp"
+
 #include <weft/coro/block_cache.hpp>
 #include <weft/coro/scheduler.hpp>
 #include <weft/coro/stream.hpp>
@@ -168,7 +170,7 @@ private:
 [[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
-    const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend(wait)
+    const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]
         throw_timed_out(what);

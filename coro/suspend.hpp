@@ -1,0 +1,61 @@
+#pragma once
+
+#include "context_switch.hpp"
+
+#include <weft/coro/scheduler.hpp>
+
+#include <utility>
+
+// The one place where coroutines suspend, to be inlined where it is hot: each return between a
+// switch and the code that goes on is one that the processor predicts from another coroutine's
+// calls.
+
+namespace weft::coro::detail {
+
+[[gnu::always_inline]] inline Coroutine* Scheduler::next_ready() noexcept {
+    if (jumps_left_ == 0 || ready_ == nullptr) return nullptr;
+    jumps_left_ += jumps_left_ < 0 ? 1 : -1;
+    return std::exchange(ready_, ready_->next_ready);
+}
+
+[[gnu::always_inline]] inline void Scheduler::begin_running(Coroutine& self) noexcept {
+    self.state = Coroutine::State::running;
+    self.immediate = 0;
+    ++switches_;
+    current = &self;
+    if (debug_) [[unlikely]]
+        running_since_ = loop_.kernel().now();
+}
+
+// Another shall run. Returns when this one does again.
+[[gnu::always_inline]] inline void Scheduler::switch_away(Coroutine& self) {
+    if (self.consumer != nullptr) [[unlikely]] {
+        Coroutine& consumer = *std::exchange(self.consumer, nullptr);
+        begin_running(consumer);
+        return switch_context(self, consumer);
+    }
+    if (loop_.cork().owner != nullptr) loop_.uncork();
+    if (debug_) [[unlikely]]
+        check_duration(self);
+    if (Coroutine* next = next_ready()) {
+        begin_running(*next);
+        if (next != &self) switch_context(self, *next);
+    } else {
+        current = nullptr;
+        switch_context(self, main_);
+    }
+}
+
+[[gnu::always_inline]] inline Wake Scheduler::suspend_here(Wait& wait) {
+    Coroutine& self = wait.coroutine;
+    if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
+        refuse_to_wait(wait);
+    self.wait = &wait;
+    self.state = Coroutine::State::parked;
+    switch_away(self);
+    if (self.woken_by == Wake::cancelled) [[unlikely]]
+        throw_cancelled(self);
+    return self.woken_by;
+}
+
+} // namespace weft::coro::detail
