@@ -80,16 +80,10 @@ public:
     Coroutine(const Coroutine&) = delete;
     Coroutine& operator=(const Coroutine&) = delete;
 
-    Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
-    Link scope_link{*this};          ///< among the members of `scope`
-    Link all_link{*this};            ///< among all there are
-    Link cancel_link{*this};         ///< among those to be told that their scopes have changed
+    // What a switch touches comes first, right behind what it touches of the context.
     Scheduler& scheduler;
-    TaskBase& task;
-    CancelScope* scope = nullptr;     ///< the innermost one
-    CancelScope* own_scope = nullptr; ///< the outermost of its own, see `CancelScope::own_of`
-    Wait* wait = nullptr;             ///< what it is parked in, and nothing has come of yet
-    LocalValues* locals = nullptr;
+    Wait* wait = nullptr;            ///< what it is parked in, and nothing has come of yet
+    Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
     /// A generator's consumer, which is run instead of anybody else when this one suspends.
     Coroutine* consumer = nullptr;
     State state = State::ready;
@@ -100,6 +94,13 @@ public:
     bool in_cancellation = false;
     std::uint16_t immediate = 0; ///< operations in a row that did not have to wait
     std::uint16_t swallowed = 0; ///< cancellations that a catch block kept to itself
+    TaskBase& task;
+    CancelScope* scope = nullptr;     ///< the innermost one
+    CancelScope* own_scope = nullptr; ///< the outermost of its own, see `CancelScope::own_of`
+    LocalValues* locals = nullptr;
+    Link scope_link{*this};  ///< among the members of `scope`
+    Link all_link{*this};    ///< among all there are
+    Link cancel_link{*this}; ///< among those to be told that their scopes have changed
     Stack stack;
 
     /// Takes the wait back, if nothing has come of it yet, and queues the coroutine to hear why.
