@@ -18,16 +18,16 @@ std::string ask(const std::string& address, std::string_view question) {
 }
 
 std::string ask_patiently(const std::string& address, std::string_view question) {
-    auto pause = 10ms;
-    for (int attempt = 1;; ++attempt, pause *= 2) {
+    int attempt = 0;
+    return coro::retry({.attempts = 5, .pause = 10ms}, [&] {
+        ++attempt;
         try {
             return coro::with_timeout(200ms, [&] { return ask(address, question); });
         } catch (const std::system_error& error) { // TimeoutError is one
             std::printf("attempt %d: %s\n", attempt, error.what());
-            if (attempt == 5) throw;
+            throw;
         }
-        coro::sleep(pause);
-    }
+    });
 }
 
 void moody_server(coro::Listener& listener) {
