@@ -157,7 +157,7 @@ private:
     // wait for a microsecond.
     static constexpr int jumps_per_run = 64;
     // Operations that did not have to wait before others get their turn.
-    static constexpr std::uint16_t immediate_limit = 256;
+    static constexpr std::uint16_t immediate_limit = 64;
     // A catch block that keeps a cancellation to itself so often would keep the program from
     // ending.
     static constexpr std::uint16_t swallowed_limit = 1000;
