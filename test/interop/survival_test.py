@@ -86,7 +86,7 @@ def no_descriptors():
         for client in again:
             echoes(client, b"still here")
             client.close()
-    check("0 closed for want of descriptors" not in echo.output, echo.output)
+    check(" 0 closed for want of descriptors" not in echo.output, echo.output)
 
 
 @case
