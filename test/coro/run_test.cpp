@@ -1,37 +1,14 @@
+#include "child.hpp"
 #include "coro_support.hpp"
 
 #include <weft/coro/testing.hpp>
 
 #include <csignal>
 #include <stdexcept>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace weft;
 using namespace weft::test;
-
-namespace {
-
-/// Runs `body` in a child process; how that ended (waitpid(2)).
-template<class F>
-int in_child(F&& body) {
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        (void)set_log_sink(nullptr);
-        try {
-            ::_exit(body());
-        } catch (...) {
-            ::_exit(99);
-        }
-    }
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0) {
-    }
-    return status;
-}
-
-} // namespace
 
 TEST_CASE("run returns what main returns and throws what it throws", "[s118][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
@@ -118,7 +95,7 @@ TEST_CASE("a task that has not begun when its loop goes never does", "[s25][s38]
 }
 
 TEST_CASE("an interrupt cancels main, which may clean up and return", "[s118][coro]") {
-    const int status = in_child([] {
+    const ChildEnd end = in_child([] {
         coro::run([] {
             try {
                 std::raise(SIGINT);
@@ -128,14 +105,13 @@ TEST_CASE("an interrupt cancels main, which may clean up and return", "[s118][co
         });
         return 7;
     });
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 7);
+    CHECK(end.exited_with(7));
 }
 
 TEST_CASE("a main that is ended by an interrupt ends the process by it, unwound", "[s118][coro]") {
     int pipe[2];
     REQUIRE(::pipe(pipe) == 0);
-    const int status = in_child([&] {
+    const ChildEnd end = in_child([&] {
         struct Says {
             int fd;
             ~Says() { (void)!::write(fd, "u", 1); }
@@ -152,12 +128,11 @@ TEST_CASE("a main that is ended by an interrupt ends the process by it, unwound"
     CHECK(::read(pipe[0], &got, 1) == 1);
     ::close(pipe[0]);
     CHECK(got == 'u');
-    CHECK(WIFSIGNALED(status));
-    CHECK(WTERMSIG(status) == SIGINT);
+    CHECK(end.died_of(SIGINT));
 }
 
 TEST_CASE("a second interrupt ends the process at once", "[s118][coro]") {
-    const int status = in_child([] {
+    const ChildEnd end = in_child([] {
         coro::run([] {
             try {
                 std::raise(SIGINT);
@@ -171,8 +146,7 @@ TEST_CASE("a second interrupt ends the process at once", "[s118][coro]") {
         });
         return 7;
     });
-    CHECK(WIFSIGNALED(status));
-    CHECK(WTERMSIG(status) == SIGINT);
+    CHECK(end.died_of(SIGINT));
 }
 
 TEST_CASE("waiting until all others are blocked takes no time", "[s119][coro]") {

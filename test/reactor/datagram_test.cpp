@@ -279,7 +279,7 @@ TEST_CASE("One send is split into segments, and received together where the syst
 TEST_CASE("Unix datagrams carry names, and descriptors that nobody asked for are closed [F47]") {
     Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel, SOCK_DGRAM);
-    const std::size_t before = open_descriptors();
+    const auto before = open_descriptors();
     int descriptors[80];
     std::fill(std::begin(descriptors), std::end(descriptors), pair.near);
     std::byte control[CMSG_SPACE(sizeof descriptors)]{};
@@ -309,7 +309,7 @@ TEST_CASE("Unix datagrams carry names, and descriptors that nobody asked for are
 TEST_CASE("A stream receive installs no descriptors that a peer sent along [F47]") {
     Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
-    const std::size_t before = open_descriptors();
+    const auto before = open_descriptors();
     std::byte control[CMSG_SPACE(sizeof(int))]{};
     char text[] = "x";
     iovec piece{text, 1};

@@ -95,7 +95,7 @@ TEST_CASE("A signal handler may wake a kernel") {
 
 TEST_CASE("A kernel that can not be made throws the reason and leaves nothing open [F2]") {
     const auto maker = every_kernel();
-    const std::size_t before = open_descriptors();
+    const auto before = open_descriptors();
     // UBSan looks at memory through a pipe and remembers the types it has seen: this one in time.
     const std::system_error seen(std::error_code{}, std::string("seen"));
     rlimit limit;

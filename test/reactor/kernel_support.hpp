@@ -1,10 +1,13 @@
 #pragma once
 
+#include "support/resources.hpp"
+
 #include <weft/reactor/kernel.hpp>
 
 #include <catch2/catch.hpp>
-#include <filesystem>
+#include <map>
 #include <netinet/in.h>
+#include <string>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -18,16 +21,11 @@ using weft::Kernel;
 using weft::Sys;
 using weft::TimePoint;
 using weft::Token;
+using weft::test::open_descriptors;
 using namespace std::chrono_literals;
 
 inline constexpr TimePoint at_once = TimePoint::min();
 inline constexpr TimePoint never = TimePoint::max();
-
-/// How many descriptors this process has open.
-inline std::size_t open_descriptors() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
 
 using Maker = std::unique_ptr<Kernel> (*)();
 
@@ -38,7 +36,7 @@ inline Maker every_kernel() {
 
 /// A kernel and the check that it and the case leave no descriptor behind.
 struct Fixture {
-    std::size_t before = open_descriptors();
+    std::map<int, std::string> before = open_descriptors();
     std::unique_ptr<Kernel> kernel;
 
     explicit Fixture(Maker maker) : kernel(maker()) {}

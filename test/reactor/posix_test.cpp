@@ -4,6 +4,7 @@
 #include <atomic>
 #include <csignal>
 #include <fcntl.h>
+#include <filesystem>
 #include <limits.h>
 #include <netdb.h>
 #include <sys/uio.h>

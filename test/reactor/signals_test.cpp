@@ -145,7 +145,7 @@ TEST_CASE("Handlers leave errno alone") {
 }
 
 TEST_CASE("Kernels may stop watching while handlers run on other threads [s116] [F30]") {
-    const std::size_t before = open_descriptors();
+    const auto before = open_descriptors();
     const auto maker = every_kernel();
     // Keeps the signal from its default, which ends the process, between two rounds.
     const Previous previous(SIGUSR1);

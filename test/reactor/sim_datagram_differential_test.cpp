@@ -12,21 +12,21 @@ using sim::SimKernel;
 namespace {
 
 /// Interprets numbers as calls on one kernel and writes down what came of them.
-class Script {
+class DatagramScript {
 public:
-    Script(Kernel& kernel, int family) : kernel_(kernel), family_(family) {
+    DatagramScript(Kernel& kernel, int family) : kernel_(kernel), family_(family) {
         for (std::size_t slot = 0; slot < slots; ++slot) {
             at_[slot] = family == AF_INET ? Address::loopback_ipv4(0) : Address::loopback_ipv6(0);
             open(slot);
             at_[slot] = local(kernel, fds_[slot]); // what it is bound to again after it was closed
         }
     }
-    ~Script() {
+    ~DatagramScript() {
         for (const int fd : fds_)
             if (fd >= 0) kernel_.close(fd);
     }
-    Script(const Script&) = delete;
-    Script& operator=(const Script&) = delete;
+    DatagramScript(const DatagramScript&) = delete;
+    DatagramScript& operator=(const DatagramScript&) = delete;
 
     std::string step(std::mt19937_64& random) {
         const std::uint64_t what = random() % 100;
@@ -124,7 +124,7 @@ private:
 std::string difference(int family, std::uint64_t seed) {
     const auto real = make_epoll_kernel();
     SimKernel simulated;
-    Script expected(*real, family), actual(simulated, family);
+    DatagramScript expected(*real, family), actual(simulated, family);
     std::mt19937_64 one(seed), other(seed);
     std::string trace;
     for (int step = 0; step < 400; ++step) {

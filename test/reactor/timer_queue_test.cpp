@@ -19,7 +19,7 @@ struct Node final : TimerNode {
     void on_timer() override {}
 };
 
-TimePoint at(std::int64_t nanoseconds) { return TimePoint(Duration(nanoseconds)); }
+TimePoint time_at(std::int64_t nanoseconds) { return TimePoint(Duration(nanoseconds)); }
 
 std::vector<int> fired_at(TimerQueue& queue, TimePoint now) {
     ListNode due;
@@ -45,11 +45,11 @@ TEST_CASE("Due timers come in the order of their deadlines, equal ones in the or
     TimerQueue queue;
     auto all = nodes(6);
     const std::int64_t deadlines[] = {30, -1, 10, -2, 10, 30};
-    for (std::size_t i = 0; i < all.size(); ++i) queue.add(all[i], at(deadlines[i]));
-    CHECK(queue.next_deadline() == at(-2));
-    CHECK(fired_at(queue, at(9)) == std::vector{3, 1});
-    CHECK(fired_at(queue, at(29)) == std::vector{2, 4});
-    CHECK(fired_at(queue, at(30)) == std::vector{0, 5});
+    for (std::size_t i = 0; i < all.size(); ++i) queue.add(all[i], time_at(deadlines[i]));
+    CHECK(queue.next_deadline() == time_at(-2));
+    CHECK(fired_at(queue, time_at(9)) == std::vector{3, 1});
+    CHECK(fired_at(queue, time_at(29)) == std::vector{2, 4});
+    CHECK(fired_at(queue, time_at(30)) == std::vector{0, 5});
     CHECK(queue.empty());
     CHECK(queue.size() == 0);
     CHECK(queue.next_deadline() == TimePoint::max());
@@ -58,15 +58,15 @@ TEST_CASE("Due timers come in the order of their deadlines, equal ones in the or
 TEST_CASE("Equal deadlines stay first in, first out when they were added at different times [s3] [F27]") {
     TimerQueue queue;
     auto all = nodes(5);
-    queue.add(all[0], at(1000));
-    CHECK(fired_at(queue, at(600)).empty());
-    queue.add(all[1], at(1000));
-    CHECK(fired_at(queue, at(990)).empty());
-    queue.add(all[2], at(1000));
-    queue.add(all[3], at(999));
-    CHECK(fired_at(queue, at(998)).empty());
-    queue.add(all[4], at(1000));
-    CHECK(fired_at(queue, at(1000)) == std::vector{3, 0, 1, 2, 4});
+    queue.add(all[0], time_at(1000));
+    CHECK(fired_at(queue, time_at(600)).empty());
+    queue.add(all[1], time_at(1000));
+    CHECK(fired_at(queue, time_at(990)).empty());
+    queue.add(all[2], time_at(1000));
+    queue.add(all[3], time_at(999));
+    CHECK(fired_at(queue, time_at(998)).empty());
+    queue.add(all[4], time_at(1000));
+    CHECK(fired_at(queue, time_at(1000)) == std::vector{3, 0, 1, 2, 4});
 }
 
 TEST_CASE("A deadline at the end of time neither overflows nor fires [s4]") {
@@ -76,7 +76,7 @@ TEST_CASE("A deadline at the end of time neither overflows nor fires [s4]") {
     queue.add(all[1], TimePoint::max() - Duration(1));
     queue.add(all[2], TimePoint::min());
     CHECK(queue.next_deadline() == TimePoint::min());
-    CHECK(fired_at(queue, at(0)) == std::vector{2});
+    CHECK(fired_at(queue, time_at(0)) == std::vector{2});
     CHECK(queue.next_deadline() == TimePoint::max() - Duration(1));
     CHECK(fired_at(queue, TimePoint::max() - Duration(1)) == std::vector{1});
     CHECK(fired_at(queue, TimePoint::max()) == std::vector{0});
@@ -85,19 +85,19 @@ TEST_CASE("A deadline at the end of time neither overflows nor fires [s4]") {
 TEST_CASE("A timer cancelled while it is due does not fire") {
     TimerQueue queue;
     auto all = nodes(3);
-    for (auto& node : all) queue.add(node, at(5));
+    for (auto& node : all) queue.add(node, time_at(5));
     ListNode due;
-    queue.expire(at(5), due);
+    queue.expire(time_at(5), due);
     CHECK(queue.size() == 3);
     queue.cancel(all[1]);
     queue.cancel(all[1]);
     CHECK(queue.size() == 2);
     queue.fired(all[0]);
     CHECK(due.next == &all[2]);
-    queue.add(all[2], at(9)); // moved to later while it was due
+    queue.add(all[2], time_at(9)); // moved to later while it was due
     CHECK(!due.linked());
     CHECK(queue.size() == 1);
-    CHECK(fired_at(queue, at(9)) == std::vector{2});
+    CHECK(fired_at(queue, time_at(9)) == std::vector{2});
 }
 
 TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
@@ -110,7 +110,7 @@ TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
     std::map<int, std::pair<std::int64_t, std::uint64_t>> armed;
     std::int64_t now = 1'000'000;
     std::uint64_t order = 0;
-    (void)fired_at(queue, at(now));
+    (void)fired_at(queue, time_at(now));
     const auto forget = [&](int id) {
         if (const auto it = armed.find(id); it != armed.end()) {
             model.erase(it->second);
@@ -126,7 +126,7 @@ TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
             // From the past to far away, and many of them equal.
             const std::int64_t deadline = now - 50 + static_cast<std::int64_t>(random() % (1ULL << (random() % 40)));
             forget(id);
-            queue.add(node, at(deadline));
+            queue.add(node, time_at(deadline));
             armed[id] = {deadline, order++};
             model[armed[id]] = id;
             break;
@@ -142,7 +142,7 @@ TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
                 expected.push_back(model.begin()->second);
                 forget(expected.back());
             }
-            REQUIRE(fired_at(queue, at(now)) == expected);
+            REQUIRE(fired_at(queue, time_at(now)) == expected);
         }
         }
         REQUIRE(queue.size() == model.size());
@@ -151,8 +151,8 @@ TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
         if (model.empty()) {
             REQUIRE(next == TimePoint::max());
         } else {
-            REQUIRE(next <= at(model.begin()->first.first));
-            if (model.size() <= 128) REQUIRE(next == at(model.begin()->first.first));
+            REQUIRE(next <= time_at(model.begin()->first.first));
+            if (model.size() <= 128) REQUIRE(next == time_at(model.begin()->first.first));
         }
     }
     while (queue.pop_any() != nullptr) {
@@ -164,14 +164,14 @@ TEST_CASE("A million equal deadlines fire in the order of adding [F27]") {
     constexpr int count = 1'000'000;
     TimerQueue queue;
     auto all = nodes(count);
-    for (auto& node : all) queue.add(node, at(1'000'000'007));
+    for (auto& node : all) queue.add(node, time_at(1'000'000'007));
     int wakes = 0;
-    while (queue.next_deadline() < at(1'000'000'007)) { // a lower bound while they are many, but not for long
+    while (queue.next_deadline() < time_at(1'000'000'007)) { // a lower bound while they are many, but not for long
         REQUIRE(++wakes <= 64);
         CHECK(fired_at(queue, queue.next_deadline()).empty());
     }
     ListNode due;
-    queue.expire(at(1'000'000'007), due);
+    queue.expire(time_at(1'000'000'007), due);
     int expected = 0;
     bool in_order = true;
     while (due.linked()) {

@@ -185,11 +185,11 @@ std::vector<const void*> seen;
 struct Looker final : Protocol {
     void data_received(Bytes) override;
 };
-[[gnu::noinline]] void Looker::data_received(Bytes) {
+[[gnu::noinline, maybe_unused]] void Looker::data_received(Bytes) {
     seen = stack();
 }
 
-[[gnu::noinline]] void run_the_loop(Loop& loop) {
+[[gnu::noinline, maybe_unused]] void run_the_loop(Loop& loop) {
     loop.run();
     // Something after the call, so that it is no jump.
     CHECK(!loop.running());

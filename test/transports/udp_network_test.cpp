@@ -63,8 +63,8 @@ Address with_port(Address address, std::uint16_t port) {
 }
 
 /// Writes each datagram's local address, interface and ECN bits down.
-struct Inspector final : Recorder {
-    using Recorder::Recorder;
+struct Inspector final : DatagramRecorder {
+    using DatagramRecorder::DatagramRecorder;
     void datagram_received(const Datagram& datagram) override {
         lines.push_back(std::string(text_of(datagram.data)) + " to " + datagram.to.to_string() +
                         " by " + std::to_string(datagram.interface) + " ecn " +
@@ -73,8 +73,8 @@ struct Inspector final : Recorder {
 };
 
 /// Counts datagrams and batches.
-struct Counter final : Recorder {
-    using Recorder::Recorder;
+struct Counter final : DatagramRecorder {
+    using DatagramRecorder::DatagramRecorder;
     void datagrams_received(std::span<const Datagram> batch) override {
         ++batches;
         for (const Datagram& datagram : batch) {
@@ -198,8 +198,8 @@ TEST_CASE(
     Bench bench(real_kernel());
     UdpOptions info;
     info.packet_info = true;
-    struct Answering final : Recorder {
-        using Recorder::Recorder;
+    struct Answering final : DatagramRecorder {
+        using DatagramRecorder::DatagramRecorder;
         void datagram_received(const Datagram& datagram) override {
             lines.push_back(datagram.to.to_string());
             CHECK(datagram.interface == if_nametoindex("lo"));

@@ -148,8 +148,8 @@ TEST_CASE(
     Bench bench(every_kernel());
     DatagramRef victim = local(bench.loop, recorder(lines));
     const Address nowhere = Address::loopback_ipv4(0);
-    struct Killer final : Recorder {
-        Killer(Lines& out, DatagramRef& v, const Address& to) : Recorder(out), victim(v), to_(to) {}
+    struct Killer final : DatagramRecorder {
+        Killer(Lines& out, DatagramRef& v, const Address& to) : DatagramRecorder(out), victim(v), to_(to) {}
         void error_received(std::error_code, const Address&) override {
             // In the flush phase: the victim's own error would be told in the next turn's.
             if (!victim) return;
@@ -171,10 +171,10 @@ TEST_CASE(
 
 TEST_CASE(
     "An error that is answered by the same mistake comes once per turn and starves nobody [F25]") {
-    struct Stubborn final : Recorder {
-        using Recorder::Recorder;
+    struct Stubborn final : DatagramRecorder {
+        using DatagramRecorder::DatagramRecorder;
         void error_received(std::error_code error, const Address& to) override {
-            Recorder::error_received(error, to);
+            DatagramRecorder::error_received(error, to);
             transport->send_to(bytes_of("again"), to);
         }
     };
@@ -190,14 +190,14 @@ TEST_CASE(
 }
 
 TEST_CASE("An error that must end run leaves it, and the others still get what is theirs [F28]") {
-    struct Fatal final : Recorder {
-        Fatal(Lines& out, bool lost) : Recorder(out), in_lost(lost) {}
+    struct Fatal final : DatagramRecorder {
+        Fatal(Lines& out, bool lost) : DatagramRecorder(out), in_lost(lost) {}
         void error_received(std::error_code, const Address&) override {
             lines.emplace_back("error");
             if (!in_lost) throw weft::FatalError("on purpose");
         }
         void connection_lost(std::error_code reason) override {
-            Recorder::connection_lost(reason);
+            DatagramRecorder::connection_lost(reason);
             if (in_lost) throw weft::FatalError("on purpose");
         }
         bool in_lost;

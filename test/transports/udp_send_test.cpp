@@ -281,13 +281,13 @@ TEST_CASE("A datagram that is too long is reported with its address, and the oth
         datagram.transport.send_to(bytes_of("after"), to);
         inside = false;
     };
-    struct Watching final : Recorder {
+    struct Watching final : DatagramRecorder {
         Watching(Lines& out, const bool& flag, std::function<void(const Datagram&)> a)
-            : Recorder(out), in_callback(flag), action(std::move(a)) {}
+            : DatagramRecorder(out), in_callback(flag), action(std::move(a)) {}
         void datagram_received(const Datagram& datagram) override { action(datagram); }
         void error_received(std::error_code error, const Address& where) override {
             CHECK_FALSE(in_callback);
-            Recorder::error_received(error, where);
+            DatagramRecorder::error_received(error, where);
         }
         const bool& in_callback;
         std::function<void(const Datagram&)> action;

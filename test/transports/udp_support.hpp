@@ -1,5 +1,7 @@
 #pragma once
 
+#include "support/resources.hpp"
+
 #include <weft/reactor/faulty_kernel.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/sim_kernel.hpp>
@@ -7,7 +9,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,7 @@ using weft::UdpOptions;
 using weft::UsageError;
 using weft::sim::Call;
 using weft::sim::FaultyKernel;
+using weft::test::open_descriptors;
 using namespace std::chrono_literals;
 using Lines = std::vector<std::string>;
 
@@ -49,14 +52,9 @@ inline Maker real_kernel() {
     return GENERATE(Maker(weft::make_epoll_kernel), Maker(weft::make_poll_kernel));
 }
 
-inline std::size_t open_descriptors() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
 /// A loop on a fresh kernel, and the check that nothing is left of it: no source, no descriptor.
 struct Bench {
-    std::size_t before = open_descriptors();
+    std::map<int, std::string> before = open_descriptors();
     FaultyKernel* kernel; ///< counts calls and makes them fail
     std::unique_ptr<Loop> owned;
     Loop& loop;
@@ -96,8 +94,8 @@ private:
 };
 
 /// Writes down what happens, into lines that outlive it, and does what it is told to meanwhile.
-struct Recorder : DatagramProtocol {
-    explicit Recorder(Lines& out) : lines(out) {}
+struct DatagramRecorder : DatagramProtocol {
+    explicit DatagramRecorder(Lines& out) : lines(out) {}
 
     void connection_made(DatagramTransport& t) override {
         transport = &t;
@@ -121,20 +119,20 @@ struct Recorder : DatagramProtocol {
 };
 
 /// Sends back what it gets.
-struct Echo final : Recorder {
-    using Recorder::Recorder;
+struct Echo final : DatagramRecorder {
+    using DatagramRecorder::DatagramRecorder;
     void datagram_received(const Datagram& datagram) override {
-        Recorder::datagram_received(datagram);
+        DatagramRecorder::datagram_received(datagram);
         transport->send_to(datagram.data, datagram.from);
     }
 };
 
 /// Calls `action` with each datagram after writing it down.
 template<class Action>
-struct Acting final : Recorder {
-    Acting(Lines& out, Action a) : Recorder(out), action(std::move(a)) {}
+struct Acting final : DatagramRecorder {
+    Acting(Lines& out, Action a) : DatagramRecorder(out), action(std::move(a)) {}
     void datagram_received(const Datagram& datagram) override {
-        Recorder::datagram_received(datagram);
+        DatagramRecorder::datagram_received(datagram);
         action(datagram);
     }
     Action action;
@@ -146,7 +144,7 @@ std::unique_ptr<DatagramProtocol> acting(Lines& lines, Action action) {
 }
 
 inline std::unique_ptr<DatagramProtocol> recorder(Lines& lines) {
-    return std::make_unique<Recorder>(lines);
+    return std::make_unique<DatagramRecorder>(lines);
 }
 
 /// An endpoint on a free port of 127.0.0.1.

@@ -168,8 +168,8 @@ TEST_CASE("Nothing comes after close returned, though the batch goes on") {
 }
 
 TEST_CASE("A protocol that takes batches gets all of them, and what it gives back again") {
-    struct Batches final : Recorder {
-        using Recorder::Recorder;
+    struct Batches final : DatagramRecorder {
+        using DatagramRecorder::DatagramRecorder;
         void datagrams_received(std::span<const Datagram> batch) override {
             std::string line = "batch";
             for (const Datagram& datagram : batch)
