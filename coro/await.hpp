@@ -87,11 +87,13 @@ decltype(auto) shield(Task<T>& task) {
 /// left to finish. Whatever it refers to must live so long: capture by value what may go away.
 template<class F>
 auto run_in_executor(F function) -> std::invoke_result_t<F&> {
+    detail::check_cancelled("run_in_executor");
     return await(this_loop().run_in_executor(std::move(function)));
 }
 /// The same for work that can not be left alone: a cancellation waits for its end.
 template<class F>
 auto run_in_executor_to_end(F function) -> std::invoke_result_t<F&> {
+    detail::check_cancelled("run_in_executor_to_end");
     return shield([&] { return await(this_loop().run_in_executor(std::move(function))); });
 }
 

@@ -99,7 +99,7 @@ auto await(A&& awaitable) -> std::decay_t<detail::AwaitResult<A>> {
     using R = detail::AwaitResult<A>;
     using Value = std::conditional_t<std::is_void_v<R>, std::monostate, std::decay_t<R>>;
     detail::Coroutine& self = detail::running("await");
-    self.scheduler.check_cancelled(self);
+    self.scheduler.checkpoint(self);
     std::optional<Value> value;
     std::exception_ptr error;
     detail::BridgeEnd end(self);

@@ -187,8 +187,8 @@ template<detail::Selectable... Cases>
 std::size_t select(Cases&&... cases) {
     return select(Deadline(), std::forward<Cases>(cases)...);
 }
-/// The same without waiting: nothing if none of the cases can take effect at once. Suspends only
-/// where the handler does.
+/// The same without waiting: nothing if none of the cases can take effect at once. Suspends, and
+/// throws `Cancelled`, only where the handler does.
 template<detail::Selectable... Cases>
 std::optional<std::size_t> try_select(Cases&&... cases) {
     static_assert(sizeof...(Cases) != 0, "nothing to try");

@@ -16,7 +16,7 @@ void throw_closed(const char* operation) {
 
 std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait,
                    Deadline deadline) {
-    self.scheduler.checkpoint(self);
+    if (wait) self.scheduler.checkpoint(self);
     const std::size_t first = self.scheduler.draw(count);
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t at = (first + i) % count;

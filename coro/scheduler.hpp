@@ -225,4 +225,11 @@ inline Coroutine& running(const char* what) {
     return *current;
 }
 
+/// For what begins something before it waits for it: throws if the coroutine that runs is
+/// cancelled.
+inline void check_cancelled(const char* what) {
+    Coroutine& self = running(what);
+    self.scheduler.check_cancelled(self);
+}
+
 } // namespace weft::coro::detail

@@ -102,6 +102,7 @@ public:
 
 Stream connect(std::string_view address, Deadline deadline, ConnectOptions options) {
     detail::Coroutine& self = detail::running("connect");
+    self.scheduler.check_cancelled(self);
     Loop& loop = self.scheduler.loop();
     auto state = std::make_unique<detail::StreamState>();
     auto protocol = state->make_protocol();
@@ -120,6 +121,7 @@ Stream connect(std::string_view address, Deadline deadline, ConnectOptions optio
 
 void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
     detail::Coroutine& self = detail::running("serve");
+    self.scheduler.check_cancelled(self);
     detail::Scheduler& scheduler = self.scheduler;
     TaskGroup* handlers = nullptr; // set before anybody can connect
     const auto start = [&](Stream stream) {
@@ -289,6 +291,7 @@ std::uint16_t Listener::port() const {
 Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
                    Deadline deadline) {
     detail::Coroutine& self = detail::running("stream_over");
+    self.scheduler.check_cancelled(self);
     auto state = std::make_unique<detail::StreamState>();
     (void)make(state->make_protocol()).value();
     state->wait_connected(self, "stream_over", deadline.at());
@@ -297,6 +300,7 @@ Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> mak
 
 std::pair<Stream, Stream> stream_pair() {
     detail::Coroutine& self = detail::running("stream_pair");
+    self.scheduler.check_cancelled(self);
     auto first = std::make_unique<detail::StreamState>();
     auto second = std::make_unique<detail::StreamState>();
     (void)connected_pair(self.scheduler.loop(), first->make_protocol(), second->make_protocol());

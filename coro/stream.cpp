@@ -278,8 +278,8 @@ void Stream::drain(Deadline deadline) {
 
 std::uint64_t Stream::send_file(int file, std::uint64_t offset, std::optional<std::uint64_t> count,
                                 Deadline deadline) {
-    (void)detail::running("send_file");
     detail::StreamState& state = this->state("send_file");
+    detail::check_cancelled("send_file");
     const detail::StreamState::Use use(state);
     Transport& transport = state.writable("send_file");
     Future<std::uint64_t> sent = transport.send_file(file, offset, count);

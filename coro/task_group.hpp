@@ -162,9 +162,10 @@ private:
 template<class T, class F>
 T TaskGroup::start(F&& function, SpawnOptions options, std::source_location where) {
     check_open("TaskGroup::start");
+    detail::Coroutine& self = detail::running("TaskGroup::start");
+    if (!scope_.cancel_called()) self.scheduler.check_cancelled(self);
     if (scope_.effectively_cancelled())
         throw UsageError("TaskGroup::start: the group was cancelled");
-    detail::Coroutine& self = detail::running("TaskGroup::start");
     // Shared, since either side may be the first to go.
     auto started = std::make_shared<Started<T>>();
     std::exception_ptr early;

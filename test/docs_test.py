@@ -2,7 +2,8 @@
 """docs_test.py ROOTS SOURCE COMPILER...: the C++ in the documents compiles.
 
 Each block that is marked `cpp` is compiled: one with a `main` or a `struct` as a file of its own, any other as the
-body of a function. ROOTS is the folder with the include roots.
+body of a function. ROOTS is the folder with the include roots. And every operation that the tables of checkpoints in
+coro/README.md name is in the lists of the tests, and the other way round.
 """
 
 import pathlib
@@ -48,6 +49,19 @@ def unit(path, line, code):
     return HEADER + includes + "void block() {\n" + marker + body + "\n}\n"
 
 
+def checkpoints(source):
+    """What differs between the operations in the tables of coro/README.md and those that are tested."""
+    readme = (source / "coro" / "README.md").read_text()
+    section = re.search(r"^## Checkpoints$(.*?)^## ", readme, re.MULTILINE | re.DOTALL).group(1)
+    rows = "".join(line for line in section.splitlines(True) if line.startswith("|"))
+    documented = set(re.findall(r"`([^`]+)`", rows))
+    tested = set()
+    for name in ("checkpoint_test.cpp", "no_checkpoint_test.cpp"):
+        code = (source / "test" / "coro" / name).read_text()
+        tested |= set(re.findall(r'(?:\{|on_\w+\()"([^"]+)",\s*\[', code))
+    return sorted(documented ^ tested)
+
+
 def main():
     roots, source, *compiler = sys.argv[1:]
     source = pathlib.Path(source)
@@ -67,7 +81,10 @@ def main():
                 if result.returncode != 0:
                     failed += 1
                     print(f"FAIL: {document.name}:{line} does not compile\n{result.stderr}")
-    print(f"{count - failed} of {count} blocks in {len(documents)} documents compile")
+    for name in checkpoints(source):
+        failed += 1
+        print(f"FAIL: {name} is either not in the tables of coro/README.md or not in the tests of checkpoints")
+    print(f"{count} blocks in {len(documents)} documents, {failed} failures")
     return 1 if failed or count == 0 else 0
 
 

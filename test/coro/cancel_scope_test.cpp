@@ -395,33 +395,3 @@ TEST_CASE("a scope is entered once and by one", "[s66][coro]") {
         coro::yield();
     });
 }
-
-TEST_CASE("whatever may suspend is a point of cancellation, also when it need not suspend",
-          "[s67][coro]") {
-    in_virtual_time([] {
-        auto done = coro::spawn([] { return 1; });
-        done.wait();
-        auto ready = make_ready_future(coro::this_loop(), 1);
-        const auto checks = [](const char* what, auto&& call) {
-            INFO(what);
-            coro::CancelScope scope;
-            CHECK_FALSE(scope.run([&] {
-                scope.cancel();
-                call();
-            }));
-            CHECK(scope.cancelled_caught());
-        };
-        checks("yield", [] { coro::yield(); });
-        checks("sleep(0)", [] { coro::sleep(0s); });
-        checks("sleep", [] { coro::sleep(1s); });
-        checks("sleep_until", [] { coro::sleep_until(TimePoint()); });
-        checks("sleep_forever", [] { coro::sleep_forever(); });
-        checks("await a future", [&] { coro::await(ready); });
-        checks("shield a future", [&] { coro::shield(ready); });
-        checks("Task::wait", [&] { done.wait(); });
-        checks("Task::result", [&] { done.result(); });
-        checks("shield a task", [&] { coro::shield(done); });
-        checks("check_cancelled", [] { coro::check_cancelled(); });
-        checks("run_in_executor", [] { coro::run_in_executor([] {}); });
-    });
-}

@@ -203,3 +203,26 @@ TEST_CASE("a cancellation waits for the end of an awaitable, and is not lost", "
         CHECK(value == 6);
     });
 }
+
+TEST_CASE("what was awaited is not lost when its caller is cancelled meanwhile",
+          "[s67][s68][coro]") {
+    struct Cancelling {
+        coro::CancelScope& scope;
+        bool await_ready() const noexcept {
+            scope.cancel();
+            return true;
+        }
+        void await_suspend(std::coroutine_handle<>) const noexcept {}
+        int await_resume() const noexcept { return 7; }
+    };
+    WEFT_TEST_KERNEL(all_kernels);
+    run_on(kernel_kind, [] {
+        int got = 0;
+        coro::CancelScope scope;
+        CHECK_FALSE(scope.run([&] {
+            got = coro::await(Cancelling{scope});
+            coro::yield();
+        }));
+        CHECK(got == 7);
+    });
+}

@@ -151,29 +151,6 @@ TEST_CASE("a waiter that was handed the mutex before it was cancelled owns it, a
     CHECK(trace.text == "first second");
 }
 
-TEST_CASE("who is cancelled does not even get a mutex that is free", "[s67][s68][coro]") {
-    WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
-        coro::Mutex mutex;
-        coro::CancelScope scope;
-        scope.cancel();
-        CHECK_FALSE(scope.run([&] { auto guard = mutex.lock(); }));
-        CHECK_FALSE(mutex.locked());
-    });
-}
-
-TEST_CASE("a loop over a free mutex lets others have their turn", "[s67][coro]") {
-    WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
-        coro::Mutex mutex;
-        bool other_ran = false;
-        auto other = coro::spawn([&] { other_ran = true; });
-        for (int i = 0; i < 1000 && !other_ran; ++i)
-            auto guard = mutex.lock();
-        CHECK(other_ran);
-    });
-}
-
 TEST_CASE("a deadline ends the wait for a mutex and takes the waiter out", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
