@@ -208,9 +208,9 @@ Address DatagramSocket::peer_address() const {
 
 namespace {
 
-class HandledProtocol final : public detail::SocketProtocol {
+class HandledDatagrams final : public detail::SocketProtocol {
 public:
-    HandledProtocol(Loop& loop, DatagramHandler handler, const SpawnOptions& options)
+    HandledDatagrams(Loop& loop, DatagramHandler handler, const SpawnOptions& options)
         : SocketProtocol(std::make_shared<State>()), loop_(loop), handler_(std::move(handler)),
           name_(options.name), stack_size_(options.stack_size) {}
 
@@ -253,7 +253,7 @@ private:
 
 std::unique_ptr<DatagramProtocol> datagram_protocol(Loop& loop, DatagramHandler handler,
                                                     SpawnOptions options) {
-    return std::make_unique<HandledProtocol>(loop, std::move(handler), options);
+    return std::make_unique<HandledDatagrams>(loop, std::move(handler), options);
 }
 
 } // namespace weft::coro

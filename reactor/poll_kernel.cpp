@@ -43,7 +43,7 @@ constexpr short peer_hangup = 0; // the end of the stream shows as readable ther
 #endif
 constexpr short always = POLLERR | POLLHUP;
 
-short mask_of(Interest interest) noexcept {
+short poll_mask_of(Interest interest) noexcept {
     short mask = 0;
     if (has(interest, Interest::read)) mask |= POLLIN | peer_hangup;
     if (has(interest, Interest::write)) mask |= POLLOUT;
@@ -205,7 +205,7 @@ void PollKernel::show(Entry& entry) noexcept {
 
 void PollKernel::set(Entry& entry, Token token, Interest interest) noexcept {
     entry.token = token;
-    entry.interest = mask_of(interest);
+    entry.interest = poll_mask_of(interest);
     // With nothing asked for, errors and hang-ups are told once, or they would come for ever.
     entry.edge = entry.interest == 0 || has(interest, Interest::edge);
     entry.armed = static_cast<short>(entry.interest | always);

@@ -267,9 +267,10 @@ TEST_CASE("a shielded task goes on when the one who waits for it is cancelled", 
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
+        coro::Event go;
         auto outer = coro::spawn([&] {
             auto inner = coro::spawn([&] {
-                coro::sleep(2ms);
+                go.wait();
                 trace("inner");
             });
             try {
@@ -281,6 +282,8 @@ TEST_CASE("a shielded task goes on when the one who waits for it is cancelled", 
         });
         coro::wait_all_blocked();
         outer.cancel();
+        coro::wait_all_blocked();
+        go.set();
         outer.wait();
         trace("joined");
     });
@@ -303,15 +306,18 @@ TEST_CASE("a shielded task's error is reported when the one who waited is gone",
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [&] {
         UnhandledLog unhandled;
+        coro::Event go;
         auto outer = coro::spawn([&] {
-            auto inner = coro::spawn([] {
-                coro::sleep(1ms);
+            auto inner = coro::spawn([&] {
+                go.wait();
                 throw std::runtime_error("too late");
             });
             coro::shield(inner);
         });
         coro::wait_all_blocked();
         outer.cancel();
+        coro::wait_all_blocked();
+        go.set();
         outer.wait();
         REQUIRE(unhandled.texts.size() == 1);
         CHECK_THAT(unhandled.texts.front(), Catch::Contains("too late"));
