@@ -28,11 +28,14 @@ inline std::size_t nothing() {
 /// Whether others run while it exists; to be made by the coroutine that is watched.
 class Others {
 public:
+    Others() : other_(coro::spawn([this] { ran_ = true; })) {}
+    Others(const Others&) = delete;
+    Others& operator=(const Others&) = delete;
     bool ran() const noexcept { return ran_; }
 
 private:
     bool ran_ = false;
-    coro::Task<void> other_ = coro::spawn([this] { ran_ = true; });
+    coro::Task<void> other_;
 };
 
 /// Throws `Cancelled` in a scope that is cancelled, and has changed nothing then.

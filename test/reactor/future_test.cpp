@@ -458,8 +458,8 @@ TEST_CASE("A standard future becomes one of the loop [s23]") {
     CHECK_THROWS_AS(weft::from_std(loop, std::future<void>()), UsageError);
     auto pending = weft::from_std(loop, std::promise<void>().get_future());
     CHECK_THROWS_AS(loop->run_until(pending), std::future_error);
-    std::promise<void> never;
-    auto open = weft::from_std(loop, never.get_future());
+    std::promise<void> unkept;
+    auto open = weft::from_std(loop, unkept.get_future());
     loop->close(); // does not wait for it
     CHECK(open.error_code() == Errc::aborted);
 }
