@@ -19,8 +19,8 @@ TEST_CASE("a barrier releases all when the last one comes, and numbers them", "[
         coro::Barrier barrier(3);
         std::vector<coro::Task<std::size_t>> tasks;
         for (int i = 0; i < 2; ++i)
-            tasks.push_back(coro::spawn([&] { return barrier.wait(); }));
-        turns(2);
+            tasks.push_back(begun([&] { return barrier.wait(); }));
+        coro::wait_all_blocked();
         CHECK(barrier.waiting() == 2);
         CHECK_FALSE(tasks[0].done());
         CHECK(barrier.wait() == 2);
@@ -70,11 +70,11 @@ TEST_CASE("resetting a barrier fails those who wait, and it can be used again", 
             CHECK_THROWS_MATCHES(barrier.wait(), std::system_error,
                                  Catch::Predicate<std::system_error>(is_aborted));
         });
-        turns();
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { barrier.reset(); });
         task.wait();
         auto other = coro::spawn([&] { return barrier.wait(); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(barrier.wait() == 1);
         CHECK(other.join() == 0);
     });
@@ -85,14 +85,14 @@ TEST_CASE("an aborted barrier fails everybody until it is reset", "[s78][coro]")
     run_on(kernel_kind, [] {
         coro::Barrier barrier(2);
         auto task = coro::spawn([&] { CHECK_THROWS_AS(barrier.wait(), std::system_error); });
-        turns();
+        coro::wait_all_blocked();
         barrier.abort();
         CHECK(barrier.aborted());
         task.wait();
         CHECK_THROWS_AS(barrier.wait(), std::system_error);
         barrier.reset();
         auto other = coro::spawn([&] { return barrier.wait(); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(barrier.wait() == 1);
         other.wait();
     });
@@ -104,14 +104,14 @@ TEST_CASE("one that is cancelled or late at a barrier does not disturb the other
         coro::Barrier barrier(3);
         auto cancelled = coro::spawn([&] { barrier.wait(); });
         auto late = coro::spawn([&] { CHECK_THROWS_AS(barrier.wait(1ms), coro::TimeoutError); });
-        turns();
+        coro::wait_all_blocked();
         cancelled.cancel();
         cancelled.wait();
         late.wait();
         CHECK(barrier.waiting() == 0);
         auto a = coro::spawn([&] { return barrier.wait(); });
         auto b = coro::spawn([&] { return barrier.wait(); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(barrier.wait() == 2);
         CHECK(a.join() + b.join() == 1);
     });
@@ -136,7 +136,7 @@ TEST_CASE("a barrier that is destroyed tells those who wait at it", "[coro]") {
     run_on(kernel_kind, [] {
         auto barrier = std::make_unique<coro::Barrier>(2);
         auto task = coro::spawn([&] { CHECK_THROWS_AS(barrier->wait(), UsageError); });
-        turns();
+        coro::wait_all_blocked();
         barrier.reset();
         task.wait();
         CHECK_FALSE(task.exception());
@@ -145,7 +145,7 @@ TEST_CASE("a barrier that is destroyed tells those who wait at it", "[coro]") {
 
 TEST_CASE("waiting at a barrier allocates nothing", "[s78][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Barrier barrier(2);
         auto other = coro::spawn([&] {
             for (int i = 0; i < 200; ++i)

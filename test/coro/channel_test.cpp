@@ -18,7 +18,7 @@ TEST_CASE("a channel without capacity hands an item from a sender to a receiver"
             }
             channel.close();
         });
-        turns(3);
+        coro::wait_all_blocked();
         CHECK(trace.text.empty());
         for (const int item : channel)
             trace(std::to_string(item));
@@ -37,7 +37,7 @@ TEST_CASE("a channel holds as many items as its capacity before its sender waits
             for (; sent < 5; ++sent)
                 channel.send(sent);
         });
-        turns(3);
+        coro::wait_all_blocked();
         CHECK(sent == 2);
         CHECK(channel.size() == 2);
         for (int i = 0; i < 5; ++i)
@@ -54,7 +54,7 @@ TEST_CASE("after closing a channel its items are received, then it has ended, an
         channel.send(1);
         channel.send(2);
         auto sender = coro::spawn([&] { CHECK_THROWS_AS(channel.send(3), std::system_error); });
-        turns();
+        coro::wait_all_blocked();
         channel.close();
         channel.close();
         sender.wait();
@@ -80,11 +80,11 @@ TEST_CASE("sending and receiving without waiting tell by a code why it was in va
         CHECK(item);
         CHECK(channel.try_receive().error().code == std::errc::resource_unavailable_try_again);
         auto receiver = coro::spawn([&] { return *channel.receive().value(); });
-        turns();
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { CHECK_FALSE(channel.try_send(std::move(item))); });
         CHECK(receiver.join() == 1);
         auto sender = coro::spawn([&] { channel.send(std::make_unique<int>(2)); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(**channel.try_receive() == 2);
         sender.wait();
     });
@@ -112,7 +112,7 @@ TEST_CASE("a channel that is destroyed tells those who wait", "[coro]") {
                 coro::select(other.on_receive([](auto) {}), channel->on_receive([](auto) {})),
                 UsageError);
         });
-        turns();
+        coro::wait_all_blocked();
         channel.reset();
         for (auto* task : {&receiver, &selecting}) {
             task->wait();
@@ -138,20 +138,20 @@ TEST_CASE("of several sends and receives a select lets exactly one take effect",
                 c.on_send(3, [&] { sent = true; }));
         };
         auto task = coro::spawn(choose);
-        turns();
+        coro::wait_all_blocked();
         CHECK_FALSE(b.try_send("b"));
         CHECK(a.try_send(1) == Errc::queue_full);
         CHECK_FALSE(c.try_receive());
         CHECK(task.join() == 1);
         CHECK(text == "b");
         task = coro::spawn(choose);
-        turns();
+        coro::wait_all_blocked();
         CHECK(c.receive() == 3);
         CHECK_FALSE(a.try_send(1) == std::error_code());
         CHECK(task.join() == 2);
         CHECK(sent);
         auto sender = coro::spawn([&] { a.send(1); });
-        turns();
+        coro::wait_all_blocked();
         CHECK(choose() == 0);
         CHECK(got == 1);
         sender.wait();
@@ -168,7 +168,7 @@ TEST_CASE("two selects meet on one channel, and one does not meet itself", "[cor
                                 channel.on_receive([&](auto item) { received.push_back(*item); }));
         };
         auto first = coro::spawn([&] { return either(1); });
-        turns(3);
+        coro::wait_all_blocked();
         CHECK_FALSE(first.done());
         auto second = coro::spawn([&] { return either(2); });
         CHECK(first.join() + second.join() == 1);
@@ -234,7 +234,7 @@ TEST_CASE(
             CHECK_THROWS_AS(coro::select(open.on_receive(take), sink.on_send(1)),
                             std::system_error);
         });
-        turns(2);
+        coro::wait_all_blocked();
         CHECK(receiving.done() == closed_before);
         close();
         CHECK(receiving.join() == 1);
@@ -264,7 +264,7 @@ TEST_CASE("a select that is cancelled leaves nothing in any channel", "[s68][s80
         coro::Channel<int> a;
         coro::Channel<int> b;
         auto task = coro::spawn([&] { coro::select(a.on_receive([](auto) {}), b.on_send(1)); });
-        turns();
+        coro::wait_all_blocked();
         task.cancel();
         CHECK(a.try_send(1) == Errc::queue_full);
         CHECK_FALSE(b.try_receive());
@@ -312,7 +312,7 @@ TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when",
             }
             turns(after);
             tasks[victim].cancel();
-            turns(20);
+            coro::wait_all_blocked();
             a.close();
             b.close();
             for (auto& task : tasks) {
@@ -366,7 +366,7 @@ TEST_CASE("a storm over channels loses and doubles nothing", "[s68][s80][F41][co
             turns(random(2));
             tasks[random(tasks.size())].cancel();
         }
-        turns(10);
+        coro::wait_all_blocked();
         a.close();
         b.close();
         for (auto& task : tasks) {
@@ -384,7 +384,7 @@ TEST_CASE("a storm over channels loses and doubles nothing", "[s68][s80][F41][co
 
 TEST_CASE("channels and select allocate nothing", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Channel<int> there;
         coro::Channel<int> back;
         coro::Channel<int> never;

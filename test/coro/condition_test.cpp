@@ -16,11 +16,11 @@ TEST_CASE("waiting for a condition releases the mutex and gets it back", "[s74][
             trace("woken");
             CHECK_FALSE(mutex.try_lock());
         });
-        turns();
+        coro::wait_all_blocked();
         CHECK_FALSE(mutex.locked());
         auto guard = mutex.lock();
         condition.notify();
-        turns(2);
+        coro::wait_all_blocked();
         trace("unlock");
         guard.unlock();
         waiter.wait();
@@ -57,16 +57,16 @@ TEST_CASE("notifications wake in the order of waiting, and may be more than ther
         coro::Condition condition(mutex);
         std::vector<coro::Task<void>> tasks;
         for (const char* name : {"a", "b", "c", "d"})
-            tasks.push_back(coro::spawn([&, name] {
+            tasks.push_back(begun([&, name] {
                 auto guard = mutex.lock();
                 condition.wait();
                 trace(name);
             }));
-        turns();
+        coro::wait_all_blocked();
         auto guard = mutex.lock();
         condition.notify(2);
         guard.unlock();
-        turns(4);
+        coro::wait_all_blocked();
         trace("|");
         guard = mutex.lock();
         condition.notify(10);
@@ -91,7 +91,7 @@ TEST_CASE("waiting for a predicate checks it again after each notification", "[s
             CHECK(value == 3);
         });
         for (int i = 0; i < 3; ++i) {
-            turns(2);
+            coro::wait_all_blocked();
             auto guard = mutex.lock();
             ++value;
             condition.notify();
@@ -118,10 +118,10 @@ TEST_CASE("who is cancelled while it waits for a condition holds the mutex when 
                 throw;
             }
         });
-        turns();
+        coro::wait_all_blocked();
         auto guard = mutex.lock();
         waiter.cancel();
-        turns(3);
+        coro::wait_all_blocked();
         trace("unlock");
         guard.unlock();
         waiter.wait();
@@ -165,17 +165,17 @@ TEST_CASE("who is cancelled after it was notified returns with the mutex, and th
             trace(name);
             coro::check_cancelled();
         };
-        auto first = coro::spawn([&] { body("first"); });
-        auto second = coro::spawn([&] { body("second"); });
-        turns();
+        auto first = begun([&] { body("first"); });
+        auto second = begun([&] { body("second"); });
+        coro::wait_all_blocked();
         auto guard = mutex.lock();
         condition.notify();
         first.cancel();
-        turns(2);
+        coro::wait_all_blocked();
         guard.unlock();
         first.wait();
         CHECK(first.cancelled());
-        turns(2);
+        coro::wait_all_blocked();
         CHECK_FALSE(second.done());
         guard = mutex.lock();
         condition.notify();
@@ -197,7 +197,7 @@ TEST_CASE("a notification whose first waiter was cancelled before wakes the next
         };
         auto first = coro::spawn(body);
         auto second = coro::spawn(body);
-        turns();
+        coro::wait_all_blocked();
         auto guard = mutex.lock();
         first.cancel();
         condition.notify();
@@ -210,7 +210,7 @@ TEST_CASE("a notification whose first waiter was cancelled before wakes the next
 }
 
 TEST_CASE("a deadline that passes after the notification is too late", "[s75][coro]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
         coro::Mutex mutex;
         coro::Condition condition(mutex);
@@ -218,7 +218,7 @@ TEST_CASE("a deadline that passes after the notification is too late", "[s75][co
             auto guard = mutex.lock();
             CHECK_NOTHROW(condition.wait(2ms));
         });
-        turns();
+        coro::wait_all_blocked();
         auto guard = mutex.lock();
         condition.notify();
         coro::sleep(4ms);
@@ -258,7 +258,7 @@ TEST_CASE("a buffer behind a condition loses and doubles nothing, whoever is can
             turns(after);
             takers[victim].cancel();
             giver.wait();
-            turns(10);
+            coro::wait_all_blocked();
             CHECK(taken == 6);
             CHECK(stored == 0);
             CHECK_FALSE(mutex.locked());
@@ -271,7 +271,7 @@ TEST_CASE("a buffer behind a condition loses and doubles nothing, whoever is can
 
 TEST_CASE("waiting for a condition allocates nothing", "[s74][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Mutex mutex;
         coro::Condition condition(mutex);
         bool turn = false;

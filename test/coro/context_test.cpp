@@ -61,7 +61,7 @@ TEST_CASE("yield lets the others run in their order, and callbacks that are queu
           "[coro][context]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         const auto twice = [&](const char* name) {
             return [&trace, name] {
                 trace(name);

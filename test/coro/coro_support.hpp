@@ -31,6 +31,22 @@ auto run_on(const KernelKind& kind, F&& body) {
     return coro::run(std::forward<F>(body), options_on(kind));
 }
 
+/// The same, first come, first served, whatever WEFT_SHUFFLE says: for what shows that order, and for
+/// counts of allocations, of which shuffling makes some.
+template<class F>
+auto run_unshuffled_on(const KernelKind& kind, F&& body) {
+    const ResourceGuard guard;
+    coro::RunOptions options = options_on(kind);
+    options.shuffle = 0;
+    return coro::run(std::forward<F>(body), std::move(options));
+}
+
+/// Lets the others have `count` turns.
+inline void turns(std::size_t count = 1) {
+    for (; count != 0; --count)
+        coro::yield();
+}
+
 /// Collects what nobody caught in the loop that runs; to be made inside a coroutine.
 class UnhandledLog {
 public:

@@ -6,7 +6,7 @@ using namespace weft::test;
 TEST_CASE("setting an event wakes all who wait for it, in order", "[s73][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         coro::Event event;
         std::vector<coro::Task<void>> tasks;
         for (const char* name : {"a", "b", "c"})
@@ -14,7 +14,7 @@ TEST_CASE("setting an event wakes all who wait for it, in order", "[s73][coro]")
                 event.wait();
                 trace(name);
             }));
-        turns(2);
+        coro::wait_all_blocked();
         trace("set");
         event.set();
         for (auto& task : tasks)
@@ -43,12 +43,12 @@ TEST_CASE("an event that is cleared before its waiters run has released them", "
     run_on(kernel_kind, [] {
         coro::Event event;
         auto early = coro::spawn([&] { event.wait(); });
-        turns();
+        coro::wait_all_blocked();
         event.set();
         event.clear();
         auto late = coro::spawn([&] { event.wait(); });
         early.wait();
-        turns(2);
+        coro::wait_all_blocked();
         CHECK_FALSE(late.done());
         event.set();
         late.wait();
@@ -61,7 +61,7 @@ TEST_CASE("a waiter that is cancelled or late leaves nothing in the event", "[s7
         coro::Event event;
         auto cancelled = coro::spawn([&] { event.wait(); });
         auto late = coro::spawn([&] { CHECK_THROWS_AS(event.wait(1ms), coro::TimeoutError); });
-        turns();
+        coro::wait_all_blocked();
         cancelled.cancel();
         cancelled.wait();
         late.wait();
@@ -81,7 +81,7 @@ TEST_CASE("an event that was set before the waiter was cancelled has released it
             released = true;
             coro::check_cancelled();
         });
-        turns();
+        coro::wait_all_blocked();
         event.set();
         task.cancel();
         task.wait();
@@ -105,7 +105,7 @@ TEST_CASE("an event that is destroyed tells those who wait for it", "[coro]") {
     run_on(kernel_kind, [] {
         auto event = std::make_unique<coro::Event>();
         auto task = coro::spawn([&] { CHECK_THROWS_AS(event->wait(), UsageError); });
-        turns();
+        coro::wait_all_blocked();
         event.reset();
         task.wait();
         CHECK_FALSE(task.exception());
@@ -114,7 +114,7 @@ TEST_CASE("an event that is destroyed tells those who wait for it", "[coro]") {
 
 TEST_CASE("waiting for an event allocates nothing", "[s73][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Event there;
         coro::Event back;
         const auto rounds = [&] {

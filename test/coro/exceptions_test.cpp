@@ -102,7 +102,7 @@ TEST_CASE("catch blocks nest across waits, and each level finds its exception ag
 TEST_CASE("a function-try-block may wait", "[F39][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         auto other = coro::spawn([&] {
             CHECK(std::current_exception() == nullptr);
             trace("other");
@@ -116,7 +116,7 @@ TEST_CASE("a function-try-block may wait", "[F39][coro]") {
 TEST_CASE("uncaught exceptions are counted per coroutine", "[F39][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         const auto throwing = [&](const char* name) {
             try {
                 Witness witness{trace, name};

@@ -72,7 +72,7 @@ TEST_CASE("what cancels the consumer cancels what the generator waits for", "[s6
             trace("end");
             coro::yield();
         });
-        turns(2);
+        coro::wait_all_blocked();
         if (by_scope)
             scope.cancel();
         else
@@ -207,7 +207,7 @@ TEST_CASE("a generator that a plain callback destroys is unwound soon after", "[
         });
         CHECK(generator->next() == 1);
         coro::this_loop().call_soon([&] { generator.reset(); });
-        turns(3);
+        coro::wait_all_blocked();
         trace("end");
     });
     CHECK(trace.text == "unwound end");

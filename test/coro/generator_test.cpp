@@ -49,13 +49,13 @@ TEST_CASE("a generator runs only when an item is asked for, and may go on for ev
                 yield(i);
             }
         });
-        turns(2);
+        coro::wait_all_blocked();
         trace("begin");
         for (const int item : numbers) {
             trace("got" + std::to_string(item));
             if (item == 1) break;
         }
-        turns(2);
+        coro::wait_all_blocked();
         trace("again");
         for (const int item : numbers) {
             trace("got" + std::to_string(item));
@@ -191,13 +191,15 @@ TEST_CASE("a generator that nobody asks needs no coroutine, and gives back its c
 TEST_CASE("only one coroutine asks a generator at a time", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        coro::Generator<int> generator([](auto& yield) {
-            coro::sleep(1ms);
+        coro::Event go;
+        coro::Generator<int> generator([&](auto& yield) {
+            go.wait();
             yield(1);
         });
         auto first = coro::spawn([&] { return generator.next(); }, {.name = "first"});
-        turns();
+        coro::wait_all_blocked();
         CHECK_THROWS_WITH(generator.next(), Contains("'first'"));
+        go.set();
         CHECK(first.join() == 1);
         CHECK_FALSE(generator.next());
     });
@@ -229,7 +231,7 @@ TEST_CASE("a loop over a generator that never waits lets others have their turn"
 
 TEST_CASE("an item of a generator allocates nothing", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Generator<int> generator([](auto& yield) {
             for (int i = 0;; ++i) {
                 if (i % 2 == 0) coro::yield();

@@ -12,12 +12,12 @@ TEST_CASE("a mutex goes to those who wait in the order in which they came", "[s7
         auto guard = mutex.lock();
         std::vector<coro::Task<void>> tasks;
         for (const char* name : {"a", "b", "c"})
-            tasks.push_back(coro::spawn([&, name] {
+            tasks.push_back(begun([&, name] {
                 auto mine = mutex.lock();
                 trace(name);
                 coro::yield();
             }));
-        turns();
+        coro::wait_all_blocked();
         trace("unlock");
         guard.unlock();
         for (auto& task : tasks)
@@ -38,7 +38,7 @@ TEST_CASE("who locks a mutex that was just released queues behind those who wait
             auto mine = mutex.lock();
             trace("waiter");
         });
-        turns();
+        coro::wait_all_blocked();
         guard.unlock();
         CHECK(mutex.locked());
         CHECK_FALSE(mutex.try_lock());
@@ -89,7 +89,7 @@ TEST_CASE("a guard releases its mutex wherever it is destroyed", "[s70][coro]") 
         CHECK(mutex.locked());
         CHECK_FALSE(mutex.try_lock());
         auto waiter = coro::spawn([&] { auto mine = mutex.lock(); });
-        turns();
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { kept.reset(); });
         waiter.wait();
         CHECK(mutex.try_lock());
@@ -112,7 +112,7 @@ TEST_CASE("a waiter that is cancelled while the owner releases does not get the 
             auto mine = mutex.lock();
             trace("second");
         });
-        turns();
+        coro::wait_all_blocked();
         first.cancel();
         guard.unlock();
         first.wait();
@@ -130,17 +130,17 @@ TEST_CASE("a waiter that was handed the mutex before it was cancelled owns it, a
     run_on(kernel_kind, [&] {
         coro::Mutex mutex;
         auto guard = mutex.lock();
-        auto first = coro::spawn([&] {
+        auto first = begun([&] {
             auto mine = mutex.lock();
             trace("first");
             coro::yield();
             trace("not reached");
         });
-        auto second = coro::spawn([&] {
+        auto second = begun([&] {
             auto mine = mutex.lock();
             trace("second");
         });
-        turns();
+        coro::wait_all_blocked();
         guard.unlock();
         first.cancel();
         first.wait();
@@ -234,7 +234,7 @@ TEST_CASE("a storm of locks and cancellations leaves the mutex free", "[s71][s72
 
 TEST_CASE("handing over a mutex allocates nothing", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Mutex mutex;
         std::size_t allocations = 0;
         const auto rounds = [&] {

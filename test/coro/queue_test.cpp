@@ -74,15 +74,15 @@ TEST_CASE("putting into a full queue waits, and each item that is got lets exact
         coro::Queue<int> queue(1);
         std::vector<coro::Task<void>> tasks;
         for (int i = 0; i < 3; ++i)
-            tasks.push_back(coro::spawn([&, i] {
+            tasks.push_back(begun([&, i] {
                 queue.put(i);
                 trace("put" + std::to_string(i));
             }));
-        turns(3);
+        coro::wait_all_blocked();
         CHECK(queue.full());
         for (int i = 0; i < 3; ++i) {
             CHECK(queue.get() == i);
-            turns(3);
+            coro::wait_all_blocked();
             trace("got");
         }
         for (auto& task : tasks)
@@ -94,12 +94,12 @@ TEST_CASE("putting into a full queue waits, and each item that is got lets exact
 TEST_CASE("those who get are served in the order in which they came", "[s79][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         coro::Queue<int> queue;
         std::vector<coro::Task<void>> tasks;
         for (const char* name : {"a", "b"})
             tasks.push_back(coro::spawn([&, name] { trace(name + std::to_string(queue.get())); }));
-        turns(2);
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { fill(queue, {1, 2}); });
         for (auto& task : tasks)
             task.wait();
@@ -132,7 +132,7 @@ TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled in
     run_on(kernel_kind, [] {
         coro::Queue<std::unique_ptr<int>> queue(1);
         auto getter = coro::spawn([&] { queue.get(); });
-        turns();
+        coro::wait_all_blocked();
         getter.cancel();
         queue.put(std::make_unique<int>(1));
         getter.wait();
@@ -140,7 +140,7 @@ TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled in
         CHECK(queue.size() == 1);
         auto item = std::make_unique<int>(2);
         auto putter = coro::spawn([&] { queue.put(std::move(item)); });
-        turns();
+        coro::wait_all_blocked();
         putter.cancel();
         CHECK(*queue.get() == 1);
         putter.wait();
@@ -161,7 +161,7 @@ TEST_CASE("who was served before it was cancelled has got or put its item",
             got = queue.get();
             coro::check_cancelled();
         });
-        turns();
+        coro::wait_all_blocked();
         queue.put(7);
         getter.cancel();
         getter.wait();
@@ -173,7 +173,7 @@ TEST_CASE("who was served before it was cancelled has got or put its item",
             queue.put(2);
             put = true;
         });
-        turns();
+        coro::wait_all_blocked();
         CHECK(queue.get() == 1);
         putter.cancel();
         putter.wait();
@@ -231,7 +231,7 @@ TEST_CASE("an item that was handed over counts as put before whoever put it runs
         coro::Queue<int> queue(1);
         queue.put(1);
         auto putter = coro::spawn([&] { queue.put(2); });
-        turns();
+        coro::wait_all_blocked();
         queue.get();
         queue.get();
         CHECK(queue.unfinished() == 2);
@@ -252,7 +252,7 @@ TEST_CASE("after closing a queue its items can be got, and putting fails", "[s81
         queue.put(2);
         auto putter =
             coro::spawn([&] { CHECK_THROWS_MATCHES(queue.put(3), std::system_error, closed); });
-        turns();
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { queue.close(); });
         putter.wait();
         CHECK(queue.closed());
@@ -272,7 +272,7 @@ TEST_CASE("closing an empty queue ends the wait of those who get", "[s81][coro]"
             for (const int item : queue)
                 FAIL("got " << item);
         });
-        turns();
+        coro::wait_all_blocked();
         queue.close();
         getter.wait();
         loop.wait();
@@ -291,7 +291,7 @@ TEST_CASE("a queue that is destroyed tells those who wait", "[coro]") {
         tasks.push_back(coro::spawn([&] { CHECK_THROWS_AS(empty->get(), UsageError); }));
         tasks.push_back(coro::spawn([&] { CHECK_THROWS_AS(full->put(2), UsageError); }));
         tasks.push_back(coro::spawn([&] { CHECK_THROWS_AS(full->join(), UsageError); }));
-        turns();
+        coro::wait_all_blocked();
         empty.reset();
         full.reset();
         for (auto& task : tasks) {
@@ -327,7 +327,7 @@ TEST_CASE("no item of a queue is lost or doubled, whoever is cancelled when", "[
             }
             turns(after);
             tasks[victim].cancel();
-            turns(20);
+            coro::wait_all_blocked();
             queue.close();
             for (auto& task : tasks) {
                 task.wait();
@@ -369,7 +369,7 @@ TEST_CASE("a storm over a queue loses and doubles nothing", "[s80][F41][coro]") 
             turns(random(2));
             tasks[random(tasks.size())].cancel();
         }
-        turns(10);
+        coro::wait_all_blocked();
         queue.close();
         for (auto& task : tasks) {
             task.wait();
@@ -385,7 +385,7 @@ TEST_CASE("a storm over a queue loses and doubles nothing", "[s80][F41][coro]") 
 
 TEST_CASE("waiting for a queue allocates nothing", "[s79][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Queue<int> there(1);
         coro::PriorityQueue<int> back(2);
         auto other = coro::spawn([&] {

@@ -21,7 +21,7 @@ coro::Task<void> holder(coro::RwLock& lock, Trace& trace, std::string name, bool
 TEST_CASE("readers hold a lock together, and a writer alone", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         coro::RwLock lock;
         auto a = holder(lock, trace, "r1", false);
         auto b = holder(lock, trace, "r2", false);
@@ -40,7 +40,7 @@ TEST_CASE(
     "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         coro::RwLock lock;
         auto a = holder(lock, trace, "r1", false);
         auto b = holder(lock, trace, "w", true);
@@ -59,7 +59,7 @@ TEST_CASE(
 
 TEST_CASE("readers behind a writer that gives up join those who read", "[s71][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::RwLock lock;
         auto guard = lock.read();
         auto writer = coro::spawn([&] { auto mine = lock.write(); });
@@ -79,7 +79,7 @@ TEST_CASE("a writer that was handed the lock before it was cancelled owns it, an
           "[s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
-    run_on(kernel_kind, [&] {
+    run_unshuffled_on(kernel_kind, [&] {
         coro::RwLock lock;
         auto guard = lock.write();
         auto first = holder(lock, trace, "w", true);
@@ -97,7 +97,7 @@ TEST_CASE("a writer that was handed the lock before it was cancelled owns it, an
 
 TEST_CASE("a lock for reading and writing tells of its misuse", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::RwLock lock;
         auto guard = lock.write();
         CHECK_THROWS_WITH(lock.write(), Contains("'main'"));
@@ -168,7 +168,7 @@ TEST_CASE("a storm of readers, writers and cancellations leaves the lock free",
 
 TEST_CASE("waiting for a lock for reading or writing allocates nothing", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::RwLock lock;
         const auto rounds = [&](int count) {
             for (int i = 0; i < count; ++i) {

@@ -11,7 +11,7 @@ TEST_CASE("a semaphore may begin with no permits, but not with fewer", "[s76][co
     run_on(kernel_kind, [] {
         coro::Semaphore semaphore(0);
         auto task = coro::spawn([&] { semaphore.acquire(); });
-        turns(2);
+        coro::wait_all_blocked();
         CHECK_FALSE(task.done());
         semaphore.release();
         task.wait();
@@ -28,12 +28,12 @@ TEST_CASE("a permit that is released goes to the first who waits, however fast t
         semaphore.acquire();
         std::vector<coro::Task<void>> tasks;
         for (const char* name : {"a", "b"})
-            tasks.push_back(coro::spawn([&, name] {
+            tasks.push_back(begun([&, name] {
                 semaphore.acquire();
                 trace(name);
                 semaphore.release();
             }));
-        turns();
+        coro::wait_all_blocked();
         semaphore.release();
         CHECK_FALSE(semaphore.try_acquire());
         semaphore.acquire();
@@ -85,16 +85,16 @@ TEST_CASE("a cancelled waiter at the head does not strand a permit", "[s77][F41]
     run_on(kernel_kind, [&] {
         coro::Semaphore semaphore(1, 1);
         auto permit = semaphore.permit();
-        auto first = coro::spawn([&] {
+        auto first = begun([&] {
             auto mine = semaphore.permit();
             trace("first");
             coro::yield();
         });
-        auto second = coro::spawn([&] {
+        auto second = begun([&] {
             auto mine = semaphore.permit();
             trace("second");
         });
-        turns();
+        coro::wait_all_blocked();
         if (release_first) permit.release();
         first.cancel();
         permit.release();
@@ -117,7 +117,7 @@ TEST_CASE("several permits at once wake as many who wait, and the rest is kept",
                 semaphore.acquire();
                 ++got;
             }));
-        turns();
+        coro::wait_all_blocked();
         coro::this_loop().call_soon([&] { semaphore.release(5); });
         for (auto& task : tasks)
             task.wait();
@@ -191,7 +191,7 @@ TEST_CASE("a semaphore that is destroyed tells those who wait for it", "[coro]")
     run_on(kernel_kind, [] {
         auto semaphore = std::make_unique<coro::Semaphore>(0);
         auto task = coro::spawn([&] { CHECK_THROWS_AS(semaphore->acquire(), UsageError); });
-        turns();
+        coro::wait_all_blocked();
         semaphore.reset();
         task.wait();
         CHECK_FALSE(task.exception());
@@ -200,7 +200,7 @@ TEST_CASE("a semaphore that is destroyed tells those who wait for it", "[coro]")
 
 TEST_CASE("waiting for a permit allocates nothing", "[s76][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
-    run_on(kernel_kind, [] {
+    run_unshuffled_on(kernel_kind, [] {
         coro::Semaphore there(0);
         coro::Semaphore back(0);
         const auto rounds = [&] {

@@ -214,7 +214,7 @@ TEST_CASE("What came before a reset is read first, then every read throws its re
 TEST_CASE("A second reader is refused, and told who the first is", "[s97][coro]") {
     on_every_link([](Stream& near, Stream& far) {
         auto first = coro::spawn([&] { return far.read_exactly(4); }, {.name = "the first"});
-        coro::yield();
+        coro::wait_all_blocked();
         std::array<std::byte, 8> buffer;
         const std::string text = text_thrown<UsageError>([&] { (void)far.read_some(buffer); });
         CHECK(contains(text, "read_some"));
@@ -293,7 +293,7 @@ TEST_CASE("A reader is told when its stream is closed or destroyed", "[coro]") {
         auto gone = std::make_unique<Stream>(std::move(far));
         auto destroyed = coro::spawn([stream = gone.get()] { (void)stream->read_exactly(5); });
         near.write("abc");
-        settle();
+        coro::wait_all_blocked();
         near.close();
         CHECK(throws_code(Errc::closed, [&] { closed.join(); }));
         gone.reset();

@@ -15,10 +15,13 @@ struct Leaving {
     ~Leaving() { trace(event); }
 };
 
-/// Lets the others have `count` turns.
-inline void turns(std::size_t count = 1) {
-    for (; count != 0; --count)
-        coro::yield();
+/// Starts `function()` as a task and lets it run until it waits: those that are begun one after the
+/// other wait in that order.
+template<class F>
+auto begun(F&& function) {
+    auto task = coro::spawn(std::forward<F>(function));
+    coro::wait_all_blocked();
+    return task;
 }
 
 /// Runs `scenario(turns)` as main with 0 to `most`, for scenarios that cancel somebody after so

@@ -34,7 +34,7 @@ TEST_CASE("cancelling unwinds a coroutine, and all destructors run in their orde
                 trace("caught"); // `Cancelled` is none
             }
         });
-        coro::yield();
+        coro::wait_all_blocked();
         CHECK(trace.text.empty());
         task.cancel();
         task.wait();
@@ -145,7 +145,7 @@ TEST_CASE("a destructor that throws while its coroutine is unwound ends the proc
                     Throws throws;
                     coro::sleep_forever();
                 });
-                coro::yield();
+                coro::wait_all_blocked();
                 task.cancel();
                 task.wait();
             },
