@@ -205,12 +205,13 @@ TEST_CASE("Those who accept are served in turn, and a cancelled one takes nothin
         CHECK_THROWS_AS(listener.accept(0ms), coro::TimeoutError);
         Trace trace;
         std::vector<coro::Task<void>> tasks;
-        for (const char* name : {"a", "b", "c"})
+        for (const char* name : {"a", "b", "c"}) {
             tasks.push_back(coro::spawn([&, name] {
                 Stream peer = listener.accept();
                 trace(name);
             }));
-        settle();
+            coro::wait_all_blocked();
+        }
         tasks[1].cancel();
         const std::string address = listener.addresses().front().to_string();
         Stream one = coro::connect(address);

@@ -295,8 +295,8 @@ TEST_CASE("A reader is told when its stream is closed or destroyed", "[coro]") {
         near.write("abc");
         coro::wait_all_blocked();
         near.close();
-        CHECK(throws_code(Errc::closed, [&] { closed.join(); }));
         gone.reset();
+        CHECK(throws_code(Errc::closed, [&] { closed.join(); }));
         CHECK(throws_code(Errc::closed, [&] { destroyed.join(); }));
         CHECK(contains(text_thrown<UsageError>([&] { (void)near.read_line(); }), "was closed"));
         CHECK_FALSE(near.is_open());

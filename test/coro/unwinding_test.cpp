@@ -167,7 +167,7 @@ TEST_CASE("the outcome of a task that was unwound is there for whoever joins it 
                 throw std::domain_error("while it was cancelled");
             }
         });
-        coro::yield();
+        coro::wait_all_blocked();
         cancelled.cancel();
         failing.cancel();
         coro::sleep(1ms);
