@@ -142,24 +142,28 @@ void make_context(Context& context, void* top, std::size_t size, void (*entry)(C
 void switch_by_library(Context& from, Context& to) noexcept {
     arrived(jump(from, to, false));
 }
+void leave_by_library(Context& from, Context& to) noexcept {
+    jump(from, to, true);
+    std::abort();
+}
 #endif
 
 #ifdef WEFT_BY_LIBRARY
-Context* weft_coro_switch_and_return(Context* from, Context* to) noexcept {
+void* weft_coro_switch_and_return(Context* from, Context* to, void* result) noexcept {
     switch_stacks(*from, *to);
-    return from;
+    return result;
 }
 #else
 static_assert(offsetof(Context, resume_at) == 0);
 
-[[gnu::naked]] Context* weft_coro_switch_and_return(Context*, Context*) noexcept {
+[[gnu::naked]] void* weft_coro_switch_and_return(Context*, Context*, void*) noexcept {
     asm("pushq %rbx\n\t"
         "pushq %rbp\n\t"
         "pushq %r12\n\t"
         "pushq %r13\n\t"
         "pushq %r14\n\t"
         "pushq %r15\n\t"
-        "pushq %rdi\n\t"
+        "pushq %rdx\n\t"
         "leaq 1f(%rip), %rax\n\t"
         "pushq %rax\n\t"
         "movq %rsp, (%rdi)\n\t"
@@ -177,16 +181,6 @@ static_assert(offsetof(Context, resume_at) == 0);
         "jmpq *%rcx");
 }
 #endif
-
-void leave_context(Context& from, Context& to) noexcept {
-    load_thread_state(to);
-#ifdef WEFT_BY_LIBRARY
-    jump(from, to, true);
-#else
-    switch_stacks(from, to);
-#endif
-    std::abort();
-}
 
 void forget_frames([[maybe_unused]] const void* bottom,
                    [[maybe_unused]] std::size_t size) noexcept {

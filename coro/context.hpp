@@ -30,9 +30,6 @@ struct Context {
 /// exception out.
 void make_context(Context& context, void* top, std::size_t size, void (*entry)(Context&)) noexcept;
 
-/// Goes on with `to` for good: `from` is never switched to again. Both belong to this thread.
-[[noreturn]] void leave_context(Context& from, Context& to) noexcept;
-
 /// Takes AddressSanitizer's marks off a stack: of frames that were left for good.
 void forget_frames(const void* bottom, std::size_t size) noexcept;
 

@@ -35,6 +35,7 @@ void find_thread_places() noexcept;
 
 /// The switch by Boost.Context alone, which sanitizers are told of.
 void switch_by_library(Context& from, Context& to) noexcept;
+[[noreturn]] void leave_by_library(Context& from, Context& to) noexcept;
 
 [[gnu::always_inline]] inline void switch_stacks(Context& from, Context& to) noexcept {
 #ifndef WEFT_BY_LIBRARY
@@ -87,10 +88,27 @@ void switch_by_library(Context& from, Context& to) noexcept;
     switch_stacks(from, to);
 }
 
+/// Goes on with `to` for good: `from` is never switched to again.
+[[noreturn, gnu::always_inline]] inline void leave_context([[maybe_unused]] Context& from,
+                                                           Context& to) noexcept {
+    load_thread_state(to);
+#ifndef WEFT_BY_LIBRARY
+    asm volatile("movq %0, %%rsp\n\t"
+                 "popq %%rax\n\t"
+                 "jmpq *%%rax"
+                 :
+                 : "r"(to.resume_at)
+                 : "memory");
+    __builtin_unreachable();
+#else
+    leave_by_library(from, to);
+#endif
+}
+
 /// `switch_stacks` as the last thing a function does: when `from` goes on, that function has
-/// returned `from`. It returns by a jump. Processors predict a return from the calls they have
+/// returned `result`. It returns by a jump. Processors predict a return from the calls they have
 /// seen, which were another coroutine's, but a jump from where it went after the last ones like it.
-extern "C" Context* weft_coro_switch_and_return(Context* from, Context* to) noexcept;
+extern "C" void* weft_coro_switch_and_return(Context* from, Context* to, void* result) noexcept;
 
 /// Whether the stack that runs is being unwound: an exception was thrown and no handler has been
 /// entered.

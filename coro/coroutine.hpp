@@ -69,31 +69,33 @@ inline Coroutine& coroutine_of(ListNode& link) noexcept {
     return static_cast<Link&>(link).coroutine;
 }
 
-/// A coroutine's control block. It lies at the top of its stack and goes with it; a task's outcome
-/// lies elsewhere.
-class Coroutine : public Context {
-public:
-    enum class State : std::uint8_t { ready, running, parked, ended };
+/// What a switch touches of a coroutine: in one cache line with what it touches of the context.
+struct Switched {
+    explicit Switched(Scheduler& s) noexcept : scheduler(s) {}
 
-    Coroutine(Scheduler& s, TaskBase& t, const Stack& on) noexcept
-        : scheduler(s), task(t), stack(on) {}
-    Coroutine(const Coroutine&) = delete;
-    Coroutine& operator=(const Coroutine&) = delete;
-
-    // What a switch touches comes first, right behind what it touches of the context.
     Scheduler& scheduler;
     Wait* wait = nullptr;            ///< what it is parked in, and nothing has come of yet
     Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
     /// A generator's consumer, which is run instead of anybody else when this one suspends.
     Coroutine* consumer = nullptr;
-    State state = State::ready;
     Wake woken_by = Wake::event;
     /// The next suspension throws `Cancelled`: the scope is cancelled.
     bool cancel_pending = false;
     /// A cancelled scope was delivered to it, and its exception has not left that scope.
     bool in_cancellation = false;
-    std::uint16_t immediate = 0; ///< operations in a row that did not have to wait
+    std::uint16_t immediate = 0; ///< what was done in a row that did not have to wait
     std::uint16_t swallowed = 0; ///< cancellations that a catch block kept to itself
+};
+
+/// A coroutine's control block. It lies at the top of its stack and goes with it; a task's outcome
+/// lies elsewhere.
+class alignas(64) Coroutine : public Switched, public Context {
+public:
+    Coroutine(Scheduler& s, TaskBase& t, const Stack& on) noexcept
+        : Switched(s), task(t), stack(on) {}
+    Coroutine(const Coroutine&) = delete;
+    Coroutine& operator=(const Coroutine&) = delete;
+
     TaskBase& task;
     CancelScope* scope = nullptr;     ///< the innermost one
     CancelScope* own_scope = nullptr; ///< the outermost of its own, see `CancelScope::own_of`

@@ -40,13 +40,8 @@ GeneratorBase::GeneratorBase(const SpawnOptions& options, std::source_location w
 }
 
 void GeneratorBase::begin(Coroutine& consumer) {
-    const Scheduler::Room room = consumer.scheduler.make_room(stack_size_, 0);
-    auto* made = ::new (room.coroutine) Coroutine(consumer.scheduler, *this, room.stack);
-    const auto above =
-        static_cast<std::size_t>(room.stack.top - static_cast<std::byte*>(room.body));
-    make_context(*made, room.body, room.stack.usable() - above, &entry);
-    consumer.scheduler.add(*made, body_, &consumer);
-    made->state = Coroutine::State::parked;
+    Coroutine& made = consumer.scheduler.make(*this, stack_size_, 0, &entry);
+    consumer.scheduler.add(made, body_, &consumer);
 }
 
 void GeneratorBase::entry(Context& context) {

@@ -15,9 +15,8 @@ namespace weft::coro::detail {
 
 constinit thread_local Coroutine* current = nullptr;
 
-// The pool links idle stacks through their topmost bytes while the last switch away may still write
-// to the context.
-static_assert(sizeof(Coroutine) >= sizeof(Context) + 64);
+// All that a switch touches.
+static_assert(sizeof(Switched) + offsetof(Context, entry) == 64);
 
 void throw_not_running(const char* what) {
     throw UsageError(std::string(what) +
@@ -28,7 +27,6 @@ void throw_not_running(const char* what) {
 // --------------------------------------------------------------------------------------------------
 
 void Scheduler::make_ready(Coroutine& coroutine) noexcept {
-    coroutine.state = Coroutine::State::ready;
     coroutine.next_ready = nullptr;
     (ready_ != nullptr ? ready_last_->next_ready : ready_) = &coroutine;
     ready_last_ = &coroutine;
@@ -180,12 +178,32 @@ private:
 
 } // namespace
 
-Wake Scheduler::suspend(Wait& wait) {
-    return suspend_here(wait);
+// Returns by a jump, as `yield` does, and needs no registers saved of its own.
+Coroutine* Scheduler::park(Wait& wait) {
+    Coroutine& self = wait.coroutine;
+    if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
+        refuse_to_wait(wait);
+    self.wait = &wait;
+    if (self.consumer != nullptr || loop_.cork().owner != nullptr || debug_) [[unlikely]]
+        return park_slowly(self);
+    Context* to = &main_;
+    Coroutine* const next = next_ready();
+    if (next != nullptr) {
+        count_switch(*next);
+        to = next;
+    } else {
+        current = nullptr;
+    }
+    swap_thread_state(self, *to);
+    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, to, &self));
 }
 
-Wake Scheduler::suspend(Wait& wait, TimePoint deadline) {
-    if (deadline == TimePoint::max()) return suspend(wait);
+[[gnu::noinline]] Coroutine* Scheduler::park_slowly(Coroutine& self) {
+    switch_away(self);
+    return &self;
+}
+
+Wake Scheduler::suspend_until(Wait& wait, TimePoint deadline) {
     const WaitTimer timer(wait.coroutine, deadline);
     return suspend(wait);
 }
@@ -214,14 +232,13 @@ void Scheduler::refuse_to_wait(Wait& wait) {
         loop_.cork().owner != nullptr || self.consumer != nullptr) [[unlikely]]
         return yield_slowly(self);
     --jumps_left_;
-    self.state = Coroutine::State::ready;
     self.next_ready = nullptr;
     ready_last_->next_ready = &self;
     ready_last_ = &self;
     ready_ = next->next_ready;
-    begin_running(*next);
+    count_switch(*next); // whose time is not taken: in debug mode there are no jumps left
     swap_thread_state(self, *next);
-    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, next));
+    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, next, &self));
 }
 
 Coroutine* yield_now() {
@@ -296,21 +313,24 @@ Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop
 
 Scheduler::~Scheduler() = default;
 
-Scheduler::Room Scheduler::make_room(std::size_t stack_size, std::size_t body_size) {
+Coroutine& Scheduler::make(TaskBase& task, std::size_t stack_size, std::size_t body_size,
+                           void (*entry)(Context&)) {
     if (loop_.closing()) throw UsageError("spawn: the loop is closed");
     const Stack stack = stacks_.take(stack_size);
     const auto down = [](std::byte* at, std::size_t size, std::size_t alignment) {
         return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) - size) &
                                             ~(alignment - 1));
     };
-    std::byte* coroutine = down(stack.top, sizeof(Coroutine), 64);
+    std::byte* coroutine = down(stack.top, sizeof(Coroutine), alignof(Coroutine));
     std::byte* body = down(coroutine, body_size, 16);
     forget_frames(stack.bottom, stack.usable());
     if (measuring) [[unlikely]] {
         std::byte* from = stack.bottom + (stack.has_canary ? StackPool::canary_size : 0);
         std::memset(from, paint, static_cast<std::size_t>(body - from));
     }
-    return {stack, coroutine, body};
+    auto* made = ::new (coroutine) Coroutine(*this, task, stack);
+    make_context(*made, body, static_cast<std::size_t>(body - stack.bottom), entry);
+    return *made;
 }
 
 void Scheduler::start(Coroutine& coroutine, Family& family, Coroutine* parent) {
@@ -357,7 +377,6 @@ void Scheduler::end(Coroutine& self) noexcept {
     }
     self.task.release();
     release(std::exchange(self.locals, nullptr));
-    self.state = Coroutine::State::ended;
     self.scope_link.unlink();
     if (self.cancel_link.linked()) self.cancel_link.unlink();
     self.all_link.unlink();

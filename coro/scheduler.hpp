@@ -57,8 +57,15 @@ public:
 
     /// The one place where coroutines suspend: parks the one that runs until the wait is over.
     /// Throws `Cancelled`.
-    Wake suspend(Wait& wait);
-    Wake suspend(Wait& wait, TimePoint deadline);
+    Wake suspend(Wait& wait) {
+        Coroutine& self = *park(wait);
+        if (self.woken_by == Wake::cancelled) [[unlikely]]
+            throw_cancelled(self);
+        return self.woken_by;
+    }
+    Wake suspend(Wait& wait, TimePoint deadline) {
+        return deadline == TimePoint::max() ? suspend(wait) : suspend_until(wait, deadline);
+    }
     /// `suspend`, inlined (suspend.hpp).
     Wake suspend_here(Wait& wait);
     /// To the end of the queue. Throws `Cancelled`.
@@ -69,8 +76,14 @@ public:
     /// What every operation does that might suspend, when it did not have to: throws if it is
     /// cancelled, and lets the others have their turn from time to time.
     void checkpoint(Coroutine& self) {
-        if (self.cancel_pending || ++self.immediate >= immediate_limit) [[unlikely]]
+        self.immediate += 2;
+        if (self.cancel_pending || self.immediate >= immediate_limit) [[unlikely]]
             checkpoint_slowly(self);
+    }
+    /// Whether it may go on without a checkpoint: for reads and writes, of which two together count
+    /// as much as one operation of another kind. Who does both keeps its batch together so.
+    bool goes_on(Coroutine& self) noexcept {
+        return !self.cancel_pending && ++self.immediate < immediate_limit;
     }
     /// Throws if the coroutine is cancelled.
     void check_cancelled(Coroutine& self) {
@@ -86,13 +99,12 @@ public:
     /// runs, until it suspends.
     void run_for(Coroutine& consumer, Coroutine& coroutine);
 
-    /// Room for a coroutine at the top of a new stack; `body_size` bytes below it are its body's.
-    struct Room {
-        Stack stack;
-        void* coroutine;
-        void* body;
-    };
-    Room make_room(std::size_t stack_size, std::size_t body_size);
+    /// A coroutine at the top of a new stack, that begins with `entry` when it is switched to. Below
+    /// it are `body_size` bytes for its body.
+    Coroutine& make(TaskBase& task, std::size_t stack_size, std::size_t body_size,
+                    void (*entry)(Context&));
+    /// Takes back what was made and not added.
+    void unmake(Coroutine& made) noexcept { stacks_.give_back(made.stack); }
     /// Makes it known, in the scope of `family`.
     void add(Coroutine& coroutine, Family& family, Coroutine* parent);
     /// The same, and queues it.
@@ -154,15 +166,19 @@ public:
 
 private:
     // Jumps from coroutine to coroutine before the loop gets its turn: at 10 ns each it does not
-    // wait for a microsecond.
-    static constexpr int jumps_per_run = 64;
-    // Operations that did not have to wait before others get their turn.
-    static constexpr std::uint16_t immediate_limit = 64;
+    // wait for two microseconds.
+    static constexpr int jumps_per_run = 128;
+    // Twice the operations that did not have to wait before others get their turn. A hundred let a
+    // reader of 512-byte pieces answer 48 KiB in one go.
+    static constexpr std::uint16_t immediate_limit = 200;
     // A catch block that keeps a cancellation to itself so often would keep the program from
     // ending.
     static constexpr std::uint16_t swallowed_limit = 1000;
     static constexpr unsigned char paint = 0xA5;
 
+    Coroutine* park(Wait& wait);
+    Coroutine* park_slowly(Coroutine& self);
+    Wake suspend_until(Wait& wait, TimePoint deadline);
     void switch_away(Coroutine& self);
     Coroutine* next_ready() noexcept;
     void enter(Coroutine& coroutine);
@@ -172,6 +188,7 @@ private:
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
     void note_swallowed(Coroutine& self);
     int shuffle_ready();
+    void count_switch(Coroutine& to) noexcept;
     void begin_running(Coroutine& self) noexcept;
     void check_duration(const Coroutine& self);
     void measure(const Coroutine& self);

@@ -31,8 +31,6 @@ constexpr std::size_t first_slab_stacks = 64;
 constexpr std::size_t colours = 16;
 constexpr std::size_t cache_line = 64;
 constexpr unsigned char canary_byte = 0xC5;
-// Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
-constexpr std::size_t always_kept = 1024;
 // Each costs about 2 us, so the loop is kept from its work for half a millisecond.
 constexpr std::size_t trimmed_at_once = 256;
 
@@ -82,22 +80,14 @@ std::size_t StackPool::rounded(std::size_t size) noexcept {
     return std::bit_ceil(std::max(size, std::size_t{1} << smallest_shift));
 }
 
-Stack StackPool::take(std::size_t size) {
-    const auto index = static_cast<std::size_t>(std::countr_zero(rounded(size))) - smallest_shift;
+/// No idle one is there.
+Stack StackPool::take_new(std::size_t size) {
+    const std::size_t index = class_of(size);
     if (index >= class_count)
         throw std::system_error(std::make_error_code(std::errc::not_enough_memory),
                                 "a stack of " + std::to_string(size) + " bytes");
     Class& size_class = classes_[index];
-    Stack stack;
-    if (Idle* idle = size_class.newest) {
-        unlink(size_class, *idle);
-        stack = idle->stack;
-    } else if (!size_class.trimmed.empty()) {
-        stack = size_class.trimmed.back();
-        size_class.trimmed.pop_back();
-    } else {
-        stack = carve(size_class, static_cast<std::uint16_t>(index));
-    }
+    const Stack stack = carve(size_class, static_cast<std::uint16_t>(index));
     ++size_class.in_use;
     return stack;
 }
@@ -123,6 +113,11 @@ void StackPool::add_slab(Class& size_class) {
         size_class.slabs.empty() ? first_slab_stacks : size_class.slabs.back().stacks * 2;
     stacks = std::max<std::size_t>(1, std::min(stacks, largest_slab / size_class.stack_size));
     size_class.slabs.reserve(size_class.slabs.size() + 1);
+    std::size_t all = stacks;
+    for (const Slab& slab : size_class.slabs)
+        all += slab.stacks;
+    if (all > size_class.idle.capacity())
+        size_class.idle.reserve(std::max(all, 2 * size_class.idle.capacity()));
     for (;; stacks /= 2) {
         if (stacks == 0)
             throw std::system_error(errno, std::generic_category(),
@@ -154,41 +149,16 @@ void StackPool::install_guard(std::byte* at) {
                                    "noticed when a coroutine ends");
 }
 
-StackPool::Idle* StackPool::idle_of(const Stack& stack) noexcept {
-    return reinterpret_cast<Idle*>(stack.top - sizeof(Idle));
-}
-
-void StackPool::unlink(Class& size_class, Idle& idle) noexcept {
-    (idle.previous ? idle.previous->next : size_class.newest) = idle.next;
-    (idle.next ? idle.next->previous : size_class.oldest) = idle.previous;
-    --size_class.idle;
-}
-
 bool StackPool::canary_whole(const Stack& stack) noexcept {
     return std::all_of(stack.bottom, stack.bottom + canary_size,
                        [](std::byte b) { return b == std::byte{canary_byte}; });
-}
-
-bool StackPool::give_back(const Stack& stack) noexcept {
-    Class& size_class = classes_[stack.size_class];
-    Idle* idle = idle_of(stack);
-    *idle = {size_class.newest, nullptr, stack};
-    (size_class.newest ? size_class.newest->previous : size_class.oldest) = idle;
-    size_class.newest = idle;
-    ++size_class.idle;
-    --size_class.in_use;
-    return size_class.idle > 2 * kept(size_class);
-}
-
-std::size_t StackPool::kept(const Class& size_class) noexcept {
-    return std::max(always_kept, size_class.in_use);
 }
 
 bool StackPool::trim_some() noexcept {
     bool more = false;
     for (Class& size_class : classes_) {
         trim(size_class, kept(size_class), trimmed_at_once);
-        more = more || size_class.idle > kept(size_class);
+        more = more || size_class.with_pages() > kept(size_class);
     }
     return more;
 }
@@ -201,15 +171,8 @@ void StackPool::trim(std::size_t keep) noexcept {
 // The ones that were used longest ago go first. Never the newest: its last user may still run on
 // it.
 void StackPool::trim(Class& size_class, std::size_t keep, std::size_t most) noexcept {
-    while (size_class.idle > std::max<std::size_t>(keep, 1) && most-- != 0) {
-        Idle* idle = size_class.oldest;
-        const Stack stack = idle->stack;
-        try {
-            size_class.trimmed.push_back(stack);
-        } catch (const std::bad_alloc&) {
-            return; // its pages stay
-        }
-        unlink(size_class, *idle);
+    while (size_class.with_pages() > std::max<std::size_t>(keep, 1) && most-- != 0) {
+        const Stack& stack = size_class.idle[size_class.trimmed++];
         // Up to the stack's real end, which its colour hides, and not the canary's page.
         const auto end =
             (reinterpret_cast<std::uintptr_t>(stack.top) + page_size_ - 1) & ~(page_size_ - 1);
@@ -222,8 +185,8 @@ StackPool::Stats StackPool::stats() const noexcept {
     Stats stats;
     for (const Class& size_class : classes_) {
         stats.in_use += size_class.in_use;
-        stats.idle += size_class.idle;
-        stats.trimmed += size_class.trimmed.size();
+        stats.idle += size_class.with_pages();
+        stats.trimmed += size_class.trimmed;
         stats.mappings += size_class.slabs.size();
         for (const Slab& slab : size_class.slabs)
             stats.reserved += slab.stacks * size_class.stack_size;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -40,11 +42,26 @@ public:
 
     /// A stack of `size` bytes, guard included; rounded up to a power of two, 16 KiB at least.
     /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
-    Stack take(std::size_t size);
+    Stack take(std::size_t size) {
+        const std::size_t index = class_of(size);
+        if (index >= class_count || classes_[index].idle.empty()) [[unlikely]]
+            return take_new(size);
+        Class& size_class = classes_[index];
+        const Stack stack = size_class.idle.back();
+        size_class.idle.pop_back();
+        size_class.trimmed = std::min(size_class.trimmed, size_class.idle.size());
+        ++size_class.in_use;
+        return stack;
+    }
     /// The stack is not used any more, but by the caller, who may run on it until it next switches.
     /// True if so many lie idle now that `trim_some` should be called when they have had their
     /// time.
-    bool give_back(const Stack& stack) noexcept;
+    bool give_back(const Stack& stack) noexcept {
+        Class& size_class = classes_[stack.size_class];
+        size_class.idle.push_back(stack); // there is room for all there are
+        --size_class.in_use;
+        return size_class.with_pages() > 2 * kept(size_class);
+    }
     /// Whether its canary, if it has one, is whole; else the stack below it was overwritten, too.
     static bool intact(const Stack& stack) noexcept {
         return !stack.has_canary || canary_whole(stack);
@@ -81,31 +98,31 @@ private:
         std::size_t stacks = 0;
         std::size_t carved = 0;
     };
-    /// An idle stack is in its class's list through its own topmost bytes, which are hot.
-    struct Idle {
-        Idle* next;
-        Idle* previous;
-        Stack stack;
-    };
     struct Class {
         std::size_t stack_size = 0;
         std::vector<Slab> slabs;
-        Idle* newest = nullptr;
-        Idle* oldest = nullptr;
-        std::size_t idle = 0;
+        std::vector<Stack> idle; // the one that was used last at the end; with room for all
+        std::size_t trimmed = 0; // so many of them, from the beginning, have lost their pages
         std::size_t in_use = 0;
-        std::vector<Stack> trimmed; // with room for all there are, so that trimming never allocates
+        std::size_t with_pages() const noexcept { return idle.size() - trimmed; }
     };
     static constexpr std::size_t smallest_shift = 14;
+    // Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
+    static constexpr std::size_t always_kept = 1024;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
-    static std::size_t kept(const Class& size_class) noexcept;
+    static std::size_t class_of(std::size_t size) noexcept {
+        const std::size_t pieces = (std::max<std::size_t>(size, 1) - 1) >> smallest_shift;
+        return static_cast<std::size_t>(std::bit_width(pieces));
+    }
+    static std::size_t kept(const Class& size_class) noexcept {
+        return std::max(always_kept, size_class.in_use);
+    }
+    Stack take_new(std::size_t size);
     Stack carve(Class& size_class, std::uint16_t index);
     void add_slab(Class& size_class);
     void install_guard(std::byte* at);
-    Idle* idle_of(const Stack& stack) noexcept;
     static bool canary_whole(const Stack& stack) noexcept;
-    void unlink(Class& size_class, Idle& idle) noexcept;
     void trim(Class& size_class, std::size_t keep, std::size_t most) noexcept;
 
     Guard guard_;

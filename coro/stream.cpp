@@ -57,11 +57,19 @@ detail::StreamState& Stream::state(const char* what) const {
 std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
     detail::StreamState& state = this->state("read_some");
     detail::Coroutine& self = detail::running("read_some");
-    const detail::StreamState::Reading reading(state, self, "read_some");
+    state.check_no_reader("read_some");
+    auto found = ReadResult::State::failed; // or nothing tried; the next read finds it again
+    if (self.scheduler.goes_on(self)) [[likely]] {
+        const ReadResult got = state.receive_now(into);
+        if (got.state == ReadResult::State::data) return got.size;
+        found = got.state;
+    }
+    const detail::StreamState::Reading reading(state, self, "read_some", this);
+    if (found == ReadResult::State::would_block) [[likely]]
+        return state.receive_later(self, into, "read_some", deadline.at());
     self.scheduler.checkpoint(self);
     if (into.empty()) return 0;
-    if (state.buffered() != 0) [[unlikely]]
-        return state.take(into);
+    if (state.buffered() != 0) return state.take(into);
     return state.receive(self, into, "read_some", deadline.at());
 }
 
@@ -88,7 +96,7 @@ template<class Room>
 void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, Room room) {
     detail::StreamState& state = this->state(what);
     detail::Coroutine& self = detail::running(what);
-    const detail::StreamState::Reading reading(state, self, what);
+    const detail::StreamState::Reading reading(state, self, what, this);
     self.scheduler.checkpoint(self);
     MutableBytes into = room(0);
     std::size_t have = state.take(into);
@@ -119,7 +127,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
                                     Deadline deadline) {
     detail::StreamState& state = this->state("read_until");
     detail::Coroutine& self = detail::running("read_until");
-    const detail::StreamState::Reading reading(state, self, "read_until");
+    const detail::StreamState::Reading reading(state, self, "read_until", this);
     if (separators.size() == 0) throw UsageError("read_until: no separator was given");
     for (const std::string_view separator : separators)
         if (separator.empty()) throw UsageError("read_until: a separator is empty");
@@ -149,7 +157,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
 std::optional<std::string_view> Stream::read_line(Deadline deadline) {
     detail::StreamState& state = this->state("read_line");
     detail::Coroutine& self = detail::running("read_line");
-    const detail::StreamState::Reading reading(state, self, "read_line");
+    const detail::StreamState::Reading reading(state, self, "read_line", this);
     self.scheduler.checkpoint(self);
     const auto without_end = [](std::string_view line) {
         if (line.ends_with('\n')) line.remove_suffix(1);
@@ -185,7 +193,7 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
 std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
     detail::StreamState& state = this->state("read_to_end");
     detail::Coroutine& self = detail::running("read_to_end");
-    const detail::StreamState::Reading reading(state, self, "read_to_end");
+    const detail::StreamState::Reading reading(state, self, "read_to_end", this);
     self.scheduler.checkpoint(self);
     do {
         if (state.buffered() > most)
@@ -201,7 +209,7 @@ std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
 Bytes Stream::peek(std::size_t size, Deadline deadline) {
     detail::StreamState& state = this->state("peek");
     detail::Coroutine& self = detail::running("peek");
-    const detail::StreamState::Reading reading(state, self, "peek");
+    const detail::StreamState::Reading reading(state, self, "peek", this);
     self.scheduler.checkpoint(self);
     while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {
     }
@@ -233,6 +241,8 @@ void Stream::set_limit(std::size_t bytes) {
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
+    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add(state.source, data)) [[likely]]
+        return;
     const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
     if (data.size() > detail::write_slice || state.writing_paused) [[unlikely]]

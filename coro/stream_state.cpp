@@ -107,7 +107,7 @@ void StreamState::dismiss() noexcept {
     dismissed_ = true;
     if (protocol != nullptr) protocol->let_go();
     if (transport != nullptr && !closed) transport->close();
-    transport = nullptr;
+    use(nullptr);
     end();
 }
 
@@ -134,8 +134,13 @@ void StreamState::take_over(Transport& to) {
     to.resume_reading(); // the protocol before may have paused it
 }
 
+void StreamState::use(Transport* to) noexcept {
+    transport = to;
+    source = to != nullptr ? to->source() : nullptr;
+}
+
 void StreamState::connected(Transport& to) noexcept {
-    transport = &to;
+    use(&to);
     wake_others();
 }
 
@@ -155,7 +160,7 @@ void StreamState::lost(std::error_code reason) noexcept {
 }
 
 void StreamState::detached() noexcept {
-    transport = nullptr;
+    use(nullptr);
     if (read_wait_ != nullptr) std::exchange(read_wait_, nullptr)->wake();
     wake_others();
 }

@@ -6,6 +6,7 @@
 #include <weft/coro/scheduler.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/protocols/protocol.hpp>
+#include <weft/reactor/source.hpp>
 
 #include <memory>
 #include <string>
@@ -45,9 +46,11 @@ public:
     /// Held by one that reads. `UsageError` if there is another.
     class Reading : Use {
     public:
-        Reading(StreamState& state, Coroutine& self, const char* what) : Use(state) {
+        Reading(StreamState& state, Coroutine& self, const char* what, const Stream* through)
+            : Use(state) {
             state.check_no_reader(what);
             state.reader_ = &self;
+            if (state.source != nullptr) state.source->path.objects[2] = through;
         }
         ~Reading() { state_.reader_ = nullptr; }
     };
@@ -79,6 +82,11 @@ public:
     /// One read into `into`, which waits if it has to: bytes, 0 at the end. Throws the connection's
     /// error.
     std::size_t receive(Coroutine& self, MutableBytes into, const char* what, TimePoint deadline);
+    /// The same after a read that found nothing.
+    std::size_t receive_later(Coroutine& self, MutableBytes into, const char* what,
+                              TimePoint deadline);
+    /// A read that does not wait, if nothing speaks against it.
+    ReadResult receive_now(MutableBytes into);
     /// Appends to the buffer what comes with one read; false at the end.
     bool fill(Coroutine& self, const char* what, TimePoint deadline);
     /// Waits until `writing_paused` is over or nothing can be sent any more.
@@ -114,14 +122,15 @@ public:
     /// In front of the input.
     void put_back(Bytes data);
 
-    Transport* transport = nullptr; ///< null once the connection is gone
-    StreamProtocol* protocol = nullptr;
-    std::error_code error;
-    std::uint32_t limit = 64 * 1024;
+    Transport* transport = nullptr;         ///< null once the connection is gone
+    weft::detail::Source* source = nullptr; ///< what the transport is to the loop; null likewise
     bool eof = false;
     bool closed = false; ///< by this side
     bool writing_paused = false;
     bool eof_sent = false;
+    std::uint32_t limit = 64 * 1024;
+    StreamProtocol* protocol = nullptr;
+    std::error_code error;
 
     static void* operator new(std::size_t size) { return allocate_block(size); }
     static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
@@ -136,6 +145,7 @@ private:
     [[noreturn, gnu::cold]] void throw_timed_out(const char* what) const;
     [[noreturn, gnu::cold]] void throw_closed(const char* what) const;
     [[noreturn, gnu::cold]] void throw_second_reader(const char* what) const;
+    void use(Transport* to) noexcept;
     void wake_others() noexcept;
     /// Makes room behind the input.
     void reserve(std::size_t more);
@@ -170,6 +180,11 @@ private:
 [[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
+    if (source != nullptr) {
+        source->path.objects[0] = this;
+        source->path.objects[1] = &self;
+        source->path.stack = self.resume_at; // where it suspended last, most often here
+    }
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]
@@ -184,16 +199,26 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     for (;;) {
         if (eof || closed || transport == nullptr) [[unlikely]]
             return nothing_more(what);
-        if (!transport->input_ready()) {
-            wait_for_input(self, what, deadline);
-            continue;
-        }
         const ReadResult got = transport->try_read(into);
         if (got.state == State::data) [[likely]]
             return got.size;
+        if (got.state == State::would_block) wait_for_input(self, what, deadline);
         if (got.state == State::eof) eof = true;
         if (got.state == State::failed) fail(what);
     }
+}
+
+[[gnu::always_inline]] inline std::size_t
+StreamState::receive_later(Coroutine& self, MutableBytes into, const char* what,
+                           TimePoint deadline) {
+    wait_for_input(self, what, deadline);
+    return receive(self, into, what, deadline);
+}
+
+[[gnu::always_inline]] inline ReadResult StreamState::receive_now(MutableBytes into) {
+    if (begin_ != end_ || eof || closed || transport == nullptr || into.empty()) [[unlikely]]
+        return {ReadResult::State::failed};
+    return transport->try_read(into);
 }
 
 /// The transport's end of a stream.

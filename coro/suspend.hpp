@@ -18,11 +18,14 @@ namespace weft::coro::detail {
     return std::exchange(ready_, ready_->next_ready);
 }
 
-[[gnu::always_inline]] inline void Scheduler::begin_running(Coroutine& self) noexcept {
-    self.state = Coroutine::State::running;
-    self.immediate = 0;
+[[gnu::always_inline]] inline void Scheduler::count_switch(Coroutine& to) noexcept {
+    to.immediate = 0;
     ++switches_;
-    current = &self;
+    current = &to;
+}
+
+[[gnu::always_inline]] inline void Scheduler::begin_running(Coroutine& self) noexcept {
+    count_switch(self);
     if (debug_) [[unlikely]]
         running_since_ = loop_.kernel().now();
 }
@@ -51,7 +54,6 @@ namespace weft::coro::detail {
     if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
         refuse_to_wait(wait);
     self.wait = &wait;
-    self.state = Coroutine::State::parked;
     switch_away(self);
     if (self.woken_by == Wake::cancelled) [[unlikely]]
         throw_cancelled(self);

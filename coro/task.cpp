@@ -7,28 +7,6 @@ namespace weft::coro {
 namespace detail {
 namespace {
 
-/// Waits for a task's end. Cancelling the one who waits cancels the task, unless it is shielded.
-class JoinWait final : public Wait {
-public:
-    JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept
-        : Wait(self), task_(task), pass_on_(pass_on) {
-        task.joiners.push_back(told_);
-    }
-    void abandon() noexcept override { told_.unlink(); }
-    TaskBase* cancel_instead() noexcept override { return pass_on_ ? &task_ : nullptr; }
-    std::string describe() const override { return "the end of the task " + task_.describe(); }
-
-private:
-    struct Told final : Waiter {
-        explicit Told(JoinWait& w) noexcept : wait(w) {}
-        void on_done() noexcept override { wait.wake(); }
-        JoinWait& wait;
-    };
-    TaskBase& task_;
-    Told told_{*this};
-    bool pass_on_;
-};
-
 class ChildrenWait final : public Wait {
 public:
     explicit ChildrenWait(Coroutine& self) noexcept : Wait(self) { uncancellable = true; }
@@ -104,16 +82,19 @@ void TaskBase::check_joinable(const char* what, const Coroutine& self) const {
     }
 }
 
-bool TaskBase::join(const char* what, bool pass_on, TimePoint deadline) {
-    if (done() && current == nullptr) return true;
+Coroutine* TaskBase::joiner(const char* what) {
+    if (done() && current == nullptr) return nullptr;
     Coroutine& self = running(what);
     if (done()) {
         self.scheduler.checkpoint(self);
-        return true;
+        return nullptr;
     }
     check_joinable(what, self);
-    JoinWait wait(self, *this, pass_on);
-    return self.scheduler.suspend(wait, deadline) != Wake::timed_out;
+    return &self;
+}
+
+std::string JoinWait::describe() const {
+    return "the end of the task " + task_.describe();
 }
 
 void TaskBase::protect() {
@@ -170,11 +151,6 @@ Family& current_family(const char* what) {
 }
 Scheduler& current_scheduler(const char* what) {
     return running(what).scheduler;
-}
-
-void* body_of(Coroutine& self) noexcept {
-    // The context was made to begin right below it.
-    return static_cast<std::byte*>(const_cast<void*>(self.stack_bottom)) + self.stack_size;
 }
 
 bool begin_task(Coroutine& self) noexcept {

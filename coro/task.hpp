@@ -63,7 +63,10 @@ public:
     void uncancel() noexcept;
     /// Parks the calling coroutine, which refers to this meanwhile, until this is done. With
     /// `pass_on` a cancellation of the caller goes to this task. False: the deadline has passed.
+    /// Inlined, since each return after a switch is one that the processor predicts wrong.
     bool join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
+    /// Who is to wait for it, as `what` says; null if nobody has to.
+    Coroutine* joiner(const char* what);
     /// `UsageError` if `self`, which runs, can not wait for this: itself, another loop's, or one
     /// that waits for it in turn. Only while pending.
     void check_joinable(const char* what, const Coroutine& self) const;
@@ -115,6 +118,35 @@ private:
     unsigned references_ = 0;
 };
 
+/// Waits for a task's end. Cancelling the one who waits cancels the task, unless it is shielded.
+class JoinWait final : public Wait {
+public:
+    JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept
+        : Wait(self), task_(task), pass_on_(pass_on) {
+        task.joiners.push_back(told_);
+    }
+    void abandon() noexcept override { told_.unlink(); }
+    TaskBase* cancel_instead() noexcept override { return pass_on_ ? &task_ : nullptr; }
+    std::string describe() const override;
+
+private:
+    struct Told final : Waiter {
+        explicit Told(JoinWait& w) noexcept : wait(w) {}
+        void on_done() noexcept override { wait.wake(); }
+        JoinWait& wait;
+    };
+    TaskBase& task_;
+    Told told_{*this};
+    bool pass_on_;
+};
+
+inline bool TaskBase::join(const char* what, bool pass_on, TimePoint deadline) {
+    Coroutine* self = joiner(what);
+    if (self == nullptr) return true;
+    JoinWait wait(*self, *this, pass_on);
+    return self->scheduler.suspend(wait, deadline) != Wake::timed_out;
+}
+
 template<class T>
 class TaskState final : public TaskBase {
 public:
@@ -137,7 +169,10 @@ struct Body {
 template<class T, class Call>
 void run_body(TaskState<T>& state, Call&& call) noexcept;
 
-void* body_of(Coroutine& self) noexcept;
+inline void* body_of(Coroutine& self) noexcept {
+    // The context was made to begin right below it.
+    return static_cast<std::byte*>(const_cast<void*>(self.stack_bottom)) + self.stack_size;
+}
 /// What an exception says, for reports.
 std::string text_of(const std::exception_ptr& error);
 /// Before the body runs: false if it was cancelled before.
@@ -358,20 +393,15 @@ Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function
     Task<T> task(*state);
     if (!options.name.empty()) state->set_name(options.name);
     const std::size_t size = options.stack_size != 0 ? options.stack_size : default_stack_size;
-    const Scheduler::Room room = scheduler.make_room(size, sizeof(Code));
+    Coroutine& made = scheduler.make(*state, size, sizeof(Code), &Code::entry);
     try {
-        ::new (room.body) Code{std::forward<F>(function), *state};
+        ::new (body_of(made)) Code{std::forward<F>(function), *state};
     } catch (...) {
-        scheduler.stacks().give_back(room.stack);
+        scheduler.unmake(made);
         state->status = TaskBase::Status::cancelled;
         throw;
     }
-    auto* coroutine = ::new (room.coroutine) Coroutine(scheduler, *state, room.stack);
-    make_context(*coroutine, room.body,
-                 room.stack.usable() -
-                     static_cast<std::size_t>(room.stack.top - static_cast<std::byte*>(room.body)),
-                 &Code::entry);
-    scheduler.start(*coroutine, family, current);
+    scheduler.start(made, family, current);
     return task;
 }
 

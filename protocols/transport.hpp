@@ -20,6 +20,7 @@ template<class T>
 class Future;
 namespace detail {
 class Mailbox;
+class Source;
 }
 
 /// A weak reference to a transport: a slot number and its generation. Copy it freely; `get()` on the loop's
@@ -109,6 +110,9 @@ public:
     /// another connection has gathered leaves first. For front-ends, which uncork before they let others run. False if
     /// what is written now would be dropped: sending has failed, or the transport is closing.
     virtual bool gather() = 0;
+    /// What the loop knows this transport as, and its cork buffer belongs to while this gathers; null for one that
+    /// stands in for the loop's. For front-ends.
+    virtual detail::Source* source() noexcept { return nullptr; }
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
     /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.

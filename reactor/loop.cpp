@@ -152,9 +152,41 @@ void Loop::collect() {
     if (signal_count_ != 0) note_signals();
 }
 
+namespace {
+
+/// Asks for `size` bytes from `at` on. Inlined early: g++ 12 takes a call of a function that only
+/// prefetches for one without an effect, and drops it.
+[[gnu::always_inline]] inline void fetch(const void* at, std::size_t size) noexcept {
+    constexpr std::size_t line = 64;
+    for (std::size_t i = 0; i < size; i += line)
+        __builtin_prefetch(static_cast<const char*>(at) + i);
+}
+
+} // namespace
+
+/// The memory of the events after the one that is handled now: the next one's path, the source of the one behind it.
+/// With coroutines: in a batch of 512 connections each resumed on a stack of its own, whose lines and page table entry
+/// the connections before it had pushed out of the cache, for 6 to 8 % of a request's time.
+[[gnu::always_inline]] inline void Loop::look_ahead() const noexcept {
+    const auto source_of = [this](std::size_t event) {
+        return slots_[static_cast<std::uint32_t>(events_[event].token)].source;
+    };
+    if (event_next_ + 1 < event_end_) fetch(source_of(event_next_ + 1), 192);
+    if (event_next_ == event_end_) return;
+    const detail::Source* next = source_of(event_next_);
+    if (next == nullptr) return;
+    for (const void* object : next->path.objects) {
+        if (object == nullptr) return; // nothing is mapped there, which the processor would find out each time
+        fetch(object, 128);
+    }
+    fetch(next->path.stack, 448);
+}
+
 [[gnu::always_inline]] inline void Loop::dispatch_events() {
+    const bool looks_ahead = front_end_ != nullptr; // sources alone are few lines each, and not worth it
     while (event_next_ < event_end_ && spend()) {
         const Event& event = events_[event_next_++];
+        if (looks_ahead) look_ahead();
         // Tokens come from add_source and slots are never taken away, so the index is good; the use may be over.
         const Slot& slot = slots_[static_cast<std::uint32_t>(event.token)];
         if (slot.generation == event.token >> 32) [[likely]] {

@@ -258,9 +258,24 @@ public:
     /// Small writes of one connection gather here: of the one whose callback runs, or that a coroutine writes to.
     struct Cork {
         detail::Source* owner = nullptr; ///< null: nobody gathers
+        std::size_t room = 0; ///< what its owner may add without a further look; never without an owner
         std::size_t size = 0;
         std::unique_ptr<std::byte[]> data{new std::byte[capacity]};
-        static constexpr std::size_t capacity = 16 * 1024;
+        static constexpr std::size_t capacity = 64 * 1024;
+        static constexpr std::size_t largest_piece = 16 * 1024; ///< more is not worth a copy
+
+        /// False if `piece` must go another way, as it must if it is empty.
+        bool add(const detail::Source* source, Bytes piece) noexcept {
+            if (owner != source || piece.size() - 1 >= room || piece.size() > largest_piece) return false;
+            std::memcpy(data.get() + size, piece.data(), piece.size());
+            size += piece.size();
+            room -= piece.size();
+            return true;
+        }
+        void close() noexcept {
+            owner = nullptr;
+            room = 0;
+        }
     };
     Cork& cork() noexcept { return cork_; }
     /// What has been gathered leaves, and nobody gathers any more.
@@ -335,6 +350,7 @@ private:
     void wait(TimePoint until);
     TimePoint sleep_until(TimePoint until);
     void collect();
+    void look_ahead() const noexcept;
     void dispatch_events();
     void fire_timers();
     void run_callbacks();

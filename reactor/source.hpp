@@ -15,6 +15,15 @@ namespace detail {
 /// on its own thread; it may do anything but destroy a source that is not itself and still registered.
 class Source {
 public:
+    /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine. The loop asks for
+    /// it while it handles the event before, so that a batch of connections does not wait for memory once per
+    /// connection. Nothing depends on these addresses: they may be null or out of date.
+    struct Path {
+        const void* objects[3] = {}; ///< the first two cache lines of each
+        const void* stack = nullptr; ///< seven lines from here on
+    };
+    Path path;
+
     /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
     virtual void on_ready(std::uint32_t ready) = 0;
     /// In the closing phase, after `Loop::finish_later`: tell whoever must be told, and go. The source may

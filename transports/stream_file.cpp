@@ -34,6 +34,7 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
         queue_->append({gathered.data.get(), gathered.size});
         gathered.size = 0;
     }
+    note_room();
     auto part = FilePart{file, offset, count.value_or(UINT64_MAX), std::move(promise)};
     queue_->append(std::make_unique<FilePart>(std::move(part)));
     queue_again(); // the disk may make us wait, so not inside the caller

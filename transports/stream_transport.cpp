@@ -36,10 +36,15 @@ StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, Strea
     }
 }
 
+/// Returns the one before it.
+std::unique_ptr<Protocol> StreamTransport::use(std::unique_ptr<Protocol> protocol) noexcept {
+    reading_ = protocol->reading();
+    return std::exchange(protocol_, std::move(protocol));
+}
+
 void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready) {
     token_ = token;
-    protocol_ = std::move(protocol);
-    reading_ = protocol_->reading();
+    use(std::move(protocol));
     if (ready & (ready::readable | ready::read_hangup | ready::hangup | ready::error))
         flags_ |= readable;
     if (ready & (ready::read_hangup | ready::hangup | ready::error)) flags_ |= hangup;
@@ -49,8 +54,7 @@ void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std:
 
 void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol) {
     token_ = token;
-    protocol_ = std::move(protocol);
-    reading_ = protocol_->reading();
+    use(std::move(protocol));
     flags_ |= unannounced;
     queue_again();
 }
@@ -105,7 +109,7 @@ std::string StreamTransport::describe(const char* what) const {
 /// free.
 template<class Call>
 [[gnu::always_inline]] inline bool StreamTransport::guarded(const char* name, Call&& call) {
-    loop_.cork().owner = this;
+    cork();
     try {
         call();
     } catch (...) {
@@ -119,7 +123,7 @@ template<class Call>
 /// In a catch block: what the callback wrote is dropped with the connection.
 void StreamTransport::callback_threw(const char* name) {
     Loop::Cork& gathered = loop_.cork();
-    gathered.owner = nullptr;
+    gathered.close();
     gathered.size = 0;
     abort(Errc::callback_threw);
     loop_.report_exception(describe(name));
@@ -139,7 +143,7 @@ std::exception_ptr StreamTransport::reported(const char* name) {
 /// The callback has returned: what it wrote leaves, and what had to wait for that happens.
 [[gnu::always_inline]] inline void StreamTransport::uncork() {
     Loop::Cork& gathered = loop_.cork();
-    gathered.owner = nullptr;
+    gathered.close();
     if (gathered.size != 0) send_gathered();
     if (has(closing | eof_wanted) && !queue_) [[unlikely]]
         drained();
@@ -330,7 +334,12 @@ void StreamTransport::got_eof() {
 
 ReadResult StreamTransport::try_read(MutableBytes into) {
     using State = ReadResult::State;
-    if ((flags_ & (readable | closing | eof_seen | given_back)) != readable || into.empty()) [[unlikely]]
+    const std::uint32_t known = flags_ & (readable | closing | eof_seen | given_back);
+    if (known == 0) { // which is what most reads find that come after one that emptied the socket
+        flags_ &= ~ready_told;
+        return {State::would_block};
+    }
+    if (known != readable || into.empty()) [[unlikely]]
         return try_read_otherwise(into);
     const Sys got = read_some(into);
     if (got.value() > 0) [[likely]]
@@ -342,10 +351,6 @@ ReadResult StreamTransport::try_read_otherwise(MutableBytes into) {
     using State = ReadResult::State;
     if (has(eof_seen)) return {State::eof};
     if (has(closing)) return {State::failed};
-    if (!has(readable | given_back)) {
-        flags_ &= ~ready_told;
-        return {State::would_block};
-    }
     if (into.empty()) throw UsageError(describe("try_read: no room to read into"));
     const Sys got = read_some(into);
     return got.value() > 0 ? ReadResult{State::data, got.count()} : try_read_ended(got);
@@ -393,8 +398,7 @@ void StreamTransport::queue_again() {
 std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol> protocol) {
     if (!protocol) throw UsageError("set_protocol: the protocol is null");
     if (has(eof_seen) && !has(closing)) (void)see_eof_again();
-    protocol_.swap(protocol);
-    reading_ = protocol_->reading();
+    protocol = use(std::move(protocol));
     flags_ &= ~ready_told;
     if (can_read()) queue_again();
     return protocol;
@@ -405,6 +409,7 @@ std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol
 void StreamTransport::close() {
     if (has(closing)) return;
     flags_ |= closing;
+    note_room();
     if (!queue_ && !in_callback()) finish_or_linger();
 }
 
@@ -420,6 +425,7 @@ void StreamTransport::finish(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | finishing;
     flags_ &= ~lingering;
+    note_room();
     if (reason) extras().reason = reason;
     loop_.finish_later(*this);
 }

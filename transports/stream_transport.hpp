@@ -100,6 +100,7 @@ public:
     void on_loop_closing() override;
     Registration registration() const noexcept override;
     Transport* as_transport() noexcept override { return this; }
+    Source* source() noexcept override { return this; }
 
     // Facts about the connection, any number at once.
     enum Flag : std::uint32_t {
@@ -152,6 +153,7 @@ private:
             extras_->last_activity = loop_.now();
     }
 
+    std::unique_ptr<Protocol> use(std::unique_ptr<Protocol> protocol) noexcept;
     void announce();
     Sys read_some(MutableBytes into);
     Sys take_given_back(MutableBytes into) noexcept;
@@ -173,6 +175,21 @@ private:
     /// A callback of this connection is on the stack, and its small writes gather in the loop's
     /// cork buffer.
     bool in_callback() const noexcept { return loop_.cork().owner == this; }
+    bool may_gather() const noexcept { return !queue_ && !has(closing | eof_wanted | write_broken); }
+    /// The cork buffer, which is empty, is this connection's.
+    void cork() noexcept {
+        Loop::Cork& mine = loop_.cork();
+        mine.owner = this;
+        mine.room = Loop::Cork::capacity;
+        if (!may_gather()) [[unlikely]]
+            mine.room = 0;
+    }
+    /// To be called when something has changed that lets its writes gather, or keeps them from it.
+    void note_room() noexcept {
+        Loop::Cork& gathered = loop_.cork();
+        if (gathered.owner != this) return;
+        gathered.room = may_gather() ? Loop::Cork::capacity - gathered.size : 0;
+    }
     void uncork();
     bool gather_newly();
     void write_otherwise(Bytes data);

@@ -34,21 +34,14 @@ void StreamTransport::send_gathered() {
     if (has(closing | write_broken)) return false;
     loop_.uncork();
     if (has(closing | write_broken)) return false;
-    loop_.cork().owner = this;
+    cork();
     return true;
 }
 
 void StreamTransport::write(Bytes data) {
-    Loop::Cork& gathered = loop_.cork();
     // In a callback of its own, with nothing waiting and room in the cork buffer: the common case.
-    // An empty write wraps around and takes the other way.
-    if (gathered.owner == this && !queue_ && !has(closing | eof_wanted | write_broken) &&
-        data.size() - 1 < Loop::Cork::capacity - gathered.size) [[likely]] {
-        std::memcpy(gathered.data.get() + gathered.size, data.data(), data.size());
-        gathered.size += data.size();
-        return;
-    }
-    write_otherwise(data);
+    if (!loop_.cork().add(this, data)) [[unlikely]]
+        write_otherwise(data);
 }
 
 [[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
@@ -72,7 +65,7 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
     Loop::Cork& gathered = loop_.cork();
     const bool corked = in_callback() && !queue_;
     if (total == 0 || has(closing | eof_wanted | write_broken) ||
-        (corked && total <= Loop::Cork::capacity - gathered.size)) {
+        (corked && total <= std::min(gathered.room, Loop::Cork::largest_piece))) {
         for (const Bytes piece : pieces)
             write(piece); // gathers it, drops it, or says why not
         return;
@@ -108,6 +101,7 @@ void StreamTransport::send_now(Bytes data) {
     flags_ &= ~writable;
     queue_ = std::make_unique<WriteQueue>();
     queue_->append(data.subspan(taken));
+    note_room();
     check_high_water();
 }
 
@@ -133,6 +127,7 @@ bool StreamTransport::send_pieces(const iovec* pieces, std::size_t count) {
         if (!queue_) queue_ = std::make_unique<WriteQueue>();
         queue_->append(rest);
     }
+    note_room();
     return true;
 }
 
@@ -192,6 +187,7 @@ void StreamTransport::send_failed(int error) {
     // The kernel may have no news of this: only EAGAIN or the end of the stream ends the reading.
     flags_ |= write_broken | hangup;
     flags_ &= ~writable;
+    note_room();
     fail_drain_waiters(code);
     if (!can_read()) return finish(code);
     queue_again();
@@ -200,6 +196,7 @@ void StreamTransport::send_failed(int error) {
 void StreamTransport::write_eof() {
     if (has(closing | eof_wanted)) return;
     flags_ |= eof_wanted;
+    note_room();
     if (!queue_ && !in_callback()) drained();
 }
 
