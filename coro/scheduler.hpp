@@ -167,7 +167,7 @@ public:
 private:
     // Jumps from coroutine to coroutine before the loop gets its turn: at 10 ns each it does not
     // wait for two microseconds.
-    static constexpr int jumps_per_run = 128;
+    static constexpr int jumps_per_run = 256;
     // Twice the operations that did not have to wait before others get their turn. A hundred let a
     // reader of 512-byte pieces answer 48 KiB in one go.
     static constexpr std::uint16_t immediate_limit = 200;

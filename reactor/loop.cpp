@@ -97,7 +97,9 @@ bool Loop::may_skip_poll() noexcept {
     constexpr Duration longest = std::chrono::microseconds(20);
     if ((soon_.head == nullptr && !front_end_ready_) || !again_.empty() || embedded_) return false;
     if (++turns_since_poll_ >= options_.turns_per_poll) return false;
-    return (turns_since_poll_ & 3) != 0 || kernel_->now() - polled_at_ < longest;
+    // A turn of callbacks is short; one of coroutines runs many of them.
+    const bool look_at_clock = (turns_since_poll_ & 3) == 0 || front_end_ready_;
+    return !look_at_clock || kernel_->now() - polled_at_ < longest;
 }
 
 // How long the next wait may take. Before one that nothing could end the front-end has a last word.

@@ -78,7 +78,7 @@ TEST_CASE("Of datagrams that nobody waits for a bounded number is kept", "[F17][
         CHECK_THROWS_AS(two.there.set_queue_limits(0, 1), UsageError);
         for (int i = 0; i < 40; ++i) {
             two.send(std::to_string(i));
-            settle(140); // turns that look at the kernel
+            settle(300); // turns that look at the kernel
         }
         CHECK_FALSE(two.there.transport()->is_reading());
         for (int i = 0; i < 40; ++i)
