@@ -89,7 +89,8 @@ bool Loop::ready_now() const noexcept {
 
 // What a turn that ran out of its budget, or that a FatalError left, has not come to.
 bool Loop::leftovers() const noexcept {
-    return event_next_ < event_end_ || batch_.head != nullptr || due_.linked() || signals_due_;
+    return event_next_ < event_end_ || batch_.head != nullptr || posted_next_ < posted_.size() || due_.linked() ||
+           signals_due_;
 }
 
 // Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
@@ -106,7 +107,7 @@ bool Loop::may_skip_poll() noexcept {
 TimePoint Loop::sleep_until(TimePoint until) {
     until = std::min(until, timers_.next_deadline());
     if (until == TimePoint::max() && front_end_ && sources_ == 0 && job_count_ == 0 &&
-        signal_count_ <= own_signals_ && mailbox_->maybe_empty()) [[unlikely]] {
+        signal_count_ <= own_signals_ && mailbox_->empty()) [[unlikely]] {
         if (signal_count_ != 0) note_signals();
         if (signals_due_) return TimePoint::min();
         front_end_->on_nothing_to_wait_for();
@@ -145,12 +146,8 @@ void Loop::wait(TimePoint until) {
 
 void Loop::collect() {
     batch_.append(soon_);
-    // Up to what is there now: threads that post faster than this must not keep the turn from going on.
-    for (const detail::CallNode* last = mailbox_->newest(); !mailbox_->reached(last);) {
-        detail::CallNode* node = mailbox_->pop();
-        if (node == nullptr) break;
-        batch_.push(node);
-    }
+    // What is there now: threads that post faster than it is run must not keep the turn from going on.
+    if (!mailbox_->empty()) mailbox_->take(posted_);
     if (signal_count_ != 0) note_signals();
 }
 
@@ -222,6 +219,16 @@ void Loop::run_callbacks() {
         recycle(node);
         watched_call(function, "a queued callback", location);
     }
+    while (posted_next_ < posted_.size() && spend()) {
+        auto [function, location] = std::move(posted_[posted_next_++]);
+        if (posted_next_ == posted_.size()) forget_posted();
+        watched_call(function, "a queued callback", location);
+    }
+}
+
+void Loop::forget_posted() noexcept {
+    posted_.clear();
+    posted_next_ = 0;
 }
 
 void Loop::note_signals() {
@@ -366,7 +373,7 @@ Loop* Loop::current() noexcept { return Entered::current; }
 
 bool Loop::idle() const noexcept {
     return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 && !ready_now() &&
-           !leftovers() && mailbox_->maybe_empty();
+           !leftovers() && mailbox_->empty();
 }
 
 // --- Time and callbacks ---------------------------------------------------------------------------------------
@@ -418,24 +425,19 @@ detail::CallNode* Loop::new_node() {
     }
     detail::CallNode* node = free_nodes_;
     if (node == nullptr) return new detail::CallNode;
-    free_nodes_ = node->next.load(std::memory_order_relaxed);
-    node->next.store(nullptr, std::memory_order_relaxed);
+    free_nodes_ = std::exchange(node->next, nullptr);
     return node;
 }
 
 void Loop::recycle(detail::CallNode* node) noexcept {
-    if (node->sequence == 0) { // posted: made by another thread's allocator, and no handle refers to it
-        delete node;
-        return;
-    }
     node->sequence = 0;
-    node->next.store(free_nodes_, std::memory_order_relaxed);
+    node->next = free_nodes_;
     free_nodes_ = node;
 }
 
 void Loop::CallQueue::push(detail::CallNode* node) noexcept {
     if (tail) {
-        tail->next.store(node, std::memory_order_relaxed);
+        tail->next = node;
     } else {
         head = node;
     }
@@ -445,9 +447,8 @@ void Loop::CallQueue::push(detail::CallNode* node) noexcept {
 
 detail::CallNode* Loop::CallQueue::pop() noexcept {
     detail::CallNode* node = head;
-    head = node->next.load(std::memory_order_relaxed);
+    head = std::exchange(node->next, nullptr);
     if (head == nullptr) tail = nullptr;
-    node->next.store(nullptr, std::memory_order_relaxed);
     --size;
     return node;
 }
@@ -455,7 +456,7 @@ detail::CallNode* Loop::CallQueue::pop() noexcept {
 void Loop::CallQueue::append(CallQueue& other) noexcept {
     if (other.head == nullptr) return;
     if (tail) {
-        tail->next.store(other.head, std::memory_order_relaxed);
+        tail->next = other.head;
     } else {
         head = other.head;
     }

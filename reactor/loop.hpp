@@ -81,6 +81,19 @@ struct Unhandled {
     std::source_location scheduled;  ///< where the callback came from; line 0 if not known
 };
 
+namespace detail {
+
+/// A callback that `call_soon` has queued. Nodes come from the loop's free list and keep their memory, so that a stale
+/// `Handle` is recognised by its sequence number.
+struct CallNode {
+    CallNode* next = nullptr;
+    Function<void()> function;
+    std::uint64_t sequence = 0; // 0: in the free list
+    std::source_location location;
+};
+
+} // namespace detail
+
 /// Names one queued callback. A weak handle: copy and drop it at will, while the loop lives.
 class Handle {
 public:
@@ -354,6 +367,7 @@ private:
     void dispatch_events();
     void fire_timers();
     void run_callbacks();
+    void forget_posted() noexcept;
     void flush();
     void finish_closing();
 
@@ -393,6 +407,8 @@ private:
     bool work_queued_ = false;
     CallQueue soon_;
     CallQueue batch_;
+    std::vector<detail::Posted> posted_; // this turn's, of which the first `posted_next_` have run
+    std::size_t posted_next_ = 0;
     detail::TimerQueue timers_;
     detail::ListNode due_;
     std::vector<detail::Source*> closing_;

@@ -86,11 +86,12 @@ Result<void> Loop::after_fork() {
     if (in_turn_) throw UsageError("after_fork: called inside a callback");
     abort_jobs(); // the threads that ran them are the parent's
     executor_.reset();
+    mailbox_->after_fork();
     return rebuild_kernel();
 }
 
 Loop::Stats Loop::stats() const noexcept {
-    return {sources_, timers_.size(), signal_count_, soon_.size + batch_.size, job_count_, turns_, stale_events_};
+    return {sources_, timers_.size(), signal_count_, soon_.size + batch_.size + posted_.size() - posted_next_, job_count_, turns_, stale_events_};
 }
 
 // --- Executor -------------------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ void Loop::close() {
     timer_records_.clear();
     free_timers_ = nullptr;
     while (free_nodes_ != nullptr)
-        delete std::exchange(free_nodes_, free_nodes_->next.load(std::memory_order_relaxed));
+        delete std::exchange(free_nodes_, free_nodes_->next);
     on_wake(nullptr);
     front_end_.reset();
     kernel_.reset();
@@ -183,7 +184,7 @@ void Loop::close() {
 
 bool Loop::anything_alive() const noexcept {
     return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 || job_count_ != 0 || ready_now() || leftovers() ||
-           pending_futures_.linked() || !mailbox_->maybe_empty();
+           pending_futures_.linked() || !mailbox_->empty();
 }
 
 void Loop::abort_jobs() noexcept {
@@ -211,7 +212,14 @@ void Loop::end_callbacks() noexcept {
     };
     batch_.append(soon_);
     while (batch_.head != nullptr) destroy(batch_.pop());
-    while (detail::CallNode* node = mailbox_->pop()) destroy(node);
+    // Each by itself, for what its captures do at their end may queue or post more.
+    do {
+        while (posted_next_ < posted_.size()) {
+            const auto captures = std::move(posted_[posted_next_++].function);
+        }
+        forget_posted();
+        mailbox_->take(posted_);
+    } while (!posted_.empty());
 }
 
 void Loop::end_sources() {
@@ -237,7 +245,7 @@ Result<int> Loop::pollable_fd() {
 }
 
 TimePoint Loop::next_deadline() noexcept {
-    if (ready_now() || leftovers() || stopping_ || !mailbox_->maybe_empty()) return TimePoint::min();
+    if (ready_now() || leftovers() || stopping_ || !mailbox_->empty()) return TimePoint::min();
     return timers_.next_deadline();
 }
 
