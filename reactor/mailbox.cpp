@@ -28,9 +28,11 @@ std::error_code Mailbox::post(Function<void()> function, std::source_location lo
         const std::lock_guard lock(mutex_);
         if (closed_) return Errc::closed;
         inbox_.push_back({std::move(function), location});
-        filled_.store(true, std::memory_order_release);
-        if (sleeping_.load(std::memory_order_relaxed)) { // whoever sees that first makes the one wake-up of this sleep
-            wake = sleeping_.exchange(false, std::memory_order_relaxed);
+        // The first since the loop last took what there was looks after its sleep. As in Dekker's algorithm one of the
+        // two sees what the other has stored.
+        if (!filled_.load(std::memory_order_relaxed)) {
+            filled_.store(true, std::memory_order_seq_cst);
+            wake = sleeping_.load(std::memory_order_seq_cst);
             if (wake) wakers_.fetch_add(1, std::memory_order_relaxed);
         }
     }
@@ -49,10 +51,10 @@ void Mailbox::take(std::vector<Posted>& into) noexcept {
 }
 
 bool Mailbox::prepare_to_sleep() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (!inbox_.empty()) return false;
-    sleeping_.store(true, std::memory_order_relaxed);
-    return true;
+    sleeping_.store(true, std::memory_order_seq_cst);
+    if (!filled_.load(std::memory_order_seq_cst)) return true;
+    sleeping_.store(false, std::memory_order_relaxed);
+    return false;
 }
 
 void Mailbox::close() noexcept {

@@ -56,7 +56,7 @@ private:
     std::vector<Posted> inbox_;
     bool closed_ = false;
     std::atomic<bool> filled_{false};
-    std::atomic<bool> sleeping_{false}; // the loop waits, or is about to; set under the lock
+    std::atomic<bool> sleeping_{false}; // the loop waits, or is about to
     std::atomic<int> wakers_{0};        // threads that may be touching kernel_; counted up under the lock
     std::atomic<Loop*> loop_;
     Kernel* kernel_;

@@ -398,7 +398,7 @@ TEST_CASE("what may have to wait looks for a cancellation also when it need not,
     for_each(operations(), throws_when_cancelled);
 }
 
-TEST_CASE("what may have to wait lets others run at least every 64th time", "[s67][coro]") {
+TEST_CASE("what may have to wait lets others run at least every 100th time", "[s67][coro]") {
     const auto operations = GENERATE(&ready_locks, &ready_items, &ready_tasks, &ready_streams,
                                      &ready_datagrams);
     for_each(operations(), yields_now_and_then);
