@@ -10,7 +10,8 @@
 
 namespace {
 
-constexpr std::size_t largest_buffer = 16 * 1024; // it lies on a coroutine's stack
+constexpr std::size_t largest_on_stack = 16 * 1024;
+constexpr std::size_t largest_buffer = 64 * 1024;
 
 template<std::size_t Size>
 void echo(weft::coro::Stream& peer) {
@@ -19,10 +20,17 @@ void echo(weft::coro::Stream& peer) {
         peer.write(weft::Bytes(buffer, size));
 }
 
+void echo_from_heap(weft::coro::Stream& peer) {
+    std::vector<std::byte> buffer(largest_buffer);
+    while (const std::size_t size = peer.read_some(buffer))
+        peer.write(weft::Bytes(buffer).first(size));
+}
+
 weft::coro::StreamHandler handler_for(std::size_t buffer) {
     if (buffer <= 512) return echo<512>;
     if (buffer <= 2048) return echo<2048>;
-    return echo<largest_buffer>;
+    if (buffer <= largest_on_stack) return echo<largest_on_stack>;
+    return echo_from_heap;
 }
 
 } // namespace
@@ -32,8 +40,8 @@ int main(int argc, char** argv) {
     std::uint16_t port = 8007;
     std::size_t buffer = 2048;
     app.add_option("--port", port, "port on 127.0.0.1")->capture_default_str();
-    app.add_option("--buffer", buffer, "bytes of a receive: 512, 2048 or 16384")
-        ->check(CLI::IsMember({std::size_t{512}, std::size_t{2048}, largest_buffer}))
+    app.add_option("--buffer", buffer, "bytes of a receive: 512, 2048, 16384 or 65536")
+        ->check(CLI::IsMember({std::size_t{512}, std::size_t{2048}, largest_on_stack, largest_buffer}))
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     try {

@@ -22,6 +22,12 @@ class Server(NamedTuple):
             return self.command.replace("--tcp", "--udp")
         return self.command + OPTION[mode]
 
+    def start_with_large_buffer(self, mode):
+        """With 64 KiB to receive into where each connection has a buffer of its own."""
+        if self.name == "weft-coro":
+            return "{build}/bench/bench-coro-echo --port {port} --buffer 65536"
+        return self.start(mode) + ("" if self in WEFT else " --buffer 65536")
+
 
 def peer(name, modes, *packages):
     return Server(name, f"{{build}}/bench/peers/peer-{name} --port {{port}}", modes, packages)

@@ -48,14 +48,18 @@ class Suite:
         return name not in self.skipped and (
             not chosen or name in chosen or name.startswith(("hand", "weft")))
 
-    def servers(self, mode, hand=(), names=None, more=""):
+    def servers(self, mode, hand=(), names=None, large_buffer=False):
         """(name, command) of all that take part: the hand-written ones, weft, the peers."""
         wanted = [servers.BY_NAME[name] for name in hand]
         wanted += [server for server in (*servers.WEFT, *servers.PEERS)
                    if mode in server.modes and (names is None or server.name in names)]
-        found = [(server.name, server.start(mode) + ("" if server in servers.WEFT else more))
-                 if server.name not in hand else (server.name, server.command)
-                 for server in wanted if self.available(server.name)]
+        found = []
+        for server in wanted:
+            if not self.available(server.name):
+                continue
+            command = (server.command if server.name in hand else
+                       server.start_with_large_buffer(mode) if large_buffer else server.start(mode))
+            found.append((server.name, command))
         if mode == "echo":
             found += [(server.name, server.command) for server in self.extra]
         return found

@@ -83,6 +83,12 @@ void read_control(msghdr& header, DatagramSlot& slot) noexcept {
     }
 }
 
+/// How much room there is, which the kernel overwrites with how much it used.
+void begin_message(msghdr& header) noexcept {
+    header.msg_namelen = Address::capacity;
+    header.msg_controllen = DatagramScratch::control_size;
+}
+
 /// Appends control messages to a header's buffer.
 class ControlWriter {
 public:
@@ -160,35 +166,46 @@ Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
     DatagramScratch* room = scratch();
     if (!room) return Sys::fail(ENOMEM);
     const std::size_t wanted = std::min(slots.size(), DatagramScratch::batch);
+    DatagramScratch::Messages& in = room->incoming;
     for (std::size_t i = 0; i < wanted; ++i) {
-        msghdr& header = room->headers[i].msg_hdr;
-        room->pieces[i] = {slots[i].data, slots[i].capacity};
+        iovec& piece = in.pieces[i];
+        msghdr& header = in.headers[i].msg_hdr;
+        // Most calls have the slots of the one before.
+        if (piece.iov_base == slots[i].data && piece.iov_len == slots[i].capacity &&
+            header.msg_name == slots[i].from.data())
+            continue;
+        piece = {slots[i].data, slots[i].capacity};
         header = {};
         header.msg_name = slots[i].from.data();
-        header.msg_namelen = Address::capacity;
-        header.msg_iov = &room->pieces[i];
+        header.msg_iov = &piece;
         header.msg_iovlen = 1;
-        header.msg_control = room->control[i].bytes;
-        header.msg_controllen = DatagramScratch::control_size;
+        header.msg_control = in.control[i].bytes;
+        begin_message(header);
     }
     const Sys got = uninterrupted([&] {
-        return ::recvmmsg(fd, room->headers.data(), static_cast<unsigned>(wanted),
+        return ::recvmmsg(fd, in.headers.data(), static_cast<unsigned>(wanted),
                           MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
     });
+    // The kernel may have begun with the one after those that it tells of.
+    const std::size_t count = got.ok() ? got.count() : 0;
+    if (count < wanted) begin_message(in.headers[count].msg_hdr);
     if (!got.ok()) return got;
     Address local; // its port belongs to every `to`, which packet info tells without one
-    for (std::size_t i = 0; i < got.count(); ++i) {
-        msghdr& header = room->headers[i].msg_hdr;
+    for (std::size_t i = 0; i < count; ++i) {
+        msghdr& header = in.headers[i].msg_hdr;
         DatagramSlot& slot = slots[i];
-        slot.size = std::min<std::size_t>(room->headers[i].msg_len, slot.capacity);
+        slot.size = std::min<std::size_t>(in.headers[i].msg_len, slot.capacity);
         slot.truncated = (header.msg_flags & MSG_TRUNC) != 0;
         slot.from.set_size(header.msg_namelen);
-        slot.to = Address();
+        slot.to.set_size(0);
         slot.interface = 0;
         slot.segment_size = 0;
         slot.ecn = -1;
-        if (header.msg_controllen == 0) continue;
-        read_control(header, slot);
+        const bool has_control = header.msg_controllen != 0;
+        if (has_control) [[unlikely]]
+            read_control(header, slot);
+        begin_message(header);
+        if (!has_control) continue;
         if (slot.to.empty()) continue;
         if (local.empty() && !local_address(fd, local).ok()) continue;
         slot.to.set_port(local.port());
@@ -201,9 +218,10 @@ Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noex
     if (!room) return Sys::fail(ENOMEM);
     const std::size_t count = std::min(datagrams.size(), DatagramScratch::batch);
     for (std::size_t i = 0; i < count; ++i)
-        describe(datagrams[i], room->headers[i].msg_hdr, room->pieces[i], room->control[i]);
+        describe(datagrams[i], room->outgoing.headers[i].msg_hdr, room->outgoing.pieces[i],
+                 room->outgoing.control[i]);
     return uninterrupted([&] {
-        return ::sendmmsg(fd, room->headers.data(), static_cast<unsigned>(count),
+        return ::sendmmsg(fd, room->outgoing.headers.data(), static_cast<unsigned>(count),
                           MSG_NOSIGNAL | MSG_DONTWAIT);
     });
 }

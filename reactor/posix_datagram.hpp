@@ -7,7 +7,7 @@
 
 namespace weft::detail {
 
-/// What recvmmsg(2) and sendmmsg(2) are told, for one batch. One per kernel, made when first
+/// What recvmmsg(2) and sendmmsg(2) are told, for one batch each. One per kernel, made when first
 /// needed.
 struct DatagramScratch {
     // More than 64 per call gain nothing measurable, and the arrays are to stay within a few pages.
@@ -19,9 +19,13 @@ struct DatagramScratch {
         std::byte bytes[control_size];
     };
 
-    std::array<mmsghdr, batch> headers;
-    std::array<iovec, batch> pieces;
-    std::array<Control, batch> control;
+    struct Messages {
+        std::array<mmsghdr, batch> headers{};
+        std::array<iovec, batch> pieces{};
+        std::array<Control, batch> control;
+    };
+    Messages incoming; ///< stays as it is told for the slots it was told last
+    Messages outgoing;
 };
 
 } // namespace weft::detail

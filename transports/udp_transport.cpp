@@ -288,9 +288,13 @@ void DatagramEndpoint::deliver(std::span<DatagramSlot> slots) {
     batch.clear();
     for (const DatagramSlot& slot : slots) {
         const Bytes all(slot.data, slot.size);
+        if (slot.segment_size == 0) [[likely]] {
+            batch.push_back(
+                {all, slot.from, slot.to, slot.interface, slot.ecn, slot.truncated, *this});
+            continue;
+        }
         // A run of datagrams (GRO): all but the last are as long as the first.
-        const std::size_t step = slot.segment_size != 0 ? std::size_t{slot.segment_size}
-                                                        : std::max<std::size_t>(slot.size, 1);
+        const std::size_t step = slot.segment_size;
         std::size_t at = 0;
         do {
             const Bytes part = all.subspan(at, std::min(step, all.size() - at));

@@ -4,7 +4,6 @@ from suite import workload
 
 HAND = ("hand-edge", "hand-level")
 FEW = ("libuv", "asio-callback", "asio-await", "state-threads", "go", "tokio")
-LARGE_BUFFER = " --buffer 65536"  # where each connection has its own
 
 
 @workload("echo", "ping-pong of 64 and 1024 bytes, on 1 to 5000 connections")
@@ -26,7 +25,7 @@ def connections(suite):
 @workload("streaming", "512-byte messages, 64 in flight on each of 4 connections")
 def streaming(suite):
     suite.compare_servers("streaming", "512 B, 4 connections, 64 in flight",
-                          suite.servers("echo", HAND, more=LARGE_BUFFER),
+                          suite.servers("echo", HAND, large_buffer=True),
                           size=512, connections=4, depth=64)
 
 
@@ -39,7 +38,7 @@ def lines(suite):
 @workload("bulk", "messages of 1 MiB on 4 connections")
 def bulk(suite):
     suite.compare_servers("bulk", "1 MiB, 4 connections",
-                          suite.servers("echo", HAND, more=LARGE_BUFFER),
+                          suite.servers("echo", HAND, large_buffer=True),
                           size=1 << 20, connections=4)
 
 

@@ -10,7 +10,7 @@ import threading
 
 import harness
 from suite import workload
-from .echo import HAND, LARGE_BUFFER
+from .echo import HAND
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 HOGS = {"weft": "{build}/bench/bench-services --port {port} --hog"}
@@ -88,7 +88,7 @@ def neighbours(suite, server, seconds):
 @workload("fairness", "what 32 connections wait next to one that floods and one that takes 1 ms each")
 def fairness(suite):
     entrants = [(name, HOGS.get(name, command + " --hog" * name.startswith("hand")))
-                for name, command in suite.servers("hog", HAND, more=LARGE_BUFFER)]
+                for name, command in suite.servers("hog", HAND, large_buffer=True)]
     seconds = suite.pick(3, 1)
 
     def run(server):
