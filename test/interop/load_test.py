@@ -108,19 +108,19 @@ def open_loop():
 @case
 def coordinated_omission():
     """A service that stalls is charged for every message that was due meanwhile"""
-    stalled = 200
+    stalled = 100
 
     def serve(connection):
-        # Reads the messages of 200 ms before it answers the first: by the plan that one is then 199 ms old, and the
-        # median of them 100.
+        # Reads the messages of 100 ms before it answers the first: by the plan that one is then 99 ms old, and of the
+        # 200 in all a tenth is older than 78. A load that is late itself only makes them older.
         connection.sendall(receive(connection, 64 * stalled))
         echo_all(connection)
 
     with Service(serve) as service:
         found = load("--tcp", service.address, "-c", "1", "--rate", "1000", "--duration", "0.2", "--warmup", "0")
     equal(found["errors"], {}, "errors")
-    check(found["latency_us"]["max"] >= 198_000, found)
-    check(found["latency_us"]["p50"] >= 98_000, found)
+    check(found["latency_us"]["max"] >= 98_000, found)
+    check(found["latency_us"]["p90"] >= 78_000, found)
 
 
 @case
