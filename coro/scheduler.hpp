@@ -176,6 +176,8 @@ private:
     static constexpr std::uint16_t swallowed_limit = 1000;
     static constexpr unsigned char paint = 0xA5;
 
+    // `suspend` but for what it may throw afterwards: returns by a jump where nothing stands in the
+    // way (no cork to send, no generator's consumer, no clock to read), else by `switch_away`.
     Coroutine* park(Wait& wait);
     Coroutine* park_slowly(Coroutine& self);
     Wake suspend_until(Wait& wait, TimePoint deadline);

@@ -323,10 +323,10 @@ TEST_CASE("waiting for a limited time ends when the cancelled task has ended", "
             std::out_of_range);
         CHECK(since(start) == "9.000000 s");
         // And can be cancelled meanwhile.
-        auto stubborn = coro::spawn(coro::this_loop(), cleans([] { return 6; }));
-        CHECK_FALSE(coro::move_on_after(2s, [&] { coro::wait_for(stubborn, 1s); }));
+        auto unwilling = coro::spawn(coro::this_loop(), cleans([] { return 6; }));
+        CHECK_FALSE(coro::move_on_after(2s, [&] { coro::wait_for(unwilling, 1s); }));
         CHECK(since(start) == "11.000000 s");
-        CHECK_FALSE(stubborn.done());
-        CHECK(stubborn.join() == 6);
+        CHECK_FALSE(unwilling.done());
+        CHECK(unwilling.join() == 6);
     });
 }

@@ -239,13 +239,13 @@ TEST_CASE("what a generator throws while it is unwound is reported", "[coro]") {
                 try {
                     yield(1);
                 } catch (const Cancelled&) {
-                    throw std::runtime_error("stubborn");
+                    throw std::runtime_error("unwilling");
                 }
             });
             generator.next();
         }
         REQUIRE(unhandled.texts.size() == 1);
-        CHECK_THAT(unhandled.texts[0], Contains("stubborn"));
+        CHECK_THAT(unhandled.texts[0], Contains("unwilling"));
     });
 }
 

@@ -622,15 +622,15 @@ TEST_CASE("a job that has not begun is prevented by cancelling who waits for it"
             auto holds = loop.run_in_executor([&, wait = gate.get_future()] { wait.wait(); });
             std::atomic<bool> ran = false;
             auto task = coro::spawn([&] { coro::run_in_executor([&] { ran = true; }); });
-            auto stubborn = coro::spawn([&] { coro::run_in_executor_to_end([] { return 1; }); });
+            auto unwilling = coro::spawn([&] { coro::run_in_executor_to_end([] { return 1; }); });
             coro::wait_all_blocked();
             task.cancel();
-            stubborn.cancel();
+            unwilling.cancel();
             task.wait();
             CHECK(task.cancelled());
-            CHECK_FALSE(stubborn.done()); // un-cancellable work delays it
+            CHECK_FALSE(unwilling.done()); // un-cancellable work delays it
             gate.set_value();
-            stubborn.wait();
+            unwilling.wait();
             coro::await(holds);
             CHECK_FALSE(ran);
             CHECK(coro::run_in_executor([] { return 42; }) == 42);

@@ -199,7 +199,7 @@ TEST_CASE("drain tells every protocol and waits for it, up to a deadline [s101] 
     world.listen();
     RawPeer polite = world.connect();
     RawPeer busy = world.connect();
-    RawPeer stubborn = world.connect();
+    RawPeer unwilling = world.connect();
     std::vector<Timer> timers;
     world.journals[1]->hooks["draining"] = [&](Transport& t) {
         timers.push_back(world.loop->call_later(2s, [&t] { t.close(); }));
