@@ -49,6 +49,32 @@ def instructions(name, command, options, rounds):
     return counts
 
 
+CACHES = {"D1 misses": ("D1mr", "D1mw"), "last-level misses": ("ILmr", "DLmr", "DLmw")}
+
+
+def simulated(name, command, options, rounds):
+    """Instructions of one whole run, and misses of the caches that callgrind simulates. The caches are given, so that
+    the figures are the same on every machine."""
+    with tempfile.NamedTemporaryFile(mode="r", prefix="weft-count-") as output:
+        wrapper = ["valgrind", "--tool=callgrind", "--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64",
+                   "--LL=1048576,16,64", f"--callgrind-out-file={output.name}"]
+        with harness.Server(name, command, options, wrapper) as server:
+            for question in options.prepare:
+                server.ask(question)
+            said = run_load(server, options, rounds, *options.load)
+        lines = dict(line.split(":", 1) for line in output if line.startswith(("events:", "totals:")))
+    if "totals" not in lines:
+        raise harness.Failure(f"{name}: callgrind reported no count: {said[-500:]}")
+    counts = dict(zip(lines["events"].split(), map(int, lines["totals"].split())))
+    return {"instructions": counts["Ir"],
+            **{title: sum(counts[event] for event in events) for title, events in CACHES.items()}}
+
+
+def measure_simulated(name, command, options):
+    """Instructions and simulated cache misses of a request."""
+    return per_request(simulated, name, command, options, options.connections * options.depth)
+
+
 def run_load(server, options, rounds, *arguments):
     """A whole run; returns the server's standard error."""
     with harness.Load(server, options, "--rounds", str(rounds), *arguments) as load:

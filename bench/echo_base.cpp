@@ -3,12 +3,16 @@
 // changes its registration only when a send blocks; edge-triggered registers once for everything
 // and takes a receive that did not fill the buffer as proof that nothing is left. For streams that
 // are read in small pieces it can gather what it read, so that all of it leaves with one send.
+// Nothing is copied: what the socket does not take stays where it was received, and the loop goes on
+// with another block.
 
 #include "sockets.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <memory>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -21,13 +25,23 @@ struct Options {
     bool hog = false;
 };
 
+constexpr std::size_t largest_buffer = 1024 * 1024;
+using Block = std::unique_ptr<char[]>;
+
+/// What a socket did not take: the end of a block.
+struct Backlog {
+    Block block;
+    char* data = nullptr;
+    std::size_t size = 0;
+};
+
 /// `Edge`: edge-triggered instead of level-triggered. `Generic`: read/write instead of recv/send.
 template<bool Edge, bool Generic>
 class EchoServer {
 public:
     EchoServer(std::uint16_t port, const Options& options)
         : options_(options), piece_(options.buffer),
-          listener_(bench::open_server(SOCK_STREAM, port)),
+          block_size_(std::max(piece_, bench::buffer_size)), block_(new_block()), listener_(bench::open_server(SOCK_STREAM, port)),
           epoll_(bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
         bench::control(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN);
     }
@@ -65,7 +79,7 @@ private:
     }
 
     void on_event(int fd, std::uint32_t events) {
-        if (!backlogs_[fd].empty()) {
+        if (backlogs_[fd].block) {
             if (!flush(fd)) return;
         } else if (!(events & (EPOLLIN | hangup))) {
             return;
@@ -84,56 +98,68 @@ private:
 
     void answer_pieces(int fd, std::uint32_t events) {
         for (;;) {
-            ssize_t size = receive(fd, buffer_);
+            ssize_t size = receive(fd, block_.get());
             if (size <= 0) {
                 if (size == 0 || errno != EAGAIN) drop(fd);
                 return;
             }
-            if (options_.hog && buffer_[0] == '!') compute();
-            if (!reply(fd, buffer_, size) || emptied(size, events)) return;
+            if (options_.hog && block_[0] == '!') compute();
+            if (!reply(fd, size) || emptied(size, events)) return;
         }
     }
 
     void answer_together(int fd, std::uint32_t events) {
         for (ssize_t filled = 0;;) {
-            if (sizeof buffer_ - filled < piece_) {
-                if (!reply(fd, buffer_, filled)) return;
+            if (block_size_ - filled < piece_) {
+                if (!reply(fd, filled)) return;
                 filled = 0;
             }
-            ssize_t size = receive(fd, buffer_ + filled);
+            ssize_t size = receive(fd, block_.get() + filled);
             bool ended = size == 0 || (size < 0 && errno != EAGAIN);
             if (size > 0) filled += size;
             if (size > 0 && !emptied(size, events)) continue;
-            bool open = filled == 0 || reply(fd, buffer_, filled);
+            bool open = filled == 0 || reply(fd, filled);
             if (open && ended) drop(fd);
             return;
         }
     }
 
-    /// Sends `data`; keeps what the socket does not take. False when reading has to stop.
-    bool reply(int fd, const char* data, ssize_t size) {
-        ssize_t sent = transmit(fd, data, size);
+    /// Sends the first `size` bytes of the block. False when reading has to stop: what the socket
+    /// does not take keeps the block.
+    bool reply(int fd, ssize_t size) {
+        ssize_t sent = transmit(fd, block_.get(), size);
         if (sent == size) return true;
         if (sent < 0) {
             drop(fd);
             return false;
         }
-        backlogs_[fd].assign(data + sent, data + size);
+        char* rest = block_.get() + sent;
+        backlogs_[fd] = {std::move(block_), rest, static_cast<std::size_t>(size - sent)};
+        block_ = new_block();
         if (!Edge) bench::control(epoll_, EPOLL_CTL_MOD, fd, EPOLLOUT);
         return false;
     }
 
     bool flush(int fd) {
-        std::string& backlog = backlogs_[fd];
-        ssize_t sent = transmit(fd, backlog.data(), backlog.size());
+        Backlog& backlog = backlogs_[fd];
+        ssize_t sent = transmit(fd, backlog.data, backlog.size);
         if (sent < 0) {
             drop(fd);
             return false;
         }
-        backlog.erase(0, sent);
-        if (!backlog.empty()) return false;
+        backlog.data += sent;
+        backlog.size -= sent;
+        if (backlog.size) return false;
+        spare_.push_back(std::move(backlog.block));
         if (!Edge) bench::control(epoll_, EPOLL_CTL_MOD, fd, interest);
         return true;
+    }
+
+    Block new_block() {
+        if (spare_.empty()) return Block(new char[block_size_]);
+        Block block = std::move(spare_.back());
+        spare_.pop_back();
+        return block;
     }
 
     /// Returns the bytes taken, 0 when the socket is full, -1 when the connection is broken.
@@ -143,16 +169,18 @@ private:
     }
 
     void drop(int fd) {
-        backlogs_[fd].clear();
+        backlogs_[fd] = {};
         ::close(fd);
     }
 
     const Options options_;
     const std::size_t piece_;
+    const std::size_t block_size_;
+    std::vector<Block> spare_;
+    Block block_; ///< what is received into
     int listener_;
     int epoll_;
-    std::vector<std::string> backlogs_; ///< unsent bytes, by descriptor
-    char buffer_[bench::buffer_size];
+    std::vector<Backlog> backlogs_; ///< by descriptor
 };
 
 template<bool Edge, bool Generic>
@@ -178,7 +206,7 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"recv", "read"}))
         ->capture_default_str();
     app.add_option("--buffer", options.buffer, "bytes of a receive, at most")
-        ->check(CLI::Range(std::size_t{1}, bench::buffer_size))
+        ->check(CLI::Range(std::size_t{1}, largest_buffer))
         ->capture_default_str();
     app.add_flag("--gather", options.gather, "one send for all that was received in pieces");
     app.add_flag("--hog", options.hog, "compute for a millisecond when a message begins with '!'");

@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import resource
+import select
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 LONGEST_SLICE_NS = 100_000_000
+PATIENCE = 120  # seconds; callgrind is slow
 
 
 class SchedulingAttributes(ctypes.Structure):
@@ -32,7 +34,6 @@ class SchedulingAttributes(ctypes.Structure):
                 ("nice", ctypes.c_int32), ("priority", ctypes.c_uint32),
                 ("runtime", ctypes.c_uint64), ("deadline", ctypes.c_uint64),
                 ("period", ctypes.c_uint64)]
-
 
 
 
@@ -124,6 +125,21 @@ def settle_options(options):
     return servers, max(1, len(options.base))
 
 
+def check_programs(servers, build):
+    """That every (name, command) names a program that is there, and the client is as well."""
+    for name, command in [*servers, ("the client", "{build}/bench/bench-load")]:
+        program = command.replace("{build}", str(build)).split()[0]
+        if not shutil.which(program):
+            raise Failure(f"{name}: there is no program {program}; a release build has it: "
+                          f"meson setup --buildtype=release {build} && ninja -C {build}")
+
+
+def stay_away(cpus):
+    """Keeps this script off the processors that are measured, if there are others."""
+    if others := os.sched_getaffinity(0) - cpus:
+        os.sched_setaffinity(0, others)
+
+
 def start(command, cpu, **kwargs):
     """Starts a process of its own session on one processor, or on a set of them, which dies with
     this script."""
@@ -189,6 +205,12 @@ LISTEN, UDP_BOUND = "0A", "07"
 CONNECTED = {"01", "08"}  # established, or ended by the peer and not yet closed
 
 
+def cpu_ns(pid):
+    """Processor time of all threads of a process, user and kernel, exact to the nanosecond."""
+    return sum(int(pathlib.Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
+               for task in os.listdir(f"/proc/{pid}/task"))
+
+
 class Server:
     """A server under test, started afresh; a context manager that ends it."""
 
@@ -241,6 +263,13 @@ class Server:
         while socket_states(self.port, self.udp) & CONNECTED:
             time.sleep(0.01)
 
+    def ask(self, question):
+        """Sends bytes on a connection of their own and waits for something in return."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(question)
+            if not connection.recv(65536):
+                raise Failure(f"{self.name} does not answer {question[:60]}")
+
     def finish(self):
         """Asks the server to end, so that a tracer around it reports; returns its stderr."""
         os.kill(self.traced_pid(), signal.SIGTERM)
@@ -252,8 +281,7 @@ class Server:
                 for task in os.listdir(f"/proc/{self.pid}/task")]
 
     def cpu_ns(self):
-        """Processor time of all threads, user and kernel, exact to the nanosecond."""
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in self.tasks())
+        return cpu_ns(self.pid)
 
     def switches(self):
         """(times it went to sleep, times it was preempted)."""
@@ -278,7 +306,7 @@ class Load:
     """bench-load against a server, step by step: warm(), measure(), then leave the context."""
 
     def __init__(self, server, options, *arguments, connections=None):
-        self.server = server
+        self.server, self.said = server, ""  # what it has written and nobody has read
         self.process = start(
             [str(options.build / "bench" / "bench-load"), "--steps", "--port", str(server.port),
              "--connections", str(connections or options.connections), "--size", str(options.size),
@@ -297,14 +325,30 @@ class Load:
             pipe.close()
 
     def line(self):
-        text = self.process.stdout.readline().strip()
-        if not text:
-            raise Failure(f"{self.server.name}: {self.process.stderr.read().strip()}")
+        pipe = self.process.stdout.fileno()
+        while "\n" not in self.said:
+            # A server that ceases to answer must not take the whole run with it.
+            if not select.select([pipe], [], [], PATIENCE)[0]:
+                raise Failure(f"{self.server.name}: nothing was answered for {PATIENCE} seconds")
+            more = os.read(pipe, 65536).decode()
+            if not more:
+                raise Failure(f"{self.server.name}: {self.process.stderr.read().strip()}")
+            self.said += more
+        text, _, self.said = self.said.partition("\n")
         return text
 
     def warm(self):
         """Returns when all connections are open and the warm-up is over, the server idle."""
         self.line()
+
+    def cpu_ns(self):
+        return cpu_ns(self.process.pid)
+
+    def turn(self, seconds):
+        """With --turns: runs for so long; returns {requests, seconds}."""
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        return json.loads(self.line())
 
     def measure(self):
         """Runs the measured part; returns {requests, seconds} with the connections still open."""

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <poll.h>
 #include <string>
 #include <unistd.h>
@@ -28,9 +30,10 @@ struct Options {
     bool udp = false;
     bool sink = false;
     std::string ask;        ///< what to send instead of messages that come back
-    std::size_t answer = 0; ///< bytes of the answer to it
+    std::size_t answer = 0; ///< bytes of the answer to it, each time
     bool reconnect = false;
     bool steps = false;
+    bool turns = false;
 };
 
 /// Connections from one source address: below the 28,232 local ports that Linux hands out by
@@ -195,16 +198,26 @@ void step(const Options& options, const char* name) {
     std::getline(std::cin, line);
 }
 
-void run(const Options& options) {
-    Load load(options);
-    load.run(options.rounds ? 1 : 0, options.warmup);
-    step(options, "warm");
+void measure(Load& load, std::uint64_t rounds, double seconds) {
     auto start = Clock::now();
-    std::uint64_t requests = load.run(options.rounds, options.seconds);
+    std::uint64_t requests = load.run(rounds, seconds);
     std::chrono::duration<double> took = Clock::now() - start;
     load.check_silence();
     std::cout << "{\"requests\": " << requests << ", \"seconds\": " << took.count() << "}"
               << std::endl;
+}
+
+void run(const Options& options) {
+    Load load(options);
+    load.run(options.rounds ? 1 : 0, options.warmup);
+    if (options.turns) {
+        std::cout << "warm" << std::endl;
+        for (double seconds; std::cin >> seconds;)
+            measure(load, 0, seconds);
+        return;
+    }
+    step(options, "warm");
+    measure(load, options.rounds, options.seconds);
     step(options, "done");
 }
 
@@ -235,6 +248,8 @@ int main(int argc, char** argv) {
     app.add_flag("--reconnect", options.reconnect, "a new connection for each round");
     app.add_flag("--steps", options.steps,
                  "print `warm` and `done` and wait for a line on standard input after each");
+    app.add_flag("--turns", options.turns,
+                 "print `warm`, then measure for each number of seconds on standard input");
     CLI::Option* answer =
         app.add_option("--answer", options.answer, "with --ask: bytes of an answer");
     app.add_option_function<std::string>(
@@ -244,6 +259,16 @@ int main(int argc, char** argv) {
                options.size = options.ask.size();
            },
            "send this line, ended by CR LF, instead of messages that come back; for HTTP add CR LF")
+        ->needs(answer);
+    app.add_option_function<std::string>(
+           "--ask-file",
+           [&](const std::string& path) {
+               std::ifstream file(path, std::ios::binary);
+               options.ask.assign(std::istreambuf_iterator<char>(file), {});
+               options.size = options.ask.size();
+               if (!options.size) throw CLI::ValidationError("--ask-file", "nothing in " + path);
+           },
+           "send what is in this file instead")
         ->needs(answer);
     CLI11_PARSE(app, argc, argv);
     try {
