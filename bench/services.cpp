@@ -31,7 +31,7 @@ public:
         transport_ = &transport;
         if (options_.idle_timeout > 0)
             transport.set_idle_timeout(
-                weft::to_duration(std::chrono::duration<double>(options_.idle_timeout)));
+                weft::Duration(std::chrono::duration<double>(options_.idle_timeout)));
     }
     void data_received(weft::Bytes data) override {
         if (options_.hog && char(data[0]) == '!') bench::compute();

@@ -10,7 +10,7 @@
 namespace weft::coro {
 
 TimePoint Deadline::from_now(Duration after) {
-    return add_saturated(this_loop().now(), after);
+    return this_loop().deadline_in(after);
 }
 
 CancelScope::~CancelScope() {

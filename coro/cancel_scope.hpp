@@ -23,7 +23,7 @@ public:
     constexpr Deadline() noexcept = default;
     constexpr Deadline(TimePoint at) noexcept : at_(at) {}
     template<class Rep, class Period>
-    Deadline(std::chrono::duration<Rep, Period> after) : at_(from_now(to_duration(after))) {}
+    Deadline(std::chrono::duration<Rep, Period> after) : at_(from_now(after)) {}
     constexpr TimePoint at() const noexcept { return at_; }
     constexpr bool never() const noexcept { return at_ == TimePoint::max(); }
 

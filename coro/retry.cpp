@@ -35,7 +35,7 @@ bool Backoff::pause() {
     const double drawn =
         policy_.jitter == 0 ? 0 : full * policy_.jitter * random_part(loop.kernel());
     const TimePoint until =
-        add_saturated(loop.now(), Duration(static_cast<std::int64_t>(full - drawn)));
+        loop.deadline_in(std::chrono::duration<double, std::nano>(full - drawn));
     if (until > policy_.deadline.at()) return false;
     sleep_until(until);
     return true;
@@ -45,7 +45,7 @@ bool Backoff::pause() {
 
 Ticker::Ticker(Duration interval) : interval_(interval) {
     if (interval <= Duration::zero()) throw UsageError("Ticker: the interval must be positive");
-    next_ = add_saturated(this_loop().now(), interval);
+    next_ = this_loop().deadline_in(interval);
 }
 
 std::uint64_t Ticker::tick() {

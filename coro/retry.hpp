@@ -96,8 +96,6 @@ class Ticker {
 public:
     /// `UsageError` unless the interval is positive.
     explicit Ticker(Duration interval);
-    template<class Rep, class Period>
-    explicit Ticker(std::chrono::duration<Rep, Period> interval) : Ticker(to_duration(interval)) {}
 
     /// Suspends until the next multiple, and returns how many went by since the last call before
     /// it, unnoticed: 0 if the caller keeps up. Cancelling leaves the ticker as it was.
@@ -114,8 +112,8 @@ private:
 /// Calls `function()`, or `function(missed)` with the number of ticks that went by unnoticed, at
 /// every tick of `interval`, the first time after one. Ends when the function returns `false`; one
 /// that returns nothing goes on until it throws or the caller is cancelled. Suspends.
-template<class Rep, class Period, class F>
-void every(std::chrono::duration<Rep, Period> interval, F&& function) {
+template<class F>
+void every(Duration interval, F&& function) {
     for (Ticker ticker(interval);;) {
         const std::uint64_t missed = ticker.tick();
         const auto call = [&]() -> decltype(auto) {

@@ -401,12 +401,12 @@ void Scheduler::report_exception(const std::string& what) noexcept {
 
 void Scheduler::Trimming::begin() noexcept {
     if (!armed() && !scheduler.loop_.closing())
-        scheduler.loop_.arm(*this, add_saturated(scheduler.loop_.now(), patience));
+        scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(patience));
 }
 
 void Scheduler::Trimming::on_timer() {
     if (scheduler.stacks_.trim_some())
-        scheduler.loop_.arm(*this, add_saturated(scheduler.loop_.now(), interval));
+        scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(interval));
 }
 
 // --- How stacks are used

@@ -194,7 +194,7 @@ public:
     void abandon() noexcept override {}
     std::string describe() const override {
         if (until_ == TimePoint::max()) return "a cancellation (sleep_forever)";
-        const auto left = until_ - coroutine.scheduler.loop().now();
+        const Duration left = difference(until_, coroutine.scheduler.loop().now());
         return "the end of a sleep in " +
                std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()) +
                " ms";
@@ -215,8 +215,9 @@ TaskInfo info_of(const detail::Coroutine& coroutine) {
 void sleep(Duration time) {
     detail::Coroutine& self = detail::running("sleep");
     if (time <= Duration::zero()) return self.scheduler.yield();
-    SleepWait wait(self, add_saturated(self.scheduler.loop().now(), time));
-    self.scheduler.suspend(wait, add_saturated(self.scheduler.loop().now(), time));
+    const TimePoint until = self.scheduler.loop().deadline_in(time);
+    SleepWait wait(self, until);
+    self.scheduler.suspend(wait, until);
 }
 
 void sleep_until(TimePoint when) {

@@ -352,10 +352,6 @@ inline void yield() {
 }
 /// Suspends for `time`, never less; 0 or less is `yield`. Cancelling removes its timer.
 void sleep(Duration time);
-template<class Rep, class Period>
-void sleep(std::chrono::duration<Rep, Period> time) {
-    sleep(to_duration(time));
-}
 void sleep_until(TimePoint when);
 /// Suspends until it is cancelled.
 [[noreturn]] void sleep_forever();

@@ -2,8 +2,6 @@
 
 #include <weft/reactor/clock.hpp>
 
-#include <chrono>
-
 namespace weft::coro {
 
 /// Suspends until every other coroutine of the loop waits for something that has not happened: none
@@ -11,9 +9,5 @@ namespace weft::coro {
 /// for `cushion` if that is not 0. With 0 no virtual time passes. For tests, in place of sleeping
 /// until the others have surely got where they are wanted. Cancelled at every step.
 void wait_all_blocked(Duration cushion = Duration::zero());
-template<class Rep, class Period>
-void wait_all_blocked(std::chrono::duration<Rep, Period> cushion) {
-    wait_all_blocked(to_duration(cushion));
-}
 
 } // namespace weft::coro

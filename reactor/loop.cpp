@@ -136,6 +136,7 @@ void Loop::wait(TimePoint until) {
         throw std::system_error(got.code(), "wait for events");
     }
     event_end_ = got.count();
+    more_events_ = event_end_ == events_per_wait;
     if (!again_.empty()) {
         // Connections that used up their share of an earlier turn line up behind the new events.
         if (events_.size() < event_end_ + again_.size()) events_.resize(event_end_ + again_.size());
@@ -285,6 +286,15 @@ void Loop::finish_closing() {
     for_all_now(closing_, closing_now_, [](detail::Source& source) { source.on_finish(); });
 }
 
+void Loop::settle_activity() noexcept {
+    const TimePoint time = now();
+    while (active_.linked()) {
+        auto& activity = static_cast<detail::Activity&>(*active_.next);
+        activity.unlink();
+        activity.at = time;
+    }
+}
+
 /// One turn: the phases of the loop, in the words of its documentation. A turn that its budget cut short goes
 /// on where it stopped, without waiting.
 void Loop::turn(TimePoint wait_until) {
@@ -303,6 +313,7 @@ void Loop::turn(TimePoint wait_until) {
     }
     if (!flushing_.empty()) flush();
     if (!closing_.empty()) finish_closing();
+    if (active_.linked()) settle_activity();
     if (rebuild_wanted_) {
         log(LogLevel::warning, "events for closed descriptors keep coming: the kernel's set of them is rebuilt");
         if (const auto done = rebuild_kernel(); !done.ok()) log(LogLevel::error, done.error().message());
@@ -378,11 +389,6 @@ bool Loop::idle() const noexcept {
 
 // --- Time and callbacks ---------------------------------------------------------------------------------------
 
-TimePoint Loop::now() noexcept {
-    if (!in_turn_ && kernel_) now_ = kernel_->now();
-    return now_;
-}
-
 Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_location location) {
     check_usable("call_at");
     if (free_timers_ == nullptr) {
@@ -403,7 +409,7 @@ Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_locat
 
 Timer Loop::call_every(Duration interval, Function<void()> function, std::source_location location) {
     if (interval < Duration::zero()) throw UsageError("call_every: the interval is negative");
-    Timer timer = call_at(add_saturated(now(), interval), std::move(function), location);
+    Timer timer = call_at(deadline_in(interval), std::move(function), location);
     timer.record_->interval = interval;
     return timer;
 }

@@ -166,21 +166,23 @@ public:
     bool closing() const noexcept { return state_ != State::open; }
 
     // Time and callbacks.
-    /// The time of this turn, read once after the wait. Outside a turn it is read anew.
-    TimePoint now() noexcept;
+    /// What the clock shows, read anew each time: what is due a while from `now()` counts from now, however long the
+    /// callback that asks has run. Once the loop is closed, what it showed last.
+    TimePoint now() noexcept { return kernel_ ? kernel_->now() : now_; }
+    /// `now() + delay`, or never where that is beyond the clock: the one way to make a deadline of a delay.
+    TimePoint deadline_in(Duration delay) noexcept { return add_saturated(now(), delay); }
     /// Runs `function` in the next turn, in order of the calls.
     template<class F>
     Handle call_soon(F&& function, std::source_location location = std::source_location::current());
-    /// Runs `function` when `delay` has passed, never before. Destroying the timer cancels it.
-    template<class Rep, class Period>
-    [[nodiscard]] Timer call_later(std::chrono::duration<Rep, Period> delay, Function<void()> function,
+    /// Runs `function` when `delay` has passed from this call on, never before. Destroying the timer cancels it.
+    [[nodiscard]] Timer call_later(Duration delay, Function<void()> function,
                                    std::source_location location = std::source_location::current()) {
-        return call_at(add_saturated(now(), to_duration(delay)), std::move(function), location);
+        return call_at(deadline_in(delay), std::move(function), location);
     }
     [[nodiscard]] Timer call_at(TimePoint when, Function<void()> function,
                                 std::source_location location = std::source_location::current());
     /// Runs `function` every `interval`, the first time after one. Ticks that were missed are not made up
-    /// for: the next is at the next multiple. An interval of 0 is once per turn.
+    /// for: the next is at the next multiple. An interval of 0 is once per turn; `UsageError` for a negative one.
     [[nodiscard]] Timer call_every(Duration interval, Function<void()> function,
                                    std::source_location location = std::source_location::current());
     /// Runs `function` in the loop; from any thread, also this one, never before returning. Calls of one thread keep their
@@ -264,6 +266,17 @@ public:
     /// `on_flush()` in this turn's flush phase; outside a turn, the next one's.
     void flush_later(detail::Source& source);
     bool in_turn() const noexcept { return in_turn_; }
+    /// Something happens now. The clock is read when the turn ends, once for all of them: what blocks the turn, a
+    /// callback that computes, does not count as time in which nothing happened.
+    void note_activity(detail::Activity& activity) noexcept {
+        if (!in_turn_) {
+            activity.at = now();
+        } else if (!activity.linked()) {
+            active_.push_back(activity);
+        }
+    }
+    /// Whether the kernel may know of more events than this turn was told of: who has not been heard may still be.
+    bool more_events() const noexcept { return more_events_; }
     detail::TimerQueue& timers() noexcept { return timers_; }
     void arm(detail::TimerNode& node, TimePoint when);
     void recycle(detail::TimerRecord* record) noexcept;
@@ -370,6 +383,7 @@ private:
     void forget_posted() noexcept;
     void flush();
     void finish_closing();
+    void settle_activity() noexcept;
 
     bool spend();
     bool refill() noexcept;
@@ -411,6 +425,7 @@ private:
     std::size_t posted_next_ = 0;
     detail::TimerQueue timers_;
     detail::ListNode due_;
+    detail::ListNode active_; // since the turn began
     std::vector<detail::Source*> closing_;
     std::vector<detail::Source*> closing_now_;
     std::vector<detail::Source*> flushing_;
@@ -423,6 +438,7 @@ private:
     std::uint64_t turns_ = 0;
     int turns_since_poll_ = 0;
     bool front_end_ready_ = false;
+    bool more_events_ = false;
     bool in_turn_ = false;
     bool running_ = false;
     bool stopping_ = false;

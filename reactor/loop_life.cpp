@@ -177,6 +177,7 @@ void Loop::close() {
         delete std::exchange(free_nodes_, free_nodes_->next);
     on_wake(nullptr);
     front_end_.reset();
+    now_ = kernel_->now();
     kernel_.reset();
     in_turn_ = false;
     state_ = State::closed;
@@ -256,7 +257,7 @@ StepResult Loop::step(Budget budget) {
         embedded_ = true; // at its end `entered` tells the host what is left
         allowance_.left = 0;
         allowance_.in_reserve = budget.count;
-        if (budget.time != Duration::max()) allowance_.until = add_saturated(kernel_->now(), budget.time);
+        if (budget.time != Duration::max()) allowance_.until = deadline_in(budget.time);
         // A turn that only goes on with what an earlier step left does not look at the kernel, which would go on
         // calling the host for a wake-up that is already answered.
         const std::uint64_t looked = turns_;

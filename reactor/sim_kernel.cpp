@@ -62,7 +62,8 @@ void SimKernel::random(MutableBytes out) noexcept {
 void SimKernel::advance(Duration duration) {
     State& state = *state_;
     const TimePoint target = add_saturated(state.now, duration);
-    for (TimePoint next = state.next_event(); next <= target; next = state.next_event()) {
+    for (TimePoint next = state.next_event(); next <= target && next != TimePoint::max();
+         next = state.next_event()) {
         state.now = std::max(state.now, next);
         state.run_due();
     }

@@ -277,7 +277,7 @@ Sys SimKernel::State::stream_connect(Socket& socket, const Address& address) {
     if (most_latency == Duration::zero())
         syn(connection);
     else
-        schedule(now + delay(), NetworkEvent::Kind::syn, 0, connection);
+        schedule(add_saturated(now, delay()), NetworkEvent::Kind::syn, 0, connection);
     return Sys::fail(EINPROGRESS);
 }
 

@@ -180,9 +180,9 @@ void SimKernel::State::post_flight(Socket& sender, std::unique_ptr<Flight> fligh
     TimePoint& last = sender.datagrams->last_arrival;
     for (int copy = 1; copy <= copies; ++copy) {
         auto sent = copy == copies ? std::move(flight) : std::make_unique<Flight>(*flight);
-        TimePoint at = now + delay();
+        TimePoint at = add_saturated(now, delay());
         if (network_random.chance(reorder))
-            at += std::max<Duration>(most_latency, std::chrono::milliseconds(1));
+            at = add_saturated(at, std::max<Duration>(most_latency, std::chrono::milliseconds(1)));
         else
             at = last = std::max(at, last);
         if (at <= now) {
@@ -276,7 +276,7 @@ void SimKernel::State::refuse(const Flight& flight) {
     if (back == Duration::zero())
         report_refusal(*message);
     else
-        schedule(now + back, NetworkEvent::Kind::datagram, 0, nullptr, std::move(message));
+        schedule(add_saturated(now, back), NetworkEvent::Kind::datagram, 0, nullptr, std::move(message));
 }
 
 void SimKernel::State::report_refusal(const Flight& flight) {

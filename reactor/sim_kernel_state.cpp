@@ -164,7 +164,7 @@ TimePoint SimKernel::State::next_event() noexcept {
 }
 
 void SimKernel::State::run_due() {
-    while (next_event() <= now) {
+    while (next_event() <= now && !events.empty()) {
         NetworkEvent event = pop_event();
         switch (event.kind) {
         case NetworkEvent::Kind::syn:

@@ -211,7 +211,7 @@ void SimKernel::State::launch(const ConnectionRef& connection, int side, std::si
     std::size_t left = size;
     do {
         std::size_t part = left;
-        TimePoint at = now + delay();
+        TimePoint at = add_saturated(now, delay());
         if (kind == Segment::Kind::data && most_segment > 0) {
             const std::size_t spread = most_segment - least_segment + 1;
             part = std::min(left, least_segment + network_random.below(spread));
@@ -301,7 +301,7 @@ void SimKernel::State::send_reset(const ConnectionRef& connection, int from) {
         land_reset(*connection, 1 - from);
         return;
     }
-    const TimePoint at = std::max(now + delay(), flow.last_arrival);
+    const TimePoint at = std::max(add_saturated(now, delay()), flow.last_arrival);
     schedule(at, NetworkEvent::Kind::reset, 1 - from, connection);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/reactor/kernel.hpp>
+#include <weft/reactor/timer_queue.hpp>
 
 #include <cstdint>
 
@@ -10,6 +11,12 @@ class Transport;
 class DatagramTransport;
 
 namespace detail {
+
+/// When something last happened, for what is to be told when nothing does: see `Loop::note_activity`.
+struct Activity : ListNode {
+    TimePoint at{}; ///< unless `linked()`: then it was in the turn that is still going on
+    ~Activity() { unlink(); }
+};
 
 /// Something that occupies a slot of a loop: a transport, a listener, a watched descriptor. The loop calls it
 /// on its own thread; it may do anything but destroy a source that is not itself and still registered.

@@ -30,7 +30,11 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
     const TimePoint next = add_saturated(last, interval);
     if (next >= now) return next;
     if (interval == Duration::zero()) return now;
-    const TimePoint current = last + (now - last) / interval * interval;
+    // Without signs, since the last one may lie as far back as it can.
+    const auto begin = static_cast<std::uint64_t>(last.time_since_epoch().count());
+    const std::uint64_t late = static_cast<std::uint64_t>(now.time_since_epoch().count()) - begin;
+    const std::uint64_t whole = late - late % static_cast<std::uint64_t>(interval.count());
+    const TimePoint current(Duration(static_cast<std::int64_t>(begin + whole)));
     return current < now ? add_saturated(current, interval) : current;
 }
 

@@ -50,7 +50,7 @@ void EchoService::end() {
     for (DatagramRef& endpoint : udp_) {
         if (DatagramTransport* transport = endpoint.get()) transport->close();
     }
-    const Duration grace = to_duration(std::chrono::duration<double>(options_.grace));
+    const Duration grace = Duration(std::chrono::duration<double>(options_.grace));
     for (auto* servers : {&tcp_, &unix_}) {
         for (Server& server : *servers) {
             ++draining_;

@@ -21,7 +21,7 @@ constexpr int burst = 1024;
 constexpr auto tick_interval = std::chrono::milliseconds(100);
 
 Duration seconds(double count) {
-    return to_duration(std::chrono::duration<double>(count));
+    return Duration(std::chrono::duration<double>(count));
 }
 
 } // namespace

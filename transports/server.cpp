@@ -145,7 +145,7 @@ void ServerState::back_off(int error) {
     backing_off_ = true;
     update_armed();
     back_off_ =
-        back_off_ == Duration::zero() ? first_back_off : std::min(back_off_ * 2, last_back_off);
+        back_off_ == Duration::zero() ? first_back_off : std::min<Duration>(back_off_ * 2, last_back_off);
     back_off_timer_ = loop.call_later(back_off_, [this] {
         backing_off_ = false;
         open_reserve();
@@ -220,7 +220,7 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
     loop.call_soon([self = shared_from_this()] {
         self->each_connection([](StreamTransport& transport) { transport.tell_draining(); });
     });
-    const TimePoint end = add_saturated(loop.now(), deadline);
+    const TimePoint end = loop.deadline_in(deadline);
     if (!drain_timer_.active() || end < drain_timer_.when()) {
         drain_timer_ = loop.call_at(end, [this] {
             aborted_by_drain_ += abort_clients(std::make_error_code(std::errc::timed_out));

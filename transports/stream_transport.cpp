@@ -19,6 +19,12 @@
 #include <sys/socket.h>
 
 namespace weft::detail {
+namespace {
+
+// Turns that an idle time-out waits for news that the kernel could not tell yet: enough for half a million connections.
+constexpr unsigned most_put_off = 1000;
+
+} // namespace
 
 StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
                                  const Address& peer) noexcept
@@ -467,7 +473,7 @@ void StreamTransport::finish_or_linger() {
     if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     extras().idle_timeout = Duration(0);
-    loop_.arm(extras(), add_saturated(loop_.now(), linger.timeout));
+    loop_.arm(extras(), loop_.deadline_in(linger.timeout));
     // In a turn of its own: the loop's buffer may be in the hands of another connection's callback.
     if (has(readable)) queue_again();
 }
@@ -498,10 +504,16 @@ void StreamTransport::on_timer(Extras& extra) {
     if (has(lingering)) return finish({});
     if (has(finishing)) return;
     // Activity only stores its time; the timer finds out here whether there was any.
-    const TimePoint due = add_saturated(extra.last_activity, extra.idle_timeout);
+    if (extra.activity.linked()) return loop_.arm(extra, loop_.deadline_in(extra.idle_timeout));
+    const TimePoint due = add_saturated(extra.activity.at, extra.idle_timeout);
     if (due > loop_.now()) return loop_.arm(extra, due);
-    extra.last_activity = loop_.now();
-    loop_.arm(extra, add_saturated(loop_.now(), extra.idle_timeout));
+    // With very many events its own may be among those that the next turn is told of.
+    if (loop_.more_events() && ++extra.put_off < most_put_off) return loop_.arm(extra, due);
+    extra.put_off = 0;
+    // Nobody is left to be asked: the peer does not take what was written before `close`.
+    if (has(closing)) return abort(std::make_error_code(std::errc::timed_out));
+    loop_.note_activity(extra.activity);
+    loop_.arm(extra, loop_.deadline_in(extra.idle_timeout));
     if (has(unannounced)) return;
     guarded("idle_timeout", [&] { protocol_->idle_timeout(*this); });
 }
@@ -510,11 +522,11 @@ void StreamTransport::set_idle_timeout(Duration timeout) {
     if (has(lingering | finishing) || (!extras_ && timeout <= Duration::zero())) return;
     Extras& extra = extras();
     extra.idle_timeout = timeout;
-    extra.last_activity = loop_.now();
+    loop_.note_activity(extra.activity);
     if (timeout <= Duration::zero()) {
         loop_.timers().cancel(extra);
     } else {
-        loop_.arm(extra, add_saturated(loop_.now(), timeout));
+        loop_.arm(extra, loop_.deadline_in(timeout));
     }
 }
 

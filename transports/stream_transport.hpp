@@ -132,7 +132,8 @@ private:
         void on_timer() override { transport.on_timer(*this); }
         StreamTransport& transport;
         Duration idle_timeout{0};
-        TimePoint last_activity{};
+        Activity activity;
+        unsigned put_off = 0; ///< times that its end was, since the kernel had more to tell
         Linger linger;
         std::size_t discarded = 0;
         std::vector<std::byte> unread; ///< given back by the protocol
@@ -150,7 +151,7 @@ private:
     Extras& extras();
     void note_activity() noexcept {
         if (extras_) [[unlikely]]
-            extras_->last_activity = loop_.now();
+            loop_.note_activity(extras_->activity);
     }
 
     std::unique_ptr<Protocol> use(std::unique_ptr<Protocol> protocol) noexcept;
