@@ -42,8 +42,11 @@ class FramedProtocol : public Protocol {
 public:
     explicit FramedProtocol(F framer = F()) : decoder_(std::move(framer)) {}
 
+    /// What a message is: `Bytes`, unless the framer makes something else of them.
+    using Message = MessageOf<F>;
+
     /// A message, without what frames it; it may be empty. Valid during the call.
-    virtual void message_received(Bytes message) = 0;
+    virtual void message_received(Message message) = 0;
 
     /// Bytes in raw mode. Valid during the call, never empty.
     virtual void raw_received(Bytes data) { (void)data; }
@@ -74,6 +77,14 @@ public:
     }
 
     void data_received(Bytes data) final;
+
+    /// While much is missing of a message whose size is known it is received straight into its
+    /// place.
+    Reading reading() const noexcept final {
+        return decoder_.wants_room() ? Reading::buffered : Reading::push;
+    }
+    MutableBytes get_buffer(std::size_t) final { return decoder_.room(); }
+    void buffer_updated(std::size_t size) final;
 
     /// Sends `message` in a frame. Rules as for `Transport::write`; throws `UsageError` if it can
     /// not be framed.
@@ -109,6 +120,9 @@ public:
         if (transport_ == nullptr) detail::throw_unconnected(decoder_.framer().name());
         return *transport_;
     }
+    /// Inside `framing_error`: the size that the message refused has announced, or a part of it; 0
+    /// if it announced none.
+    std::size_t announced() const noexcept { return decoder_.announced(); }
     /// Bytes of memory held for a message that was cut; 0 between messages.
     std::size_t buffer_capacity() const noexcept { return decoder_.capacity(); }
 
@@ -120,6 +134,9 @@ private:
     /// replaced.
     struct Delivery {
         explicit Delivery(FramedProtocol& protocol) : protocol_(protocol) {
+            if (protocol.delivering_) {
+                detail::throw_nested_delivery(protocol.decoder_.framer().name());
+            }
             protocol_.delivering_ = true;
         }
         ~Delivery() {
@@ -149,7 +166,6 @@ private:
 template<Framer F>
 void FramedProtocol<F>::data_received(Bytes data) {
     Transport& connection = transport();
-    if (delivering_) detail::throw_nested_delivery(decoder_.framer().name());
     const Delivery delivery(*this);
     const Protocol& attached = connection.protocol();
     while (!data.empty()) {
@@ -170,6 +186,22 @@ void FramedProtocol<F>::data_received(Bytes data) {
         }
     }
     decoder_.release();
+    if (decoder_.wants_room()) [[unlikely]]
+        connection.reading_changed();
+}
+
+template<Framer F>
+void FramedProtocol<F>::buffer_updated(std::size_t size) {
+    Transport& connection = transport();
+    const Delivery delivery(*this);
+    const Protocol& attached = connection.protocol();
+    const auto next = decoder_.filled(size);
+    if (next.state == State::error) return refuse({}, attached);
+    if (next.state == State::message) {
+        message_received(next.message);
+        decoder_.release();
+    }
+    if (!decoder_.wants_room() && &connection.protocol() == &attached) connection.reading_changed();
 }
 
 template<Framer F>
@@ -197,8 +229,10 @@ template<Framer F>
 void FramedProtocol<F>::hand_back(Bytes data) {
     if (!data.empty()) transport_->unread(data);
     // What is given back last comes first.
+    const bool buffered = decoder_.wants_room();
     if (const Bytes partial = decoder_.partial(); !partial.empty()) transport_->unread(partial);
     decoder_.reset();
+    if (buffered) transport_->reading_changed();
 }
 
 template<Framer F>

@@ -23,14 +23,18 @@ namespace detail {
 Error scan_error(std::string_view framing, std::size_t max_message, const Scan& scan) {
     std::string context(framing);
     if (scan.error == Errc::too_long) {
-        if (scan.size > 0) context = with_number(context, ", a message of ", scan.size, " bytes");
-        context = with_number(context, ", limit ", max_message, " bytes");
+        const char* const announced = scan.at_least ? ", a message of at least " : ", a message of ";
+        if (scan.size > 0) context = with_number(context, announced, scan.size, " bytes");
+        const std::size_t limit = scan.need != 0 ? scan.need : max_message;
+        context = with_number(context, ", limit ", limit, " bytes");
     }
     return {scan.error, std::move(context)};
 }
 
-Error incomplete_error(std::string_view framing, std::size_t have) {
-    return {Errc::incomplete, with_number(framing, ", ", have, " bytes into a message")};
+Error incomplete_error(std::string_view framing, std::size_t have, std::size_t need) {
+    std::string context = with_number(framing, ", ", have, " bytes into a message");
+    if (need != 0) context = with_number(context, " that takes at least ", need, "");
+    return {Errc::incomplete, std::move(context)};
 }
 
 void throw_unwritable(std::string_view framing, std::size_t size, std::size_t max_message) {
@@ -44,8 +48,14 @@ void throw_holds_delimiter(std::string_view framing) {
 
 void throw_bad_framer(std::string_view framing) {
     throw UsageError(std::string(framing) +
-                     ": the framer asked for more than its max_frame(), or ended a frame "
-                     "inside bytes that it had called too few");
+                     ": the framer asked for more than its max_frame(), ended a frame "
+                     "inside bytes that it had called too few, or passed bytes that have not come");
+}
+
+void throw_looks_again(std::string_view framing, std::size_t again, std::size_t size) {
+    throw UsageError(with_number(framing, ": the framer had ", again, " bytes shown again") +
+                     with_number("", " for a frame of ", size,
+                                 " bytes so far; it must pass (Scan::pass) what it is done with"));
 }
 
 Error raw_incomplete_error(std::string_view framing, std::uint64_t missing) {
@@ -79,6 +89,18 @@ void throw_bad_upgrade(std::string_view framing) {
 DelimiterFramer::DelimiterFramer(std::string delimiter, std::size_t max)
     : delimiter_(std::move(delimiter)), max_(max) {
     if (delimiter_.empty()) throw UsageError("DelimiterFramer: the delimiter is empty");
+}
+
+Scan DelimiterFramer::cut(std::string_view shown, std::size_t passed) const noexcept {
+    // A delimiter that was cut can begin in the last bytes; at the limit or before it counts.
+    const std::size_t all = passed + shown.size();
+    const std::size_t most = std::min(shown.size(), delimiter_.size() - 1);
+    std::size_t tail = most;
+    const std::string_view whole = delimiter_;
+    while (tail > 0 && (all - tail > max_ || shown.substr(shown.size() - tail) != whole.substr(0, tail)))
+        --tail;
+    if (tail == 0 && all > max_) return Scan::too_long();
+    return Scan::pass(all - tail);
 }
 
 FrameHeader DelimiterFramer::header(Bytes message) const {

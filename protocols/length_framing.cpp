@@ -46,7 +46,7 @@ Scan VarintFramer::scan(Bytes bytes, std::size_t) const noexcept {
         }
         ++i;
         // Further groups can only add to it.
-        if (length > max_) return Scan::too_long(last ? length : 0);
+        if (length > max_) return last ? Scan::too_long(length) : Scan::too_long_already(length);
         if (last) break;
     }
     const std::size_t all = detail::saturating_add(i, length);
@@ -80,7 +80,10 @@ Scan NetstringFramer::scan(Bytes bytes, std::size_t) const noexcept {
         if (i > 0 && length == 0) return Scan::malformed();
         const auto digit = static_cast<std::uint64_t>(c - '0');
         // Asked digit by digit, so that no number of digits can overflow or fill the memory.
-        if (digit > max_ || length > (max_ - digit) / 10) return Scan::too_long();
+        if (digit > max_ || length > (max_ - digit) / 10) {
+            const std::uint64_t most = ~std::uint64_t{0};
+            return Scan::too_long_already(length > (most - digit) / 10 ? most : length * 10 + digit);
+        }
         length = length * 10 + digit;
     }
     const std::size_t begin = i + 1;

@@ -27,8 +27,8 @@ public:
                           std::size_t max = default_max_message,
                           Counting counting = Counting::message);
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept {
-        (void)scanned;
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept {
+        (void)passed;
         if (bytes.size() < width_) return Scan::more(width_);
         std::uint64_t length = load(bytes.data());
         if (counting_ == Counting::frame) {
@@ -84,7 +84,7 @@ public:
                           std::size_t max = default_max_message) noexcept
         : max_(max), order_(order) {}
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept;
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept;
     std::size_t max_message() const noexcept { return max_; }
     std::size_t max_frame() const noexcept { return detail::saturating_add(longest, max_); }
     std::string_view name() const noexcept { return "varint framing"; }
@@ -106,7 +106,7 @@ class NetstringFramer {
 public:
     explicit NetstringFramer(std::size_t max = default_max_message) noexcept : max_(max) {}
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept;
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept;
     std::size_t max_message() const noexcept { return max_; }
     std::size_t max_frame() const noexcept { return detail::saturating_add(around, max_); }
     std::string_view name() const noexcept { return "netstring framing"; }
@@ -127,8 +127,8 @@ public:
     /// Throws `UsageError` if `size` is 0.
     explicit FixedFramer(std::size_t size);
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept {
-        (void)scanned;
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept {
+        (void)passed;
         return bytes.size() < size_ ? Scan::more(size_) : Scan::frame(0, size_, size_);
     }
     std::size_t max_message() const noexcept { return size_; }

@@ -21,22 +21,25 @@ public:
     explicit LineFramer(LineEnd end = LineEnd::any, std::size_t max = default_max_line) noexcept
         : max_(max), end_(end) {}
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept {
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept {
         const std::byte* const begin = bytes.data();
         // Only the line's end may stand beyond the limit, so nothing further is searched.
-        const std::size_t window = std::min(bytes.size(), max_frame());
-        for (std::size_t from = scanned; from < window;) {
+        const std::size_t window = std::min(bytes.size(), max_frame() - passed);
+        for (std::size_t from = 0; from < window;) {
             const void* const found = std::memchr(begin + from, '\n', window - from);
             if (found == nullptr) break;
             const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(found) - begin);
             const bool after_cr = at > 0 && begin[at - 1] == std::byte{'\r'};
             if (end_ != LineEnd::crlf || after_cr) {
-                const std::size_t size = at - (end_ != LineEnd::lf && after_cr);
-                return size <= max_ ? Scan::frame(0, size, at + 1) : Scan::too_long();
+                const std::size_t size = passed + at - (end_ != LineEnd::lf && after_cr);
+                return size <= max_ ? Scan::frame(0, size, passed + at + 1) : Scan::too_long();
             }
             from = at + 1;
         }
-        return bytes.size() <= max_ || may_end(bytes) ? Scan::more() : Scan::too_long();
+        // A "\r" that may begin the line's end is looked at again, with what comes.
+        const std::size_t end = passed + bytes.size() -
+                                (end_ != LineEnd::lf && bytes.back() == std::byte{'\r'});
+        return end <= max_ ? Scan::pass(end) : Scan::too_long();
     }
 
     std::size_t max_message() const noexcept { return max_; }
@@ -58,11 +61,6 @@ public:
     Bytes trailer() const noexcept { return bytes_of(end_ == LineEnd::lf ? "\n" : "\r\n"); }
 
 private:
-    /// Of more than `max_` bytes without an end: only the "\n" is missing.
-    bool may_end(Bytes bytes) const noexcept {
-        return end_ != LineEnd::lf && bytes.size() == max_ + 1 && bytes[max_] == std::byte{'\r'};
-    }
-
     std::size_t max_;
     LineEnd end_;
 };
@@ -74,13 +72,11 @@ public:
     /// Throws `UsageError` if `delimiter` is empty.
     explicit DelimiterFramer(std::string delimiter, std::size_t max = default_max_line);
 
-    Scan scan(Bytes bytes, std::size_t scanned) const noexcept {
-        const std::string_view window = text_of(bytes).substr(0, max_frame());
-        // The delimiter may have been cut: it can begin before what is new.
-        const std::size_t from = scanned - std::min(scanned, delimiter_.size() - 1);
-        const std::size_t at = window.find(delimiter_, from);
-        if (at != std::string_view::npos) return Scan::frame(0, at, at + delimiter_.size());
-        return bytes.size() < max_frame() ? Scan::more() : Scan::too_long();
+    Scan scan(Bytes bytes, std::size_t passed) const noexcept {
+        const std::string_view window = text_of(bytes).substr(0, max_frame() - passed);
+        const std::size_t at = window.find(delimiter_);
+        if (at == std::string_view::npos) return cut(window, passed);
+        return Scan::frame(0, passed + at, passed + at + delimiter_.size());
     }
 
     std::size_t max_message() const noexcept { return max_; }
@@ -95,6 +91,9 @@ public:
     Bytes trailer() const noexcept { return bytes_of(delimiter_); }
 
 private:
+    /// The answer where no delimiter was found.
+    Scan cut(std::string_view shown, std::size_t passed) const noexcept;
+
     std::string delimiter_;
     std::size_t max_;
 };

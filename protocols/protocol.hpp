@@ -13,7 +13,8 @@ namespace weft {
 class Transport;
 class DatagramTransport;
 
-/// How a protocol wants its bytes; asked for once, when it is attached to a transport.
+/// How a protocol wants its bytes; asked for when it is attached to a transport, and by
+/// `Transport::reading_changed`.
 enum class Reading : std::uint8_t {
     push,     ///< `data_received`, out of the loop's receive buffer
     buffered, ///< `get_buffer` and `buffer_updated`, into the protocol's own memory

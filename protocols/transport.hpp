@@ -129,6 +129,9 @@ public:
     /// No data callback and no `eof_received` from now on, until `resume_reading`. Idempotent.
     virtual void pause_reading() = 0;
     virtual void resume_reading() = 0;
+    /// The protocol's `reading()` is something else now: it is asked again, and what comes next goes by its answer. A
+    /// transport that stands in for the loop's may leave this out, and keep to the first answer.
+    virtual void reading_changed() {}
     /// Whether data callbacks may come: false while paused, and once closing or at the end of the stream.
     virtual bool is_reading() const noexcept = 0;
     /// Reads into the caller's memory without waiting. For protocols of `Reading::pull`; on others it takes

@@ -48,6 +48,11 @@ std::unique_ptr<Protocol> StreamTransport::use(std::unique_ptr<Protocol> protoco
     return std::exchange(protocol_, std::move(protocol));
 }
 
+void StreamTransport::reading_changed() {
+    const Reading before = std::exchange(reading_, protocol_->reading());
+    if (reading_ != before && can_read()) queue_again();
+}
+
 void StreamTransport::open(Token token, std::unique_ptr<Protocol> protocol, std::uint32_t ready) {
     token_ = token;
     use(std::move(protocol));

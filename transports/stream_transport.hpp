@@ -68,6 +68,7 @@ public:
     bool is_closing() const noexcept override { return has(closing); }
     void pause_reading() override;
     void resume_reading() override;
+    void reading_changed() override;
     bool is_reading() const noexcept override {
         return !has(paused | closing | eof_seen | unannounced);
     }

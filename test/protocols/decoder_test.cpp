@@ -1,5 +1,6 @@
 #include "support/codec.hpp"
 
+#include <weft/protocols/length_framing.hpp>
 #include <weft/protocols/line_framing.hpp>
 
 #include <catch2/catch.hpp>
@@ -11,11 +12,11 @@ namespace {
 
 using LineDecoder = Decoder<LineFramer>;
 
-/// Counts the bytes it is shown again, to prove that a search does not begin anew with every chunk.
+/// Counts the bytes it is shown, to prove that a search does not begin anew with every chunk.
 struct CountingFramer {
-    Scan scan(Bytes bytes, std::size_t scanned) const {
-        *looked_at += bytes.size() - scanned;
-        return inner.scan(bytes, scanned);
+    Scan scan(Bytes bytes, std::size_t passed) const {
+        *looked_at += bytes.size();
+        return inner.scan(bytes, passed);
     }
     std::size_t max_message() const { return inner.max_message(); }
     std::size_t max_frame() const { return inner.max_frame(); }
@@ -138,6 +139,49 @@ TEST_CASE("A framer that breaks its contract is named") {
     CHECK(more.next(input).state == Decoder<BadFramer>::State::more);
     input = bytes_of("5");
     CHECK_THROWS_AS(more.next(input), UsageError);
+}
+
+TEST_CASE("A framer that passes bytes that have not come is named") {
+    Bytes input = bytes_of("1");
+    CHECK_THROWS_AS(Decoder<BadFramer>(BadFramer{Scan::pass(2)}).next(input), UsageError);
+}
+
+TEST_CASE("A message of known size is received into its place, which is asked for once") {
+    Decoder<LengthFramer> decoder;
+    const std::string message(1'000'000, 'm');
+    const std::string first = std::string("\0\x0f\x42\x40", 4) + message.substr(0, 65'532);
+    Bytes input = bytes_of(first);
+    REQUIRE(decoder.next(input).state == Decoder<LengthFramer>::State::more);
+    CHECK(decoder.capacity() == 1'000'004);
+    CHECK(decoder.wants_room());
+    const MutableBytes room = decoder.room();
+    REQUIRE(room.size() == 1'000'004 - 65'536);
+    std::memset(room.data(), 'm', 400'000);
+    CHECK(decoder.filled(400'000).state == Decoder<LengthFramer>::State::more);
+    const MutableBytes rest = decoder.room();
+    CHECK(rest.data() == room.data() + 400'000);
+    std::memset(rest.data(), 'm', rest.size());
+    const auto next = decoder.filled(rest.size());
+    REQUIRE(next.state == Decoder<LengthFramer>::State::message);
+    CHECK(text_of(next.message) == message);
+    CHECK(!decoder.wants_room());
+    CHECK(decoder.room().empty());
+    decoder.release();
+    CHECK(decoder.capacity() == 0);
+}
+
+TEST_CASE("There is no room for what a peer has only announced") {
+    Decoder<LengthFramer> decoder;
+    Bytes input = bytes_of(std::string_view("\0\xff\xff\xff", 4));
+    REQUIRE(decoder.next(input).state == Decoder<LengthFramer>::State::more);
+    CHECK(!decoder.wants_room());
+    CHECK(decoder.room().size() <= 64);
+    LineDecoder lines;
+    const std::string line(50'000, 'x');
+    input = bytes_of(line);
+    REQUIRE(lines.next(input).state == LineDecoder::State::more);
+    CHECK(!lines.wants_room());
+    CHECK(lines.room().empty());
 }
 
 TEST_CASE("A framer of one's own decodes across every cut") {

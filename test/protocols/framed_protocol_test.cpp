@@ -388,3 +388,28 @@ TEST_CASE("Misuse of a framed protocol is named") {
     CHECK_THROWS_WITH(f.transport.receive("a\n"),
                       Catch::Matchers::Contains("inside its own callback"));
 }
+
+TEST_CASE("What is missing of a large message goes straight into its place") {
+    struct Big final : LengthPrefixedProtocol {
+        void message_received(Bytes message) override {
+            sizes.push_back(message.size());
+            CHECK(message.back() == std::byte{'z'});
+        }
+        std::vector<std::size_t> sizes;
+    };
+    auto owned = std::make_unique<Big>();
+    Big& big = *owned;
+    FakeTransport transport(std::move(owned));
+    const std::string message = std::string("\0\3\x0d\x40", 4) + std::string(199'999, 'x') + "z";
+    const std::string small = std::string("\0\0\0\1z", 5);
+    transport.receive(small + message.substr(0, 60'000));
+    CHECK(big.reading() == Reading::buffered);
+    CHECK(transport.placed == 0);
+    transport.receive(message.substr(60'000, 100'000));
+    CHECK(transport.placed == 1);
+    transport.receive(message.substr(160'000) + small + small);
+    CHECK(transport.placed == 2);
+    CHECK(big.reading() == Reading::push);
+    CHECK(big.sizes == std::vector<std::size_t>{1, 200'000, 1, 1});
+    CHECK(big.buffer_capacity() == 0);
+}

@@ -100,7 +100,8 @@ TEST_CASE("A delimited message of exactly the limit is taken and one byte more i
     check_decodes(framer, "12345<->1<->", {{"12345", "1"}, ""});
     check_decodes(framer, "1<->123456<->", {{"1"}, "too_long"});
     check_decodes(framer, "12345678", {{}, "too_long"});
-    check_decodes(framer, "1234567", {{}, "incomplete"});
+    check_decodes(framer, "1234567", {{}, "too_long"});
+    check_decodes(framer, "12345<-", {{}, "incomplete"});
     CHECK_THROWS_AS(DelimiterFramer(""), UsageError);
 }
 

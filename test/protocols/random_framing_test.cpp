@@ -44,8 +44,10 @@ std::optional<Found> take_delimited(std::string& stream, std::size_t max) {
         stream.erase(0, i + 3);
         return Found{message, ""};
     }
-    if (stream.size() >= max + 3) return Found{"", "too_long"};
-    return {};
+    // Too long already, unless a delimiter has begun by the limit.
+    for (std::size_t i = 0; i <= stream.size() && i <= max; ++i)
+        if (std::string("aba").starts_with(stream.substr(i))) return {};
+    return Found{"", "too_long"};
 }
 
 std::optional<Found> take_counted(std::string& stream, std::size_t begin, std::uint64_t size) {

@@ -122,6 +122,7 @@ public:
     std::string written;      ///< everything written, in order
     int writes = 0;           ///< by how many calls
     int deliveries = 0;       ///< chunks delivered
+    int placed = 0;           ///< pieces delivered into the protocol's own memory
     bool closing = false;     ///< `close`, `abort`, or lost
     bool aborted = false;     ///< by `abort`
     bool lost = false;        ///< `connection_lost` was called
@@ -129,12 +130,13 @@ public:
 
 private:
     void deliver(Bytes data) {
-        if (protocol_->reading() == Reading::push) return protocol_->data_received(data);
         while (!data.empty()) {
+            if (protocol_->reading() == Reading::push) return protocol_->data_received(data);
             const MutableBytes room = protocol_->get_buffer(data.size());
             const std::size_t size = std::min(room.size(), data.size());
             std::copy_n(data.begin(), size, room.begin());
             data = data.subspan(size);
+            ++placed;
             protocol_->buffer_updated(size);
         }
     }

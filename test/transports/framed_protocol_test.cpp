@@ -146,3 +146,66 @@ TEST_CASE("A stream that ends inside a message loses the connection with incompl
     pair.turns();
     CHECK(pair.log == Log{"line one", "lost the stream ended inside a message"});
 }
+
+TEST_CASE("Large messages are received into their place, between small ones, byte for byte") {
+    struct Sizes final : LengthPrefixedProtocol {
+        explicit Sizes(Log& calls) : log(calls) {}
+        void message_received(Bytes message) override {
+            bool right = true;
+            for (std::size_t i = 0; i < message.size(); ++i)
+                right = right && message[i] == static_cast<std::byte>(i * 7 + i / 256);
+            log.push_back((right ? "" : "wrong ") + std::to_string(message.size()));
+            if (message.size() == pause_at) transport().pause_reading();
+            if (message.size() == raw_at) set_raw_mode(3);
+        }
+        void raw_received(Bytes data) override { log.push_back("raw " + std::string(text_of(data))); }
+        void connection_lost(std::error_code reason) override {
+            log.push_back(reason ? "lost " + reason.message() : "lost");
+        }
+        Log& log;
+        std::size_t pause_at = 1, raw_at = 1;
+    };
+    Log log;
+    Loop loop;
+    auto owned = std::make_unique<Sizes>(log);
+    Sizes& sizes = *owned;
+    auto [near, far] = connected_pair(loop, std::move(owned), std::make_unique<Protocol>());
+    const auto send = [&](std::size_t size) {
+        std::string message(size, '\0');
+        for (std::size_t i = 0; i < size; ++i)
+            message[i] = static_cast<char>(i * 7 + i / 256);
+        write_message(*far.get(), LengthFramer(), bytes_of(message));
+    };
+    const auto until = [&](std::size_t count) {
+        while (log.size() < count)
+            loop.run_once();
+    };
+    for (std::size_t size : {3, 100'000, 5, 1'000'000, 40'000, 300'000, 0})
+        send(size);
+    until(7);
+    CHECK(log == Log{"3", "100000", "5", "1000000", "40000", "300000", "0"});
+    CHECK(sizes.buffer_capacity() == 0);
+
+    // What comes behind a large message that pauses waits; behind one that asks for raw bytes it is
+    // raw; and one that the end of the stream cuts is an error.
+    log.clear();
+    sizes.pause_at = 500'000;
+    sizes.raw_at = 600'000;
+    send(500'000);
+    send(600'000);
+    far->write("abc");
+    send(9);
+    until(1);
+    for (int i = 0; i < 20; ++i)
+        loop.run_once();
+    CHECK(log == Log{"500000"});
+    near->resume_reading();
+    until(4);
+    CHECK(log == Log{"500000", "600000", "raw abc", "9"});
+    log.clear();
+    const std::string cut("\0\x0f\0\0", 4);
+    far->write(cut + std::string(200'000, 'x'));
+    far->write_eof();
+    until(1);
+    CHECK(log == Log{"lost the stream ended inside a message"});
+}
