@@ -8,6 +8,9 @@
 struct Echo final : weft::Protocol {
     void connection_made(weft::Transport& t) override { transport = &t; }
     void data_received(weft::Bytes data) override { transport->write(data); }
+    // A peer that sends more than it reads is not read from until it has caught up.
+    void pause_writing() override { transport->pause_reading(); }
+    void resume_writing() override { transport->resume_reading(); }
     weft::Transport* transport = nullptr;
 };
 

@@ -85,6 +85,109 @@ def wrapped_protocol(address):
         assert client.recv(1) == b"", "it should have closed"
 
 
+def own_framer(address):
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"+\0\0\2ab" + b"e\0\0\0" + b"x\1\0\0" + bytes(30_000))
+        client.sendall(bytes(35_536))
+        assert exactly(client, 7 + 4 + 4) == b"=\0\0\x03" b"195e\0\0\0x\1\0\0"
+        assert exactly(client, 65_536) == bytes(65_536)
+        client.sendall(b"x\xff\0\0")
+        try:
+            assert client.recv(1) == b"", "a record above the limit should have ended it"
+        except ConnectionResetError:
+            pass
+
+
+def loop_per_thread(address):
+    clients = [socket.create_connection(address, timeout=10) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"hello")
+    for client in clients:
+        assert exactly(client, 5) == b"hello"
+        client.close()
+
+
+def asks(client, question, answer, pieces=None):
+    for begin in range(0, len(question), pieces or len(question)):
+        client.sendall(question[begin:begin + (pieces or len(question))])
+    found = exactly(client, len(answer))
+    assert found == answer, f"{found[:200]} to {question[:200]}, wanted {answer[:200]}"
+
+
+def redis(address):
+    def command(*words):
+        words = [word if isinstance(word, bytes) else word.encode() for word in words]
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+    with socket.create_connection(address, timeout=10) as client:
+        asks(client, b"PING\r\n\r\nset a 1\nget a\r\n", b"+PONG\r\n+OK\r\n$1\r\n1\r\n", 1)
+        asks(client, command("SET", "k", b"a\r\n\0b") + command("GET", "k") + command("GET", "none"),
+             b"+OK\r\n$5\r\na\r\n\0b\r\n$-1\r\n", 1)
+        asks(client, command("INCR", "n") + command("incr", "n") + command("DECR", "n") + command("INCR", "k"),
+             b":1\r\n:2\r\n:1\r\n-ERR value is not an integer or out of range\r\n")
+        asks(client, command("MSET", "x", "1", "y", "2") + command("MGET", "x", "z", "y"),
+             b"+OK\r\n*3\r\n$1\r\n1\r\n$-1\r\n$1\r\n2\r\n")
+        asks(client, command("EXISTS", "x", "y", "z") + command("DEL", "x", "z") + command("EXISTS", "x"),
+             b":2\r\n:1\r\n:0\r\n")
+        asks(client, command("SET", "y", "3", "NX") + command("SET", "y", "3", "XX") + command("GET", "y"),
+             b"$-1\r\n+OK\r\n$1\r\n3\r\n")
+        asks(client, command("ECHO", "hi") + command("PING", "ho") + command("NOPE") + command("GET"),
+             b"$2\r\nhi\r\n$2\r\nho\r\n-ERR unknown command 'NOPE'\r\n"
+             b"-ERR wrong number of arguments for 'get' command\r\n")
+        for size in (100_000, 1_000_000, 3_000_000):
+            value = os.urandom(size)
+            asks(client, command("SET", "big", value) + command("GET", "big"),
+                 b"+OK\r\n$%d\r\n%s\r\n" % (size, value))
+        batch = [command("INCR", "batch") for _ in range(1000)]
+        asks(client, b"".join(batch), b"".join(b":%d\r\n" % (i + 1) for i in range(1000)))
+        # A command of very many parts costs time in proportion to them.
+        pairs = [word for i in range(50_000) for word in (f"key:{i}", "value")]
+        asks(client, command("MSET", *pairs) + command("GET", "key:49999"), b"+OK\r\n$5\r\nvalue\r\n")
+        asks(client, command("QUIT"), b"+OK\r\n")
+        assert client.recv(1) == b"", "it should have closed"
+    for wrong in (b"*x\r\n", b"*1\r\n:1\r\n", b"*1\r\n$-5\r\n", b"*1\r\n$99999999999\r\n"):
+        with socket.create_connection(address, timeout=10) as client:
+            client.sendall(wrong)
+            assert exactly(client, 19) == b"-ERR Protocol error"
+            while client.recv(1000):
+                pass
+
+
+def memcached(address):
+    with socket.create_connection(address, timeout=10) as client:
+        asks(client, b"set a 7 0 5\r\nhe\r\no\r\nget a b\r\n", b"STORED\r\nVALUE a 7 5\r\nhe\r\no\r\nEND\r\n", 1)
+        asks(client, b"add a 0 0 1\r\nx\r\nreplace b 0 0 1\r\nx\r\nadd b 0 0 0\r\n\r\nget b a\r\n",
+             b"NOT_STORED\r\nNOT_STORED\r\nSTORED\r\nVALUE b 0 0\r\n\r\nVALUE a 7 5\r\nhe\r\no\r\nEND\r\n")
+        asks(client, b"append b 0 0 2\r\nyz\r\nprepend b 0 0 1\r\nx\r\nget b\r\n",
+             b"STORED\r\nSTORED\r\nVALUE b 0 3\r\nxyz\r\nEND\r\n")
+        asks(client, b"set n 0 0 2\r\n99\r\nincr n 2\r\ndecr n 200\r\nincr a 1\r\nincr none 1\r\n",
+             b"STORED\r\n101\r\n0\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\nNOT_FOUND\r\n")
+        client.sendall(b"gets n\r\n")
+        change = int(exactly(client, len(b"VALUE n 0 1 00\r\n0\r\nEND\r\n") - 1).split()[4])
+        asks(client, b"cas n 0 0 1 %d\r\n5\r\ncas n 0 0 1 %d\r\n6\r\nget n\r\n" % (change, change),
+             b"STORED\r\nEXISTS\r\nVALUE n 0 1\r\n5\r\nEND\r\n")
+        asks(client, b"set q 0 0 1 noreply\r\nq\r\ndelete a noreply\r\ndelete a\r\ndelete q\r\n", b"NOT_FOUND\r\nDELETED\r\n")
+        asks(client, b"set t 0 -1 1\r\nx\r\nget t\r\ntouch t 9\r\ntouch n 100\r\n", b"STORED\r\nEND\r\nNOT_FOUND\r\nTOUCHED\r\n")
+        asks(client, b"version\r\nverbosity 1\r\nnonsense\r\n", b"VERSION 1.6.0-weft\r\nOK\r\nERROR\r\n")
+        for size in (100_000, 1_000_000, 5_000_000):
+            value = os.urandom(size)
+            asks(client, b"set big 1 0 %d\r\n%s\r\nget big\r\n" % (size, value),
+                 b"STORED\r\nVALUE big 1 %d\r\n%s\r\nEND\r\n" % (size, value))
+        client.sendall(b"stats\r\n")
+        assert exactly(client, 15) == b"STAT curr_items"
+        while not exactly(client, 1) == b"E":
+            pass
+        asks(client, b"flush_all\r\nget big\r\n", b"ND\r\nOK\r\nEND\r\n")
+        client.sendall(b"quit\r\n")
+        assert client.recv(1) == b"", "it should have closed"
+    for wrong in (b"set a 0 0 x\r\n", b"set a 0 0 1\r\nxyz\r\n", b"set a 0 0 99999999999\r\n"):
+        with socket.create_connection(address, timeout=10) as client:
+            client.sendall(wrong)
+            assert exactly(client, 12) == b"CLIENT_ERROR"
+            while client.recv(1000):
+                pass
+
+
 def output_of(program, *arguments):
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
 
@@ -106,7 +209,8 @@ def retry(program):
 
 
 TALKS = {"echo": tcp_echo, "lines": lines, "udp_echo": udp_echo, "embed": tcp_echo, "echo_coro": tcp_echo, "chat": chat,
-         "wrapped_protocol": wrapped_protocol}
+         "wrapped_protocol": wrapped_protocol, "own_framer": own_framer, "loop_per_thread": loop_per_thread,
+         "redis": redis, "redis_coro": redis, "memcached": memcached, "memcached_coro": memcached}
 RUNS = {"port_scanner": port_scanner, "producer_consumer": producer_consumer, "retry": retry}
 
 
