@@ -130,6 +130,7 @@ void compare(Round& round, const char* what, const F& framer, const Stream& stre
     Random& random = round.random;
     round.operation(what, static_cast<std::int64_t>(stream.bytes.size()));
     const std::size_t most = random.one_in(4) ? 1 : random.one_in(2) ? 64 : 100'000;
+    using State = typename Decoder<Counted<F>>::State;
     Work work;
     Decoder<Counted<F>> decoder(Counted<F>{framer, &work});
     std::size_t found = 0;
@@ -145,8 +146,8 @@ void compare(Round& round, const char* what, const F& framer, const Stream& stre
             size = std::min(size, room.size());
             std::copy_n(bytes_of(stream.bytes).begin() + static_cast<std::ptrdiff_t>(at), size, room.begin());
             const auto next = decoder.filled(size);
-            if (next.state == next.State::error) error = decoder.error().code == Errc::too_long ? "too_long" : "malformed";
-            if (next.state == next.State::message) message(next.message);
+            if (next.state == State::error) error = decoder.error().code == Errc::too_long ? "too_long" : "malformed";
+            if (next.state == State::message) message(next.message);
         } else {
             // A block of its own that dies, so that a sanitizer finds a view that is kept.
             const std::vector<char> block(stream.bytes.begin() + static_cast<std::ptrdiff_t>(at),
