@@ -1,4 +1,4 @@
-// Counts the heap calls of the program it is preloaded into. The counters are the first words of
+// Counts the heap calls of the program it is preloaded into, and the bytes that it copies. The counters are the first words of
 // the file named by WEFT_COUNT_FILE, mapped and shared, so that they can be read at any moment and
 // the program is not disturbed by a signal. Rests on glibc's exported __libc_malloc and its
 // siblings.
@@ -25,7 +25,8 @@ namespace {
 struct Counters {
     std::atomic<std::uint64_t> allocations; ///< malloc, calloc, realloc and the aligned ones
     std::atomic<std::uint64_t> frees;
-    std::atomic<std::uint64_t> bytes; ///< asked for
+    std::atomic<std::uint64_t> bytes;  ///< asked for
+    std::atomic<std::uint64_t> copied; ///< by memcpy and memmove, where the compiler leaves the call
 };
 
 Counters unmapped;
@@ -45,9 +46,31 @@ void count(std::size_t bytes) {
     counters->bytes.fetch_add(bytes, std::memory_order_relaxed);
 }
 
+void count_copied(std::size_t bytes) {
+    counters->copied.fetch_add(bytes, std::memory_order_relaxed);
+}
+
 } // namespace
 
 extern "C" {
+
+// Byte by byte, and so that the compiler does not make a call of memcpy of the loop.
+[[gnu::visibility("default"), gnu::optimize("no-tree-loop-distribute-patterns")]] void*
+memcpy(void* __restrict to, const void* __restrict from, std::size_t size) {
+    count_copied(size);
+    for (std::size_t i = 0; i < size; ++i)
+        static_cast<char*>(to)[i] = static_cast<const char*>(from)[i];
+    return to;
+}
+
+[[gnu::visibility("default"), gnu::optimize("no-tree-loop-distribute-patterns")]] void*
+memmove(void* to, const void* from, std::size_t size) {
+    if (to <= from) return memcpy(to, from, size);
+    count_copied(size);
+    for (std::size_t i = size; i > 0; --i)
+        static_cast<char*>(to)[i - 1] = static_cast<const char*>(from)[i - 1];
+    return to;
+}
 
 [[gnu::visibility("default")]] void* malloc(std::size_t size) {
     count(size);

@@ -72,7 +72,8 @@ def simulated(name, command, options, rounds):
 
 def measure_simulated(name, command, options):
     """Instructions and simulated cache misses of a request."""
-    return per_request(simulated, name, command, options, options.connections * options.depth)
+    found = per_request(simulated, name, command, options, options.connections * options.depth)
+    return {key: found[key] for key in ("instructions", *CACHES)}
 
 
 def run_load(server, options, rounds, *arguments):
@@ -112,20 +113,20 @@ def measure_instructions(name, command, options):
     return total | {FUNCTION + key: value for key, value in found.items() if options.profile}
 
 
-def measure_heap(name, command, options):
+def measure_heap(name, command, options, connecting=True):
     counter = options.build / "bench" / "bench-count-malloc.so"
     figures = {}
     with tempfile.NamedTemporaryFile(prefix="weft-count-") as shared:
         environment = {"LD_PRELOAD": str(counter.resolve()), "WEFT_COUNT_FILE": shared.name}
 
         def counters():
-            return struct.unpack("3Q", pathlib.Path(shared.name).read_bytes())
+            return struct.unpack("4Q", pathlib.Path(shared.name).read_bytes())
 
         with harness.Server(name, command, options, environment=environment) as server:
             if not any(counters()):
                 raise harness.Failure(f"{name}: {counter} counted nothing; is it a static program?")
             for per, arguments in (("request", []), ("connection", ["--reconnect"])):
-                if options.udp and per == "connection":
+                if per == "connection" and (options.udp or not connecting):
                     break
                 rounds = ["--rounds", str(options.rounds)]
                 with harness.Load(server, options, *rounds, *arguments) as load:
@@ -135,7 +136,7 @@ def measure_heap(name, command, options):
                     after = counters()
                     load.leave()
                 count = requests if per == "request" else requests / options.depth
-                for what, begin, end in zip(("allocations", "frees", "bytes allocated"),
+                for what, begin, end in zip(("allocations", "frees", "bytes allocated", "bytes copied"),
                                             before, after):
                     figures[f"{what} / {per}"] = (end - begin) / count
                 server.drain()

@@ -125,6 +125,20 @@ def settle_options(options):
     return servers, max(1, len(options.base))
 
 
+realtime = False
+
+
+def use_realtime():
+    """From now on this script and all that it starts go before everything else on the machine, for figures on one
+    that is busy with other things. Among themselves none preempts another, as under SCHED_BATCH."""
+    global realtime
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError as error:
+        raise Failure(f"only root may go before everything else ({error})") from error
+    realtime = True
+
+
 def check_programs(servers, build):
     """That every (name, command) names a program that is there, and the client is as well."""
     for name, command in [*servers, ("the client", "{build}/bench/bench-load")]:
@@ -146,6 +160,8 @@ def start(command, cpu, **kwargs):
     def prepare():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
+        if realtime:
+            return
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         # A load that sends on hundreds of connections must not be interrupted half way: servers
         # that take a little longer would then see larger batches than others, which cost more per
@@ -226,7 +242,7 @@ class Server:
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=self.stderr)
         self.pid = self.process.pid
-        deadline = time.monotonic() + 30  # valgrind takes a while to start
+        deadline = time.monotonic() + PATIENCE  # valgrind takes a while to start
         ready = UDP_BOUND if self.udp else LISTEN
         while ready not in socket_states(self.port, self.udp):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -312,7 +328,7 @@ class Load:
              "--connections", str(connections or options.connections), "--size", str(options.size),
              "--depth", str(options.depth), *(["--udp"] if options.udp else []),
              *(["--sink"] if getattr(options, "sink", False) else []),
-             *getattr(options, "asking_of", {}).get(server.name, ()), *arguments],
+             *arguments],
             options.load_cpu, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
 

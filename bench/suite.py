@@ -1,20 +1,27 @@
-"""The parts of tools/bench that every workload uses: settings, running, and what is found."""
+"""The parts of tools/bench that every workload uses: what takes part, comparing, and what is found.
 
-import argparse
+A comparison is one setting of one workload: {"workload", "setting", "unit", "base", "servers": {name: figure}}. A
+figure has a `value` in the unit, lower is better; and, where there is a base, `ratio`, the base's value divided by it.
+Both have an `interval` of 95 %, and a `noisy` that says whether that is too wide to be a result.
+"""
+
 import json
 import os
 import pathlib
 import random
 import shutil
-import statistics
 import subprocess
+import tempfile
+import time
 
+import counting
 import harness
-import rounds
 import servers
+import settings
+import turns
 
-OWN = ("weft", "weft-coro", "weft-timeouts")  # whose speed relative to each peer is reported
 WORKLOADS = {}               # name: (function, what it tells)
+COUNTED = ("callback", "coroutine")
 
 
 def workload(name, text):
@@ -25,85 +32,130 @@ def workload(name, text):
     return register
 
 
+def valued(values):
+    """A figure from values that were each taken afresh."""
+    mean, low, high = turns.mean_of(values)
+    width = (high - low) / mean
+    return {"value": mean, "interval": [low, high], "noisy": width > turns.WIDTH, "taken": len(values)}
+
+
+def exact(value):
+    """A figure that is counted, or measured where noise has no part."""
+    return {"value": value, "interval": [value, value], "noisy": False, "taken": 1}
+
+
 class Suite:
     """One run of tools/bench; workloads add their comparisons to it."""
 
     def __init__(self, options):
         self.options, self.build = options, options.build
-        self.quick = options.quick
-        self.comparisons = []
-        self.skipped = {}
-        self.extra = [servers.Server(*text.partition("=")[::2]) for text in options.peer]
+        self.comparisons, self.contests, self.skipped = [], [], {}
+        self.scratch = tempfile.TemporaryDirectory(prefix="weft-bench-")
         self.cpus = sorted(os.sched_getaffinity(0))
-        for server in servers.BY_NAME.values():
+        for server in servers.PEERS:
             if reason := servers.missing(server, self.build):
                 self.skipped[server.name] = reason
 
+    def file(self, content):
+        """The path of a file with these bytes, which is there for as long as the suite is."""
+        path = pathlib.Path(self.scratch.name, str(len(list(pathlib.Path(self.scratch.name).iterdir()))))
+        path.write_bytes(content)
+        return str(path)
+
     def pick(self, full, quick):
-        return quick if self.quick else full
+        return quick if self.options.quick else full
 
-    def available(self, name):
-        """Whether a server or program takes part: chosen, and there."""
-        chosen = self.options.peers
-        return name not in self.skipped and (
-            not chosen or name in chosen or name.startswith(("hand", "weft")))
+    def peers(self, mode, large=False, always=False):
+        """(name, command) of the peers that take part, and of those that were given with --peer. `always`: even in a
+        run of what decides, where they are few."""
+        if self.options.decide and not always:
+            return []
+        found = [(peer.name, peer.start(mode, large)) for peer in servers.PEERS
+                 if mode in peer.modes and self.takes_part(peer.name)]
+        if self.options.decide:
+            return [pair for pair in found if pair[0] in servers.DECIDING_PEERS]
+        return found + [text.partition("=")[::2] for text in self.options.peer] * (mode == "echo")
 
-    def servers(self, mode, hand=(), names=None, large_buffer=False):
-        """(name, command) of all that take part: the hand-written ones, weft, the peers."""
-        wanted = [servers.BY_NAME[name] for name in hand]
-        wanted += [server for server in (*servers.WEFT, *servers.PEERS)
-                   if mode in server.modes and (names is None or server.name in names)]
-        found = []
-        for server in wanted:
-            if not self.available(server.name):
-                continue
-            command = (server.command if server.name in hand else
-                       server.start_with_large_buffer(mode) if large_buffer else server.start(mode))
-            found.append((server.name, command))
-        if mode == "echo":
-            found += [(server.name, server.command) for server in self.extra]
-        return found
+    def takes_part(self, name):
+        return name not in self.skipped and (not self.options.peers or name in self.options.peers)
 
-    def setting(self, **changes):
-        """What harness and rounds read: the common settings with those of one comparison."""
-        values = {"connections": 64, "size": 64, "depth": 1, "udp": False, "reconnect": False,
-                  "build": self.build, "server_cpu": self.cpus[-1], "load_cpu": self.cpus[-1],
-                  "rounds": self.options.rounds, "seconds": self.options.seconds,
-                  "warmup": self.options.seconds / 4}
-        setting = argparse.Namespace(**{**values, **changes})
-        harness.allow_descriptors(setting.connections + 200)
-        return setting
+    def race(self, workload, title, changes, peers=(), counted=True):
+        """A workload of settings.py with these changes to what the client does."""
+        setting = settings.setting(self.build, **{**settings.WORKLOADS[workload][2], **changes})
+        bases, own = settings.entrants(workload, setting.size, settings.STYLES)
+        self.compare(workload, title, bases, [*own, *peers], setting, counted)
 
-    def compare_servers(self, name, title, entrants, **changes):
-        """Processor time per request of (name, command) entrants; hand-written ones are the base."""
-        if len(entrants) < 2:
-            return None
+    def compare(self, name, title, bases, others, setting, counted=True):
+        """Processor time per request of (name, command) each, relative to the best of the bases."""
+        harness.stay_away({setting.server_cpu, setting.load_cpu})
+        harness.check_programs([*bases, *others], self.build)
         harness.say(f"{name}: {title}")
-        runs = rounds.measure_all(entrants, self.setting(**changes))
-        return self.add(name, title, "ns/request",
-                        {who: [run["ns"] for run in found] for who, found in runs.items()}, runs)
+        comparison = {"workload": name, "setting": title, "unit": "ns"}
+        contest = turns.Contest(bases, others, setting)
+        if not self.options.counts_only:
+            self.time(comparison, contest, self.options.seconds)
+        if counted and self.options.counts:
+            self.count(comparison, contest)
+        if "servers" in comparison:
+            self.add(comparison)
+            self.contests.append((comparison, contest))
+
+    def time(self, comparison, contest, seconds):
+        counts = {name: figure["counts"] for name, figure in comparison.get("servers", {}).items()
+                  if "counts" in figure}
+        found = contest.run(seconds)
+        comparison["base"] = found["base"]
+        comparison["servers"] = {
+            name: {"value": round(figure["ns"], 1), **{key: value for key, value in figure.items() if key != "ns"}}
+            for name, figure in found["servers"].items()}
+        for name, figures in counts.items():
+            comparison["servers"].setdefault(name, {})["counts"] = figures
+
+    def count(self, comparison, contest):
+        """Instructions and simulated misses, which a busy machine does not move, of the base and of weft."""
+        setting, counts = contest.setting, {}
+        setting.rounds = settings.rounds_to_count(setting)
+        base = comparison.get("base") or contest.bases[0][0]
+        for name, command in [*contest.bases, *contest.own]:
+            if name == base or name in COUNTED:
+                counts[name] = {key: round(value, 1) for key, value in counting.measure_simulated(
+                    name, command, setting).items()}
+        comparison.setdefault("base", base)
+        for name, figures in counts.items():
+            comparison.setdefault("servers", {}).setdefault(name, {})["counts"] = figures
+
+    def settle_noisy(self, seconds):
+        """Goes on with what is noisy, for so many seconds in all."""
+        end = time.monotonic() + seconds
+        noisy = [pair for pair in self.contests if "value" in next(iter(pair[0]["servers"].values()), {})
+                 and any(pair[0]["servers"][name].get("noisy") for name, _ in pair[1].own)]
+        for number, (comparison, contest) in enumerate(noisy):
+            share = (end - time.monotonic()) / (len(noisy) - number)
+            if share < 3:
+                break
+            harness.say(f"once more, {share:.0f} s: {comparison['workload']}: {comparison['setting']}")
+            self.time(comparison, contest, share)
+            print(table(comparison), flush=True)
 
     def compare_programs(self, name, unit, entrants, chosen=lambda title: True, count=None):
-        """Figures of (name, command) programs that print {figure: value} as JSON, the `chosen` ones,
-        each a comparison of those programs that have it. `count` rounds, else the common number."""
-        for who, command in entrants:
+        """Figures of (name, command) programs that print {figure: value} as JSON, the `chosen` ones, each a
+        comparison of those programs that have it."""
+        entrants = [(who, command) for who, command in entrants if self.takes_part(who)]
+        for who, command in list(entrants):
             program = command.replace("{build}", str(self.build)).split()[0]
             if not shutil.which(program):
-                self.skipped[f"{who} ({name})"] = f"{pathlib.Path(program).name} is not built"
-        entrants = [(who, command) for who, command in entrants
-                    if self.available(who) and f"{who} ({name})" not in self.skipped]
-        found = {who: {} for who, _ in entrants}
-        count = count or self.options.rounds
+                self.skipped[f"{who} ({name})"] = f"{program} is not built"
+                entrants.remove((who, command))
+        found, count = {}, count or self.pick(7, 3)
         for number in range(count):
             for who, command in random.sample(entrants, len(entrants)):
                 harness.say(f"{name}: round {number + 1}/{count}: {who}")
                 for figure, value in self.figures_of(who, command).items():
                     if chosen(figure):
-                        found[who].setdefault(figure, []).append(value)
-        titles = dict.fromkeys(title for figures in found.values() for title in figures)
-        for title in titles:
-            values = {who: figures[title] for who, figures in found.items() if title in figures}
-            self.add(name, title, unit(title) if callable(unit) else unit, values)
+                        found.setdefault(figure, {}).setdefault(who, []).append(value)
+        for title, values in found.items():
+            self.add({"workload": name, "setting": title, "unit": unit(title) if callable(unit) else unit,
+                      "servers": {who: valued(figures) for who, figures in values.items()}})
 
     def figures_of(self, who, command):
         """Runs a program on all processors; returns the object that it prints."""
@@ -111,51 +163,58 @@ class Suite:
         ran = subprocess.run(["setarch", "-R", *filled.split(), "--json", "--repetitions", "1"],
                              capture_output=True, text=True, check=False)
         if ran.returncode:
-            raise harness.Failure(f"{who}: `{filled}` ended with status {ran.returncode}: "
-                                  f"{ran.stderr.strip()}")
+            raise harness.Failure(f"{who}: `{filled}` ended with status {ran.returncode}: {ran.stderr.strip()}")
         return {title: value["value"] if isinstance(value, dict) else value
                 for title, value in json.loads(ran.stdout).items()}
 
-    def add(self, name, title, unit, values, runs=None):
-        """Adds a comparison of {server: [value per round]}; lower values are better."""
-        middle = {who: statistics.median(found) for who, found in values.items()}
-        hand = [who for who in values if who.startswith("hand")]
-        base = min(hand, key=middle.get) if hand else None
-
-        def against(who, other):
-            bad = rounds.disturbed_pair(who, other, runs) if runs else ()
-            return rounds.ratio_of(values[who], values[other], bad)
-
-        comparison = {
-            "workload": name, "setting": title, "unit": unit, "base": base, "values": values,
-            "median": middle,
-            "of_base": {who: against(who, base) for who in values} if base else {},
-            "speed": {own: {who: against(own, who) for who in values if who != own}
-                      for own in OWN if own in values}}
+    def add(self, comparison):
         self.comparisons.append(comparison)
         print(table(comparison), flush=True)
-        return comparison
+
+
+def merged(old, new):
+    """The comparisons of two runs: of the same setting the newer figures stand, counts stay beside new times."""
+    found = {(comparison["workload"], comparison["setting"]): comparison for comparison in old}
+    for comparison in new:
+        key = comparison["workload"], comparison["setting"]
+        known = found.get(key, {}).get("servers", {})
+        timed = any("value" in figure for figure in comparison["servers"].values())
+        if known and not timed:  # counts alone: they go beside the times that there are
+            joined = {name: {**known.get(name, {}), **comparison["servers"].get(name, {})}
+                      for name in {**known, **comparison["servers"]}}
+            found[key] = {**found[key], "servers": joined}
+            continue
+        for name, figure in comparison["servers"].items():
+            if "counts" in known.get(name, {}):
+                figure.setdefault("counts", known[name]["counts"])
+        found[key] = comparison
+    return list(found.values())
 
 
 def number(value):
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def ratio_text(ratio):
-    return "{:.3f} ({:.3f} .. {:.3f})".format(*ratio) if ratio else ""
+def ratio_text(figure):
+    if "ratio" not in figure:
+        return ""
+    low, high = figure["interval"]
+    return f"{figure['ratio']:.3f} ({low:.3f} .. {high:.3f})" + " noisy" * figure["noisy"]
 
 
 def table(comparison):
     """One comparison as text."""
-    header = ["", comparison["unit"]]
-    if comparison["base"]:
-        header.append(f"speed, {comparison['base']} = 1")
-    header += [f"{own} against it" for own in comparison["speed"]]
+    based = comparison.get("base")
+    timed = any("value" in figure for figure in comparison["servers"].values())
+    counts = next((list(figure["counts"]) for figure in comparison["servers"].values() if "counts" in figure), [])
+    header = ["", *[comparison["unit"]] * timed, *([f"speed, {based} = 1"] if based and timed else []), *counts]
     rows = []
-    for who, value in sorted(comparison["median"].items(), key=lambda item: item[1]):
-        row = [who, number(value)]
-        if comparison["base"]:
-            row.append(ratio_text(comparison["of_base"][who]))
-        row += [ratio_text(ratios.get(who)) for ratios in comparison["speed"].values()]
-        rows.append(row)
+    for who, figure in sorted(comparison["servers"].items(), key=lambda pair: pair[1].get("value", 0)):
+        row = [who]
+        if timed:
+            spread = "" if based or "interval" not in figure or figure["interval"][0] == figure["interval"][1] else (
+                " ({} .. {})".format(*map(number, figure["interval"])) + " noisy" * figure["noisy"])
+            row += [number(figure["value"]) + spread if "value" in figure else ""]
+            row += [ratio_text(figure)] * bool(based)
+        rows.append(row + [number(figure["counts"][key]) if "counts" in figure else "" for key in counts])
     return f"\n{comparison['workload']}: {comparison['setting']}\n{harness.table(header, rows)}"

@@ -1,18 +1,14 @@
-"""Datagrams: echo, one and several at a time, and a flood of which only the last
-of 32 is answered."""
+"""Datagrams: a flood of which only the last of 32 is answered, and an echo of one and of several at a time."""
 
 from suite import workload
 
-SINK = "{build}/bench/bench-services --port {port} --udp --sink"
-HAND = ("hand-udp", "hand-udp-single")
+
+@workload("flood", "UDP flood: the last of 32 datagrams is answered")
+def flood(suite):
+    suite.race("flood", "64 B, 32 at a time from 4 sockets", {}, suite.peers("flood"))
 
 
-@workload("udp", "UDP echo and flood, with and without batched calls")
+@workload("udp", "UDP echo of one datagram and of eight at a time")
 def udp(suite):
-    entrants = suite.servers("udp", HAND)
-    suite.compare_servers("udp", "echo, 64 B, 16 sockets", entrants, udp=True, connections=16)
-    suite.compare_servers("udp", "echo, 64 B, 16 sockets, 8 in flight", entrants, udp=True,
-                          connections=16, depth=8)
-    sinks = [(name, SINK if name == "weft" else command + " --sink") for name, command in entrants]
-    suite.compare_servers("udp", "flood, 64 B, 32 at a time from 4 sockets", sinks, udp=True,
-                          sink=True, connections=4, depth=32)
+    for depth in (1, 8):
+        suite.race("udp", f"64 B, 16 sockets, {depth} in flight", {"depth": depth}, suite.peers("udp"))

@@ -2,16 +2,19 @@
 
 import counting
 import harness
-from suite import workload
+import settings
+from suite import exact, workload
 
 
 @workload("idle", "memory of an idle connection that has exchanged one message")
 def idle(suite):
     count = suite.pick(10_000, 2_000)
-    options = suite.setting(connections=count, idle=count)
-    values = {}
-    for name, command in suite.servers("echo", ("hand-edge",)):
+    setting = settings.setting(suite.build, connections=16, idle=count)
+    harness.allow_descriptors(count + 200)
+    bases, own = settings.entrants("echo", setting.size, settings.STYLES)
+    found = {}
+    for name, command in [bases[0], *own, *suite.peers("echo")]:
         harness.say(f"idle: {name}")
-        found = counting.measure_memory(name, command, options)
-        values[name] = [max(1.0, found["bytes / idle connection"])]
-    suite.add("idle", f"{count} connections", "bytes", values)
+        measured = counting.measure_memory(name, command, setting)["bytes / idle connection"]
+        found["by hand" if name == bases[0][0] else name] = exact(max(1.0, round(measured, 1)))
+    suite.add({"workload": "idle", "setting": "memory of an idle connection", "unit": "bytes", "servers": found})

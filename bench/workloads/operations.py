@@ -6,9 +6,9 @@ from suite import workload
 @workload("operations", "timers, call_soon and posts from other threads, without sockets")
 def operations(suite):
     suite.compare_programs("operations", "ns", [
-        ("weft", "{build}/bench/bench-loop"),
+        ("callback", "{build}/bench/bench-loop"),
         ("libuv", "{build}/bench/peers/peer-libuv-loop"),
-        ("asio", "{build}/bench/peers/peer-asio-loop"),
+        ("asio-callback", "{build}/bench/peers/peer-asio-loop"),
         ("libevent", "{build}/bench/peers/peer-libevent-loop"),
     ])
 
@@ -23,7 +23,7 @@ def coroutines(suite):
         return not title.endswith((" page tables", " mappings")) and "allocations" not in title
 
     suite.compare_programs("coroutines", unit, [
-        ("weft-coro", "{build}/bench/bench-coro --suspended 20000"),
+        ("coroutine", "{build}/bench/bench-coro --suspended 20000"),
         ("boost-fiber", "{build}/bench/peers/peer-boost-fiber"),
         ("state-threads", "{build}/bench/peers/peer-state-threads-tasks"),
         ("go", "{build}/bench/peers/peer-go-tasks"),
@@ -36,11 +36,11 @@ def million(suite):
         return title.startswith("1000000 suspended") and title.endswith(("each", "first run"))
 
     suite.compare_programs("million", unit, [
-        ("weft-coro", "{build}/bench/bench-coro"),
+        ("coroutine", "{build}/bench/bench-coro"),
         ("go", "{build}/bench/peers/peer-go-tasks --suspended 1000000"),
     ], chosen, suite.pick(3, 1))
 
 
 @workload("engine", "weft over a kernel that is a script: what the engine alone costs")
 def engine(suite):
-    suite.compare_programs("engine", "ns", [("weft", "{build}/bench/bench-engine")])
+    suite.compare_programs("engine", "ns", [("callback", "{build}/bench/bench-engine")])
