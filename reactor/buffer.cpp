@@ -1,0 +1,253 @@
+#include <weft/reactor/buffer.hpp>
+#include <weft/reactor/buffer_pool.hpp>
+#include <weft/reactor/error.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <sys/mman.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace weft {
+namespace detail {
+namespace {
+
+// Bytes begin on a cache line: the kernel copies to and from such addresses at twice the speed of odd ones.
+constexpr std::size_t header = 64;
+constexpr std::align_val_t line{64};
+
+struct Heap final : Block {
+    Heap() noexcept : Block(&destroy) {}
+    static void destroy(Block* block) noexcept { ::operator delete(static_cast<void*>(block), line); }
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
+};
+static_assert(sizeof(Heap) <= header);
+
+/// A string or a vector.
+template<class T>
+struct Owned final : Block {
+    explicit Owned(T&& v) noexcept : Block(&destroy), value(std::move(v)) {}
+    static void destroy(Block* block) noexcept { delete static_cast<Owned*>(block); }
+    T value;
+};
+
+struct Constant final : Block {
+    explicit Constant(std::shared_ptr<const void>&& o) noexcept : Block(&destroy), owner(std::move(o)) {}
+    static void destroy(Block* block) noexcept { delete static_cast<Constant*>(block); }
+    std::shared_ptr<const void> owner;
+};
+
+} // namespace
+
+// --- The pool -------------------------------------------------------------------------------------------------
+
+struct BlockPool::Pooled final : Block {
+    explicit Pooled(BlockPool& p) noexcept : Block(&BlockPool::free_block), pool(p) {}
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
+    BlockPool& pool;
+    Pooled* next = nullptr;
+};
+
+constinit thread_local char BlockPool::here = 0;
+
+namespace {
+
+// A use of what was given back is found by AddressSanitizer, as it would be in the heap.
+void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] bool hidden) noexcept {
+#if defined(__SANITIZE_ADDRESS__)
+    if (hidden) {
+        ASAN_POISON_MEMORY_REGION(bytes, BlockPool::block_size);
+    } else {
+        ASAN_UNPOISON_MEMORY_REGION(bytes, BlockPool::block_size);
+    }
+#endif
+}
+
+} // namespace
+
+BlockPool* BlockPool::make() { return new BlockPool; }
+
+/// Stands in `returned_` once the pool is closed.
+BlockPool::Pooled* BlockPool::closed_mark() noexcept {
+    static char mark;
+    return reinterpret_cast<Pooled*>(&mark);
+}
+
+BlockPool::Pooled* BlockPool::map() {
+    static_assert(sizeof(Pooled) <= header);
+    void* memory =
+        ::mmap(nullptr, header + block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return new (memory) Pooled(*this);
+}
+
+void BlockPool::unmap(Pooled* block) noexcept {
+    hide(block->bytes(), false);
+    block->~Pooled();
+    ::munmap(static_cast<void*>(block), header + block_size);
+}
+
+Buffer BlockPool::take() {
+    if (free_ == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
+    Pooled* block = free_;
+    if (block != nullptr) [[likely]] {
+        free_ = block->next;
+        least_kept_ = std::min(least_kept_, --kept_);
+        block->owners.store(1, std::memory_order_relaxed);
+        hide(block->bytes(), false);
+    } else {
+        block = map();
+    }
+    ++out_;
+    return Buffer(block->bytes(), block_size, block);
+}
+
+void BlockPool::free_block(Block* freed) noexcept {
+    auto* block = static_cast<Pooled*>(freed);
+    BlockPool& pool = block->pool;
+    hide(block->bytes(), true);
+    if (pool.home_.load(std::memory_order_relaxed) == &here) [[likely]] {
+        block->next = pool.free_;
+        pool.free_ = block;
+        ++pool.kept_;
+        --pool.out_;
+        return;
+    }
+    // Somebody else's thread, or nobody runs the loop.
+    Pooled* top = pool.returned_.load(std::memory_order_relaxed);
+    while (top != closed_mark()) {
+        block->next = top;
+        if (pool.returned_.compare_exchange_weak(top, block, std::memory_order_release, std::memory_order_relaxed))
+            return;
+    }
+    unmap(block);
+    if (pool.holders_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete &pool;
+}
+
+void BlockPool::take_returned() noexcept {
+    Pooled* block = returned_.exchange(nullptr, std::memory_order_acquire);
+    while (block != nullptr) {
+        Pooled* next = block->next;
+        block->next = free_;
+        free_ = block;
+        ++kept_;
+        --out_;
+        block = next;
+    }
+}
+
+void BlockPool::trim() noexcept {
+    take_returned();
+    std::size_t unneeded = std::min(least_kept_, kept_ > spared ? kept_ - spared : 0);
+    // Those at the end of the list were used longest ago, but any of them is as good once it is cold.
+    for (; unneeded != 0; --unneeded) {
+        Pooled* block = free_;
+        free_ = block->next;
+        --kept_;
+        unmap(block);
+    }
+    least_kept_ = kept_;
+}
+
+void BlockPool::close() noexcept {
+    leave();
+    take_returned();
+    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_) {
+        Pooled* next = late->next;
+        unmap(late);
+        late = next;
+    }
+    while (free_ != nullptr) {
+        Pooled* next = free_->next;
+        unmap(free_);
+        free_ = next;
+    }
+    const auto owed = static_cast<std::int64_t>(out_);
+    if (holders_.fetch_add(owed - holding, std::memory_order_acq_rel) == holding - owed) delete this;
+}
+
+} // namespace detail
+
+// --- Buffers --------------------------------------------------------------------------------------------------
+
+Buffer::Buffer(std::size_t size) : size_(size) {
+    if (size == 0) return;
+    if (size > SIZE_MAX - detail::header) throw std::bad_alloc();
+    void* memory = ::operator new(detail::header + size, detail::line);
+    auto* heap = new (memory) detail::Heap;
+    data_ = heap->bytes();
+    block_ = heap;
+}
+
+Buffer Buffer::copy(Bytes bytes) {
+    Buffer made(bytes.size());
+    if (!bytes.empty()) std::memcpy(made.data_, bytes.data(), bytes.size());
+    return made;
+}
+
+namespace {
+
+template<class T>
+Buffer owner_of(T&& value) {
+    if (value.empty()) return {};
+    auto* block = new detail::Owned<T>(std::move(value));
+    return {reinterpret_cast<std::byte*>(block->value.data()), block->value.size(), block};
+}
+
+} // namespace
+
+Buffer::Buffer(std::string&& text) : Buffer(owner_of(std::move(text))) {}
+Buffer::Buffer(std::vector<std::byte>&& bytes) : Buffer(owner_of(std::move(bytes))) {}
+Buffer::Buffer(std::vector<char>&& bytes) : Buffer(owner_of(std::move(bytes))) {}
+Buffer::Buffer(std::vector<unsigned char>&& bytes) : Buffer(owner_of(std::move(bytes))) {}
+
+Buffer Buffer::shared(std::shared_ptr<const std::string> owner) {
+    if (!owner) return {};
+    const Bytes bytes = bytes_of(*owner);
+    return shared(std::move(owner), bytes);
+}
+
+Buffer Buffer::shared(std::shared_ptr<const void> owner, Bytes bytes) {
+    if (bytes.empty()) return {};
+    return {const_cast<std::byte*>(bytes.data()), bytes.size(), new detail::Constant(std::move(owner))};
+}
+
+void Buffer::release() noexcept {
+    // The only owner needs no atomic change: nobody else is there to see it.
+    if (block_->owners.load(std::memory_order_acquire) == 1 ||
+        block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        block_->free(block_);
+}
+
+bool Buffer::unique() const noexcept {
+    return block_ != nullptr && block_->free != &detail::Constant::destroy &&
+           block_->owners.load(std::memory_order_acquire) == 1;
+}
+
+MutableBytes Buffer::writable() {
+    if (size_ == 0) return {};
+    if (!unique())
+        throw UsageError(block_ == nullptr || block_->free == &detail::Constant::destroy
+                             ? "writable: the bytes of this buffer are a constant"
+                             : "writable: another buffer shows the same block");
+    return {data_, size_};
+}
+
+Buffer Buffer::share(std::size_t offset, std::size_t count) const noexcept {
+    offset = std::min(offset, size_);
+    count = std::min(count, size_ - offset);
+    if (count == 0) return {};
+    if (block_ != nullptr) block_->owners.fetch_add(1, std::memory_order_relaxed);
+    return {data_ + offset, count, block_};
+}
+
+Buffer Buffer::take(std::size_t count) noexcept {
+    if (count >= size_) return std::move(*this);
+    Buffer front = share(0, count);
+    remove_prefix(count);
+    return front;
+}
+
+} // namespace weft

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <weft/reactor/buffer.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace weft::detail {
+
+/// A loop's blocks for what is received and for what waits to be sent, 64 KiB each. The one freed last is given out
+/// first, so that a loop whose buffers come and go uses the same warm memory over and over. Blocks may be freed on any
+/// thread and after the loop; the pool lives as long as the last of them. Blocks are mapped, not taken from the heap, so
+/// that those nobody needs go back to the system: see `trim`.
+class BlockPool {
+public:
+    static constexpr std::size_t block_size = 64 * 1024; ///< bytes that a block holds
+
+    static BlockPool* make();
+    /// The loop is closed: what is kept goes, what is out goes when it is freed, and the pool with the last.
+    void close() noexcept;
+
+    /// A buffer of one block, all of it. Loop's thread. Throws `std::bad_alloc`.
+    Buffer take();
+    /// Blocks that somebody holds.
+    std::size_t out() const noexcept { return out_; }
+    /// Blocks kept for reuse.
+    std::size_t kept() const noexcept { return kept_; }
+    /// Whether the loop should call `trim` in a while.
+    bool wants_trim() const noexcept {
+        return kept_ > spared || returned_.load(std::memory_order_relaxed) != nullptr;
+    }
+    /// Gives back what nobody has needed since the last call, but for a few.
+    void trim() noexcept;
+
+    /// From `enter` to `leave` the calling thread is the one that frees without further ado.
+    void enter() noexcept { home_.store(&here, std::memory_order_relaxed); }
+    void leave() noexcept { home_.store(nullptr, std::memory_order_relaxed); }
+
+private:
+    struct Pooled;
+    static constexpr std::size_t spared = 4;
+
+    BlockPool() = default;
+    ~BlockPool() = default;
+    static void free_block(Block* block) noexcept;
+    Pooled* map();
+    static void unmap(Pooled* block) noexcept;
+    void take_returned() noexcept;
+    static Pooled* closed_mark() noexcept;
+
+    // Its address names the thread.
+    static thread_local char here;
+
+    Pooled* free_ = nullptr;
+    std::size_t kept_ = 0;
+    std::size_t least_kept_ = 0; // since the last trim
+    std::size_t out_ = 0;
+    std::atomic<const char*> home_{nullptr}; // the thread inside the loop
+    alignas(64) std::atomic<Pooled*> returned_{nullptr}; // freed on other threads
+    std::atomic<std::int64_t> holders_{holding};
+    static constexpr std::int64_t holding = std::int64_t{1} << 40; // the loop's own
+};
+
+} // namespace weft::detail

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <weft/reactor/buffer.hpp>
+#include <weft/reactor/bytes.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+namespace weft::detail {
+
+class Source;
+
+/// Where the small writes of one connection gather, so that they leave with one system call: of the one whose callback
+/// runs, or that a coroutine writes to. A loop has one. Small pieces are copied; longer ones that have an owner, or that
+/// stay where they are until the cork is flushed, are referred to. Its owner empties it before it closes it.
+class Cork {
+public:
+    static constexpr std::size_t capacity = 64 * 1024;      ///< bytes gathered at a time
+    static constexpr std::size_t largest_piece = 16 * 1024; ///< longer ones are sent at once, with what is there
+    static constexpr std::size_t copied = 512;              ///< up to here a copy costs less than a reference
+    static constexpr std::size_t most_references = 15;
+    static constexpr std::size_t most_pieces = 2 * most_references + 1;
+
+    /// Null: nobody gathers.
+    Source* owner() const noexcept { return owner_; }
+    bool is_open() const noexcept { return owner_ != nullptr; }
+    /// It is empty, and `owner`'s from now on, who may add if `gathers`.
+    void open(Source* owner, bool gathers) noexcept {
+        owner_ = owner;
+        room_ = gathers ? capacity : 0;
+    }
+    /// Whether its owner may add, as far as there is room: no longer once something stands before its writes.
+    void allow(bool gathers) noexcept { room_ = gathers ? capacity - size() : 0; }
+    /// Nobody's. It has been emptied, or is emptied next.
+    void close() noexcept {
+        owner_ = nullptr;
+        room_ = 0;
+    }
+
+    /// Adds a copy. False if `piece` must go another way, as it must if it is empty or somebody else gathers.
+    bool add(const Source* source, Bytes piece) noexcept {
+        if (owner_ != source || piece.size() - 1 >= room_ || piece.size() > largest_piece) return false;
+        std::memcpy(data_.get() + copied_size_, piece.data(), piece.size());
+        copied_size_ += piece.size();
+        room_ -= piece.size();
+        return true;
+    }
+    /// The same for pieces that a copy is the best way for.
+    bool add_small(const Source* source, Bytes piece) noexcept {
+        return piece.size() <= copied && add(source, piece);
+    }
+    /// Adds a reference. False, with `piece` untouched, if it must go another way. One without an owner stays valid until
+    /// the cork is emptied.
+    bool refer(const Source* source, Buffer& piece) noexcept {
+        if (owner_ != source || piece.size() - 1 >= room_ || piece.size() > largest_piece ||
+            references_ == most_references)
+            return false;
+        referred_size_ += piece.size();
+        room_ -= piece.size();
+        referred_[references_++] = {copied_size_, std::move(piece)};
+        return true;
+    }
+
+    std::size_t size() const noexcept { return copied_size_ + referred_size_; }
+    bool empty() const noexcept { return size() == 0; }
+    /// Whether all of it is one stretch of copies.
+    bool plain() const noexcept { return references_ == 0; }
+    /// Empties a plain one; the bytes stay where they are until the next `add`.
+    Bytes take_copies() noexcept { return {data_.get(), std::exchange(copied_size_, 0)}; }
+
+    /// Calls `each(bytes, owner)` for what was gathered, in order, at most `most_pieces` times; `owner` shows the same
+    /// bytes, and is null for copies. Nothing is dropped.
+    template<class Each>
+    void for_each(Each&& each) {
+        std::size_t from = 0;
+        for (std::size_t i = 0; i < references_; ++i) {
+            Reference& next = referred_[i];
+            if (next.at != from) each(Bytes(data_.get() + from, next.at - from), nullptr);
+            from = next.at;
+            each(next.piece.bytes(), &next.piece);
+        }
+        if (copied_size_ != from) each(Bytes(data_.get() + from, copied_size_ - from), nullptr);
+    }
+    /// Drops what was gathered.
+    void clear() noexcept {
+        while (references_ != 0) referred_[--references_].piece = {};
+        copied_size_ = referred_size_ = 0;
+    }
+
+private:
+    struct Reference {
+        std::size_t at; // copies that stand before it
+        Buffer piece;
+    };
+    Source* owner_ = nullptr;
+    std::size_t room_ = 0; // what the owner may add without a further look; none without an owner
+    std::size_t copied_size_ = 0;
+    std::unique_ptr<std::byte[]> data_{new std::byte[capacity]};
+    std::size_t references_ = 0;
+    std::size_t referred_size_ = 0;
+    std::array<Reference, most_references> referred_;
+};
+
+} // namespace weft::detail
