@@ -184,7 +184,7 @@ Coroutine* Scheduler::park(Wait& wait) {
     if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
         refuse_to_wait(wait);
     self.wait = &wait;
-    if (self.consumer != nullptr || loop_.cork().owner != nullptr || debug_) [[unlikely]]
+    if (self.consumer != nullptr || loop_.cork().is_open() || debug_) [[unlikely]]
         return park_slowly(self);
     Context* to = &main_;
     Coroutine* const next = next_ready();
@@ -218,7 +218,7 @@ void Scheduler::refuse_to_wait(Wait& wait) {
 
 // A function of its own, so that the one below needs no registers saved.
 [[gnu::noinline]] Coroutine* Scheduler::yield_slowly(Coroutine& self) {
-    if (loop_.cork().owner != nullptr) loop_.uncork();
+    if (loop_.cork().is_open()) loop_.uncork();
     // What is queued in the loop has its turn, too, and first if it is that which runs this.
     if (!in_run_ || loop_.work_queued()) jumps_left_ = 0;
     make_ready(self);
@@ -229,7 +229,7 @@ void Scheduler::refuse_to_wait(Wait& wait) {
 [[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
     Coroutine* next = ready_;
     if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() ||
-        loop_.cork().owner != nullptr || self.consumer != nullptr) [[unlikely]]
+        loop_.cork().is_open() || self.consumer != nullptr) [[unlikely]]
         return yield_slowly(self);
     --jumps_left_;
     self.next_ready = nullptr;
@@ -262,7 +262,13 @@ void Scheduler::yield() {
 void Scheduler::checkpoint_slowly(Coroutine& self) {
     if (unwinding()) return; // a destructor's: it has its result, and must not be thrown at
     check_cancelled(self);
-    yield();
+    yield_to_loop(); // who needs not wait for long may be what keeps the loop from its events
+}
+
+void Scheduler::checkpoint_in_memory_slowly(Coroutine& self) {
+    if (any_ready() || loop_.work_queued() || self.cancel_pending || unwinding())
+        return checkpoint_slowly(self);
+    self.immediate = immediate_limit - 1;
 }
 
 void Scheduler::throw_cancelled(Coroutine& self) {
@@ -357,7 +363,7 @@ void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
 
 void Scheduler::end(Coroutine& self) noexcept {
     try {
-        if (loop_.cork().owner != nullptr) loop_.uncork();
+        if (loop_.cork().is_open()) loop_.uncork();
     } catch (...) {
         report_exception("sending what the coroutine " + describe(self) + " wrote last");
     }

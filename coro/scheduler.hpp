@@ -4,6 +4,7 @@
 #include <weft/coro/coroutine.hpp>
 #include <weft/reactor/loop.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -84,6 +85,24 @@ public:
     /// as much as one operation of another kind. Who does both keeps its batch together so.
     bool goes_on(Coroutine& self) noexcept {
         return !self.cancel_pending && ++self.immediate < immediate_limit;
+    }
+    /// For a read that is going to ask the kernel: a checkpoint, of which each counts for half.
+    void checkpoint_read(Coroutine& self) {
+        if (!goes_on(self)) [[unlikely]]
+            checkpoint_slowly(self);
+    }
+    /// For what is done in memory alone, with what has come or until so much is gathered that it is sent: the same, but
+    /// only those that are ready now get their turn. The loop has it at the next read or send, which is not far, so that
+    /// what was gathered leaves in one piece.
+    void checkpoint_in_memory(Coroutine& self) {
+        if (self.cancel_pending || ++self.immediate >= immediate_limit) [[unlikely]]
+            checkpoint_in_memory_slowly(self);
+    }
+    /// What was moved counts as well: the coroutine of a peer that sends without end lets others run as often as
+    /// somebody with many small messages.
+    void charge(Coroutine& self, std::size_t bytes) noexcept {
+        self.immediate = static_cast<std::uint16_t>(
+            self.immediate + std::min<std::size_t>(bytes / bytes_per_count, immediate_limit));
     }
     /// Throws if the coroutine is cancelled.
     void check_cancelled(Coroutine& self) {
@@ -171,6 +190,8 @@ private:
     // Twice the operations that did not have to wait before others get their turn. A hundred let a
     // reader of 512-byte pieces answer 48 KiB in one go.
     static constexpr std::uint16_t immediate_limit = 200;
+    // So that 200 KiB are as much as a hundred operations.
+    static constexpr std::size_t bytes_per_count = 1024;
     // A catch block that keeps a cancellation to itself so often would keep the program from
     // ending.
     static constexpr std::uint16_t swallowed_limit = 1000;
@@ -185,6 +206,7 @@ private:
     Coroutine* next_ready() noexcept;
     void enter(Coroutine& coroutine);
     void checkpoint_slowly(Coroutine& self);
+    void checkpoint_in_memory_slowly(Coroutine& self);
     Coroutine* yield_slowly(Coroutine& self);
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);

@@ -54,6 +54,32 @@ detail::StreamState& Stream::state(const char* what) const {
 
 // --- Reading -------------------------------------------------------------------------------------
 
+Buffer Stream::read(Deadline deadline) {
+    detail::StreamState& state = this->state("read");
+    detail::Coroutine& self = detail::running("read");
+    state.check_no_reader("read");
+    bool looked = false;
+    if (state.reads_on() && self.scheduler.goes_on(self)) [[likely]] {
+        if (state.transport->input_ready()) {
+            ReadResult::State found;
+            if (Buffer data = state.receive_block(self, found)) [[likely]]
+                return data;
+            looked = found == ReadResult::State::would_block; // anything else the next one finds again
+        } else {
+            looked = true;
+        }
+    }
+    const detail::StreamState::Reading reading(state, self, "read", this);
+    if (!looked) [[unlikely]] {
+        if (state.buffered() != 0) {
+            self.scheduler.checkpoint_in_memory(self);
+            return state.take_all(self);
+        }
+        self.scheduler.checkpoint(self);
+    }
+    return state.receive_block_later(self, "read", deadline.at(), looked);
+}
+
 std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
     detail::StreamState& state = this->state("read_some");
     detail::Coroutine& self = detail::running("read_some");
@@ -61,15 +87,19 @@ std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
     auto found = ReadResult::State::failed; // or nothing tried; the next read finds it again
     if (self.scheduler.goes_on(self)) [[likely]] {
         const ReadResult got = state.receive_now(into);
+        self.scheduler.charge(self, got.size);
         if (got.state == ReadResult::State::data) return got.size;
         found = got.state;
     }
     const detail::StreamState::Reading reading(state, self, "read_some", this);
     if (found == ReadResult::State::would_block) [[likely]]
         return state.receive_later(self, into, "read_some", deadline.at());
+    if (state.buffered() != 0 && !into.empty()) {
+        self.scheduler.checkpoint_in_memory(self);
+        return state.take(into);
+    }
     self.scheduler.checkpoint(self);
     if (into.empty()) return 0;
-    if (state.buffered() != 0) return state.take(into);
     return state.receive(self, into, "read_some", deadline.at());
 }
 
@@ -97,14 +127,16 @@ void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, R
     detail::StreamState& state = this->state(what);
     detail::Coroutine& self = detail::running(what);
     const detail::StreamState::Reading reading(state, self, what, this);
-    self.scheduler.checkpoint(self);
+    self.scheduler.checkpoint_in_memory(self);
     MutableBytes into = room(0);
     std::size_t have = state.take(into);
     bool ended = false;
     try {
         while (have < size && !ended) {
             if (have == into.size()) into = room(have);
+            self.scheduler.checkpoint_read(self);
             const std::size_t got = state.receive(self, into.subspan(have), what, deadline.at());
+            self.scheduler.charge(self, got);
             have += got;
             ended = got == 0;
         }
@@ -112,11 +144,13 @@ void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, R
         state.put_back(into.first(have));
         throw;
     }
-    if (have < size)
+    if (have < size) {
+        state.peer_failed = true;
         throw IncompleteRead(std::string(what) + ": " + std::to_string(size) +
                                  " bytes were asked for and the stream ended after " +
                                  std::to_string(have),
                              std::string(text_of(into.first(have))));
+    }
 }
 
 std::string_view Stream::read_until(std::string_view separator, Deadline deadline) {
@@ -131,7 +165,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
     if (separators.size() == 0) throw UsageError("read_until: no separator was given");
     for (const std::string_view separator : separators)
         if (separator.empty()) throw UsageError("read_until: a separator is empty");
-    self.scheduler.checkpoint(self);
+    self.scheduler.checkpoint_in_memory(self);
     const std::span<const std::string_view> wanted(separators.begin(), separators.size());
     for (std::size_t scanned = 0;;) {
         const std::string_view text = text_of(state.input());
@@ -148,9 +182,10 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
         if (state.fill(self, "read_until", deadline.at())) continue;
         std::string partial(text_of(state.input()));
         state.consume(partial.size());
-        throw IncompleteRead("read_until: the stream ended after " +
-                                 std::to_string(partial.size()) + " bytes without a separator",
-                             std::move(partial));
+        std::string what = "read_until: the stream ended after " + std::to_string(partial.size()) +
+                           " bytes without a separator";
+        state.peer_failed = true;
+        throw IncompleteRead(std::move(what), std::move(partial));
     }
 }
 
@@ -158,7 +193,8 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
     detail::StreamState& state = this->state("read_line");
     detail::Coroutine& self = detail::running("read_line");
     const detail::StreamState::Reading reading(state, self, "read_line", this);
-    self.scheduler.checkpoint(self);
+    self.scheduler.checkpoint_in_memory(self);
+    state.line_cut = false;
     const auto without_end = [](std::string_view line) {
         if (line.ends_with('\n')) line.remove_suffix(1);
         if (line.ends_with('\r')) line.remove_suffix(1);
@@ -184,6 +220,7 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
         scanned = text.size();
         if (state.fill(self, "read_line", deadline.at())) continue;
         if (state.buffered() == 0) return {};
+        state.line_cut = true;
         const std::string_view last = text_of(state.input());
         state.consume(last.size());
         return last;
@@ -194,7 +231,7 @@ std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
     detail::StreamState& state = this->state("read_to_end");
     detail::Coroutine& self = detail::running("read_to_end");
     const detail::StreamState::Reading reading(state, self, "read_to_end", this);
-    self.scheduler.checkpoint(self);
+    self.scheduler.checkpoint_in_memory(self);
     do {
         if (state.buffered() > most)
             throw LimitOverrun("read_to_end: more than " + std::to_string(most) +
@@ -210,7 +247,7 @@ Bytes Stream::peek(std::size_t size, Deadline deadline) {
     detail::StreamState& state = this->state("peek");
     detail::Coroutine& self = detail::running("peek");
     const detail::StreamState::Reading reading(state, self, "peek", this);
-    self.scheduler.checkpoint(self);
+    self.scheduler.checkpoint_in_memory(self);
     while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {
     }
     return state.input();
@@ -225,6 +262,9 @@ void Stream::skip(std::size_t size) {
     state.consume(size);
 }
 
+bool Stream::line_complete() const noexcept {
+    return state_ && !state_->line_cut;
+}
 bool Stream::at_end() const noexcept {
     return state_ && state_->eof && state_->buffered() == 0;
 }
@@ -244,10 +284,28 @@ void Stream::write(Bytes data, Deadline deadline) {
     if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add(state.source, data)) [[likely]]
         return;
     const detail::StreamState::Use use(state);
-    self.scheduler.checkpoint(self);
-    if (data.size() > detail::write_slice || state.writing_paused) [[unlikely]]
-        return state.write_in_slices(self, data, deadline.at());
+    self.scheduler.checkpoint_in_memory(self);
+    if (data.size() > detail::longest_copy) [[unlikely]]
+        return state.write_borrowed(self, data, deadline.at());
+    if (state.writing_paused) [[unlikely]]
+        state.wait_for_room(self, "write", deadline.at());
     state.gathering("write").write(data);
+}
+
+void Stream::write(Buffer&& data, Deadline deadline) {
+    detail::StreamState& state = this->state("write");
+    detail::Coroutine& self = detail::running("write");
+    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data)) [[likely]] {
+        data = {};
+        return;
+    }
+    const detail::StreamState::Use use(state);
+    self.scheduler.checkpoint_in_memory(self);
+    if (state.writing_paused) [[unlikely]]
+        state.wait_for_room(self, "write", deadline.at());
+    Transport& transport = state.gathering("write");
+    self.scheduler.charge(self, data.size());
+    transport.write(std::move(data));
 }
 
 void Stream::write_all(std::span<const Bytes> pieces, Deadline deadline) {
@@ -334,7 +392,7 @@ void Stream::wait_closed(Deadline deadline) {
 
 bool Stream::is_open() const noexcept {
     return state_ && !state_->closed && state_->transport != nullptr &&
-           !state_->transport->is_closing();
+           !state_->transport->is_closing() && !state_->transport->write_error();
 }
 
 TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {

@@ -7,44 +7,8 @@
 namespace weft::coro::detail {
 namespace {
 
-// Fits a page allocator's habits and 250 lines of 64 bytes.
-constexpr std::size_t first_capacity = 16 * 1024;
-
-/// Buffers of the usual size that nobody needs just now. A connection that waits for input holds
-/// none, so that reading lines takes one and gives it back with every request.
-class SpareBuffers {
-public:
-    SpareBuffers() = default;
-    ~SpareBuffers() {
-        while (count_ != 0)
-            delete[] kept_[--count_];
-    }
-    SpareBuffers(const SpareBuffers&) = delete;
-    SpareBuffers& operator=(const SpareBuffers&) = delete;
-
-    std::byte* take() { return count_ != 0 ? kept_[--count_] : new std::byte[first_capacity]; }
-    void give_back(std::byte* buffer) noexcept {
-        if (count_ == kept_.size()) {
-            delete[] buffer;
-        } else {
-            kept_[count_++] = buffer;
-        }
-    }
-
-private:
-    std::array<std::byte*, 16> kept_{};
-    std::size_t count_ = 0;
-};
-
-thread_local SpareBuffers spare_buffers;
-
-void free_buffer(std::byte* buffer, std::size_t capacity) noexcept {
-    if (capacity == first_capacity) {
-        spare_buffers.give_back(buffer);
-    } else {
-        delete[] buffer;
-    }
-}
+// A read into less room than this would cost a system call for little.
+constexpr std::size_t least_room = 4 * 1024;
 
 } // namespace
 
@@ -135,6 +99,7 @@ void StreamState::take_over(Transport& to) {
 }
 
 void StreamState::use(Transport* to) noexcept {
+    if (borrowing_ != 0 && transport != nullptr) transport->own_queued();
     transport = to;
     source = to != nullptr ? to->source() : nullptr;
 }
@@ -145,7 +110,9 @@ void StreamState::connected(Transport& to) noexcept {
 }
 
 void StreamState::read_ready() {
-    if (read_wait_ != nullptr) std::exchange(read_wait_, nullptr)->wake_now();
+    if (read_wait_ != nullptr) return std::exchange(read_wait_, nullptr)->wake_now();
+    // The peer may have reset the connection, which those who wait for its end or for room want to know.
+    if (others_.linked() && transport != nullptr && transport->write_error()) wake_others();
 }
 
 void StreamState::lost(std::error_code reason) noexcept {
@@ -208,8 +175,9 @@ void StreamState::throw_second_reader(const char* what) const {
                      " is already reading from this stream");
 }
 
-void StreamState::throw_timed_out(const char* what) const {
-    throw TimeoutError(std::string(what) + ": no " + describe("data", " from "));
+void StreamState::throw_timed_out(std::string what) {
+    peer_failed = true;
+    throw TimeoutError(std::move(what));
 }
 
 // Not misuse: it was open when the wait began.
@@ -231,6 +199,7 @@ void StreamState::fail(const char* what) {
 }
 
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
+    self.scheduler.checkpoint_read(self);
     if (buffered() == 0) {
         begin_ = end_ = 0;
         // A buffer that would stay empty while it waits is not held.
@@ -239,51 +208,60 @@ bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
             wait_for_input(self, what, deadline);
         }
     }
-    reserve(1);
-    const std::size_t got = receive(self, {buffer_ + end_, capacity_ - end_}, what, deadline);
+    reserve(self, least_room);
+    const std::size_t got =
+        receive(self, {bytes() + end_, block_.size() - end_}, what, deadline);
     end_ += got;
+    self.scheduler.charge(self, got);
     return got != 0;
 }
 
-void StreamState::reserve(std::size_t more) {
-    if (capacity_ - end_ >= more && capacity_ != 0) return;
+void StreamState::reserve(Coroutine& self, std::size_t more) {
+    const std::size_t capacity = block_.size();
+    if (capacity - end_ >= more && capacity != 0) return;
     const std::size_t size = buffered();
-    if (begin_ != 0 && size + more <= capacity_ && size <= capacity_ / 2) {
-        std::memmove(buffer_, buffer_ + begin_, size);
+    if (begin_ != 0 && size + more <= capacity && size <= capacity / 2) {
+        std::memmove(bytes(), bytes() + begin_, size);
     } else {
-        std::size_t capacity = std::max(first_capacity, capacity_);
-        while (capacity < size + more || (capacity == capacity_ && size > capacity / 2))
-            capacity *= 2;
-        std::byte* larger =
-            capacity == first_capacity ? spare_buffers.take() : new std::byte[capacity];
-        if (size != 0) std::memcpy(larger, buffer_ + begin_, size);
-        drop_buffer();
-        buffer_ = larger;
-        capacity_ = capacity;
+        constexpr std::size_t usual = weft::detail::BlockPool::block_size;
+        std::size_t wanted = std::max(usual, capacity);
+        while (wanted < size + more || (wanted == capacity && size > capacity / 2))
+            wanted *= 2;
+        Buffer larger = wanted == usual ? self.scheduler.loop().blocks().take() : Buffer(wanted);
+        if (size != 0) std::memcpy(const_cast<std::byte*>(larger.data()), bytes() + begin_, size);
+        block_ = std::move(larger);
     }
     begin_ = 0;
     end_ = size;
 }
 
+Buffer StreamState::take_all(Coroutine& self) {
+    Buffer all = std::move(block_);
+    all.truncate(end_);
+    all.remove_prefix(begin_);
+    begin_ = end_ = 0;
+    return kept_well(self.scheduler.loop().blocks(), std::move(all));
+}
+
 void StreamState::put_back(Bytes data) {
     if (data.empty()) return;
     const std::size_t size = buffered();
-    reserve(data.size());
-    if (size != 0) std::memmove(buffer_ + begin_ + data.size(), buffer_ + begin_, size);
-    std::memcpy(buffer_ + begin_, data.data(), data.size());
+    reserve(*current, data.size());
+    if (size != 0) std::memmove(bytes() + begin_ + data.size(), bytes() + begin_, size);
+    std::memcpy(bytes() + begin_, data.data(), data.size());
     end_ += data.size();
 }
 
 std::size_t StreamState::take(MutableBytes into) noexcept {
     const std::size_t size = std::min(into.size(), buffered());
-    if (size != 0) std::memcpy(into.data(), buffer_ + begin_, size);
+    if (size != 0) std::memcpy(into.data(), bytes() + begin_, size);
     consume(size);
     return size;
 }
 
 void StreamState::drop_buffer() noexcept {
-    if (buffer_ != nullptr) free_buffer(std::exchange(buffer_, nullptr), capacity_);
-    begin_ = end_ = capacity_ = 0;
+    block_ = {};
+    begin_ = end_ = 0;
 }
 
 // --- Writing -------------------------------------------------------------------------------------
@@ -306,20 +284,30 @@ Transport& StreamState::writable(const char* what) const {
                                 open.peer_address().to_string() + " is being closed");
 }
 
-void StreamState::write_in_slices(Coroutine& self, Bytes data, TimePoint deadline) {
-    do {
+void StreamState::write_borrowed(Coroutine& self, Bytes data, TimePoint deadline) {
+    wait_for_room(self, "write", deadline);
+    gathering("write").write(Buffer::unowned(data));
+    struct Borrowing {
+        explicit Borrowing(StreamState& s) noexcept : state(s) { ++state.borrowing_; }
+        ~Borrowing() {
+            --state.borrowing_;
+            if (state.transport != nullptr) state.transport->own_queued();
+        }
+        StreamState& state;
+    };
+    {
+        const Borrowing borrowing(*this);
+        if (transport != nullptr && !transport->write_error()) transport->loop().uncork();
         wait_for_room(self, "write", deadline);
-        const Bytes slice = data.first(std::min(data.size(), write_slice));
-        gathering("write").write(slice);
-        data = data.subspan(slice.size());
-    } while (!data.empty());
+    }
+    (void)connection("write");
 }
 
 void StreamState::wait_for_room(Coroutine& self, const char* what, TimePoint deadline) {
     while (writing_paused && !closed && transport != nullptr && !transport->write_error()) {
         OtherWait wait(self, *this, "room to write", " to ");
         if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
-            throw TimeoutError(std::string(what) + ": no " + describe("room to write", " to "));
+            throw_timed_out(std::string(what) + ": no " + describe("room to write", " to "));
         if (closed) throw_closed(what);
     }
 }
@@ -334,7 +322,8 @@ void StreamState::wait_connected(Coroutine& self, const char* what, TimePoint de
 }
 
 void StreamState::wait_closed(Coroutine& self, TimePoint deadline) {
-    while (transport != nullptr) {
+    // A reset ends it for those who do not read, though what came before could still be read.
+    while (transport != nullptr && (reader_ != nullptr || closed || !transport->write_error())) {
         OtherWait wait(self, *this, "the end of the connection", " with ");
         if (self.scheduler.suspend(wait, deadline) == Wake::timed_out)
             throw TimeoutError("wait_closed: the connection is still there");

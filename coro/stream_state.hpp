@@ -16,8 +16,8 @@ namespace weft::coro::detail {
 
 class StreamProtocol;
 
-/// A longer write goes piece by piece, so that it is not copied as a whole.
-inline constexpr std::size_t write_slice = 256 * 1024;
+/// A longer piece is sent out of the caller's memory, while the caller waits, and not copied.
+inline constexpr std::size_t longest_copy = 64 * 1024;
 
 /// What lies between a `Stream` and its transport. The stream owns it, together with the operations
 /// under way, since a stream may be destroyed while a coroutine waits in one of its functions. The
@@ -105,8 +105,8 @@ public:
             return *transport;
         return writable(what); // which throws
     }
-    /// Writes piece by piece, each when there is room.
-    void write_in_slices(Coroutine& self, Bytes data, TimePoint deadline);
+    /// Writes when there is room, straight from `data`, and waits until there is room again.
+    void write_borrowed(Coroutine& self, Bytes data, TimePoint deadline);
     /// Whether an exception with this code told of the connection's loss.
     bool ended_by(std::error_code code) const noexcept;
     [[noreturn, gnu::cold]] void throw_lost(const char* what) const;
@@ -115,8 +115,19 @@ public:
 
     // What was received and not read yet.
     std::size_t buffered() const noexcept { return end_ - begin_; }
-    Bytes input() const noexcept { return {buffer_ + begin_, buffered()}; }
+    Bytes input() const noexcept { return {bytes() + begin_, buffered()}; }
     void consume(std::size_t size) noexcept { begin_ += size; }
+    /// All of it, as it lies there.
+    Buffer take_all(Coroutine& self);
+    /// Whether nothing speaks against a read from the connection, which may have to wait.
+    bool reads_on() const noexcept {
+        return begin_ == end_ && !eof && !closed && transport != nullptr;
+    }
+    /// One read into a block of its own, for which `Transport::input_ready` has said yes; empty if there was nothing,
+    /// which `found` tells.
+    Buffer receive_block(Coroutine& self, ReadResult::State& found);
+    /// The same, waiting if it has to; `looked`: it has to. Empty at the end.
+    Buffer receive_block_later(Coroutine& self, const char* what, TimePoint deadline, bool looked);
     /// Moves what is there to `into`, as far as it goes; how much.
     std::size_t take(MutableBytes into) noexcept;
     /// In front of the input.
@@ -128,6 +139,8 @@ public:
     bool closed = false; ///< by this side
     bool writing_paused = false;
     bool eof_sent = false;
+    bool line_cut = false;  ///< the last line had no end
+    bool peer_failed = false; ///< a function has thrown because the peer was too slow, or ended too early
     std::uint32_t limit = 64 * 1024;
     StreamProtocol* protocol = nullptr;
     std::error_code error;
@@ -142,24 +155,34 @@ private:
     void wait_for_input(Coroutine& self, const char* what, TimePoint deadline);
     [[gnu::cold]] std::size_t nothing_more(const char* what) const;
     [[noreturn, gnu::cold]] void fail(const char* what);
-    [[noreturn, gnu::cold]] void throw_timed_out(const char* what) const;
+    [[noreturn, gnu::cold]] void throw_timed_out(std::string what);
     [[noreturn, gnu::cold]] void throw_closed(const char* what) const;
     [[noreturn, gnu::cold]] void throw_second_reader(const char* what) const;
+    std::byte* bytes() const noexcept { return const_cast<std::byte*>(block_.data()); }
     void use(Transport* to) noexcept;
     void wake_others() noexcept;
     /// Makes room behind the input.
-    void reserve(std::size_t more);
+    void reserve(Coroutine& self, std::size_t more);
     void drop_buffer() noexcept;
 
     Coroutine* reader_ = nullptr;       ///< who is in a function that reads
     Wait* read_wait_ = nullptr;         ///< what it waits in
     ListNode others_;                   ///< waits of those who wait for room or for the end
     std::unique_ptr<std::string> peer_; ///< who it was, for error texts once it is gone
-    std::byte* buffer_ = nullptr;
-    std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
+    Buffer block_; // whose bytes from `begin_` to `end_` were received and not read yet
+    std::size_t begin_ = 0, end_ = 0;
     std::uint32_t uses_ = 0;
+    std::uint16_t borrowing_ = 0; // writers whose memory the transport may still be sending from
     bool dismissed_ = false;
 };
+
+/// A buffer that may be kept: once many blocks are, small input is not worth one.
+inline Buffer kept_well(const weft::detail::BlockPool& blocks, Buffer&& block) {
+    constexpr std::size_t many = 16;
+    if (blocks.out() > many && block.size() < Loop::worth_a_block) [[unlikely]]
+        return Buffer::copy(block);
+    return std::move(block);
+}
 
 class StreamState::ReadWait final : public Wait {
 public:
@@ -188,7 +211,7 @@ private:
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]
-        throw_timed_out(what);
+        throw_timed_out(std::string(what) + ": no " + describe("data", " from "));
     if (closed) [[unlikely]]
         throw_closed(what);
 }
@@ -205,6 +228,39 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
         if (got.state == State::would_block) wait_for_input(self, what, deadline);
         if (got.state == State::eof) eof = true;
         if (got.state == State::failed) fail(what);
+    }
+}
+
+[[gnu::always_inline]] inline Buffer StreamState::receive_block(Coroutine& self, ReadResult::State& found) {
+    weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
+    Buffer block = blocks.take();
+    const ReadResult got = transport->try_read({const_cast<std::byte*>(block.data()), block.size()});
+    found = got.state;
+    block.truncate(got.size);
+    self.scheduler.charge(self, got.size);
+    return kept_well(blocks, std::move(block));
+}
+
+[[gnu::always_inline]] inline Buffer
+StreamState::receive_block_later(Coroutine& self, const char* what, TimePoint deadline, bool looked) {
+    using State = ReadResult::State;
+    for (;; looked = false) {
+        if (eof || closed || transport == nullptr) [[unlikely]] {
+            (void)nothing_more(what);
+            return {};
+        }
+        if (!looked && transport->input_ready()) {
+            State found;
+            Buffer block = receive_block(self, found);
+            if (found == State::data) [[likely]]
+                return block;
+            if (found == State::failed) fail(what);
+            if (found == State::eof) {
+                eof = true;
+                continue;
+            }
+        }
+        wait_for_input(self, what, deadline);
     }
 }
 

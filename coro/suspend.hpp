@@ -37,7 +37,7 @@ namespace weft::coro::detail {
         begin_running(consumer);
         return switch_context(self, consumer);
     }
-    if (loop_.cork().owner != nullptr) loop_.uncork();
+    if (loop_.cork().is_open()) loop_.uncork();
     if (debug_) [[unlikely]]
         check_duration(self);
     if (Coroutine* next = next_ready()) {

@@ -4,7 +4,13 @@
 namespace weft {
 
 void Protocol::idle_timeout(Transport& transport) {
-    transport.abort(std::make_error_code(std::errc::timed_out));
+    const auto reason = std::make_error_code(std::errc::timed_out);
+    // What a peer has not taken in all that time it is not going to take.
+    if (transport.write_buffer_size() == 0) {
+        transport.close(reason);
+    } else {
+        transport.abort(reason);
+    }
 }
 
 void Protocol::draining(Transport& transport) { transport.close(); }

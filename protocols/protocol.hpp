@@ -60,7 +60,8 @@ public:
     /// It sank to the low-water mark or below: write on. What it throws is reported likewise.
     virtual void resume_writing() {}
 
-    /// `Transport::set_idle_timeout` ran out. The default aborts with ETIMEDOUT.
+    /// `Transport::set_idle_timeout` ran out. The default ends the connection, for which `connection_lost` hears
+    /// ETIMEDOUT: it closes it (the peer sees FIN), or aborts it if there is still something to be sent.
     virtual void idle_timeout(Transport& transport);
 
     /// The server wants to end (`Server::drain`): finish what is under way, then close. The default closes.

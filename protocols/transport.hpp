@@ -2,14 +2,20 @@
 
 #include <weft/protocols/protocol.hpp>
 #include <weft/reactor/address.hpp>
+#include <weft/reactor/buffer.hpp>
 #include <weft/reactor/bytes.hpp>
 #include <weft/reactor/clock.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace weft {
 
@@ -57,6 +63,12 @@ private:
     std::uint64_t token_ = 0;
 };
 
+/// A string or a vector of bytes, as an rvalue: what `Buffer` takes over without a copy.
+template<class T>
+concept OwnedBytes = !std::is_reference_v<T> && !std::is_const_v<T> &&
+                     (std::same_as<T, std::string> || std::same_as<T, std::vector<std::byte>> ||
+                      std::same_as<T, std::vector<char>> || std::same_as<T, std::vector<unsigned char>>);
+
 /// What `Transport::try_read` found.
 struct ReadResult {
     enum class State : std::uint8_t { data, would_block, eof, failed };
@@ -93,11 +105,27 @@ class Transport {
 public:
     /// Sends `data`, now if possible; what does not fit is copied and sent later, in order. Inside a callback of
     /// this same connection small writes gather and leave together when it returns. Empty data does nothing;
-    /// after `close` or the connection's loss it is dropped; after `write_eof` it throws `UsageError`.
+    /// after `close`, once sending has failed (`write_error`) or the connection is lost it is dropped; after
+    /// `write_eof` it throws `UsageError`.
     virtual void write(Bytes data) = 0;
+    /// The same, without a copy of what does not fit: the transport keeps the buffer until the last of it has left.
+    virtual void write(Buffer&& data) = 0;
     void write(std::string_view text) { write(bytes_of(text)); }
+    /// A string or a vector of bytes that is given away: `write(std::move(text))`, `write(a + b)`.
+    template<OwnedBytes T>
+    void write(T&& data) {
+        if (data.size() <= copied_write) {
+            write(Bytes(reinterpret_cast<const std::byte*>(data.data()), data.size()));
+        } else {
+            write(Buffer(std::move(data)));
+        }
+    }
     /// Writes the pieces as one (writelines), with one system call where possible.
     virtual void write_all(std::span<const Bytes> pieces) = 0;
+    void write_all(std::initializer_list<std::string_view> pieces);
+    /// An owner of `data`, which a data callback of this connection was handed, or of any part of it: for a protocol
+    /// that keeps it beyond the call. Without a copy where that saves one: the loop receives into another block then.
+    virtual Buffer keep(Bytes data) const { return Buffer::copy(data); }
     /// Sends up to `count` bytes of the open file `file`, from `offset`, to its end if there is no
     /// `count`: in its place among the writes, without a copy where the kernel can (sendfile(2)),
     /// and from the next turn on. The file stays the caller's, who keeps it open until the future
@@ -110,18 +138,22 @@ public:
     /// another connection has gathered leaves first. For front-ends, which uncork before they let others run. False if
     /// what is written now would be dropped: sending has failed, or the transport is closing.
     virtual bool gather() = 0;
+    /// Copies what waits to be sent and has no owner (`Buffer::unowned`): whoever kept it there is free to go. For
+    /// front-ends.
+    virtual void own_queued() {}
     /// What the loop knows this transport as, and its cork buffer belongs to while this gathers; null for one that
     /// stands in for the loop's. For front-ends.
     virtual detail::Source* source() noexcept { return nullptr; }
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
-    /// Stops reading, sends what is buffered, then calls `connection_lost({})`. Never before it returns.
-    virtual void close() = 0;
+    /// Stops reading, sends what is buffered, then calls `connection_lost(reason)`. Never before it returns.
+    virtual void close(std::error_code reason = {}) = 0;
     /// Drops what is buffered and calls `connection_lost` in the closing phase, never before it returns. A TCP
     /// peer sees RST. `reason` is what `connection_lost` gets.
     virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;
-    /// Why sending failed, empty as long as it has not: what the peer sent before is still delivered, then the loss
-    /// of the connection.
+    /// Why sending failed, empty as long as it has not. From then on what is written is dropped, every `drain` fails
+    /// with this reason, and no `resume_writing` comes; what the peer sent before is still delivered, then the loss of
+    /// the connection. A writer that produces in a loop looks here, or at `drain`.
     virtual std::error_code write_error() const noexcept = 0;
     /// True from `close`, `abort` or the loss of the connection on.
     virtual bool is_closing() const noexcept = 0;
@@ -165,7 +197,8 @@ public:
 
     /// Attaches another protocol and returns the old one, whose callbacks have ended (`connection_lost` is not
     /// called on it). The new one's `connection_made` is called by whoever wants it called. Bytes not yet
-    /// delivered go to the new one. Inside a data callback, keep the returned protocol until the callback
+    /// delivered go to the new one. If writing is paused the new one hears `pause_writing` in its first `write`; it is
+    /// never resumed without having been paused, and `drain` waits for room in any case. Inside a data callback, keep the returned protocol until the callback
     /// has returned: it is the one that is running.
     virtual std::unique_ptr<Protocol> set_protocol(std::unique_ptr<Protocol> protocol) = 0;
     virtual Protocol& protocol() const noexcept = 0;
@@ -184,6 +217,9 @@ public:
 
 protected:
     ~Transport() = default;
+
+private:
+    static constexpr std::size_t copied_write = 512; // less is not worth a block that owns it
 };
 
 /// The system's half of a datagram endpoint. Rules as for `Transport`.

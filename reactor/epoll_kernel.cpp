@@ -68,12 +68,13 @@ constexpr std::size_t max_events = 512;
 
 static_assert(ready::readable == EPOLLIN && ready::writable == EPOLLOUT &&
               ready::error == EPOLLERR && ready::hangup == EPOLLHUP &&
-              ready::read_hangup == EPOLLRDHUP);
+              ready::read_hangup == EPOLLRDHUP && ready::priority == EPOLLPRI);
 
 std::uint32_t mask_of(Interest interest) noexcept {
     std::uint32_t mask = 0;
     if (has(interest, Interest::read)) mask |= EPOLLIN | EPOLLRDHUP;
     if (has(interest, Interest::write)) mask |= EPOLLOUT;
+    if (interest == Interest::stream) mask |= EPOLLPRI;
     if (mask == 0 || has(interest, Interest::edge)) mask |= EPOLLET;
     return mask;
 }

@@ -57,6 +57,7 @@ constexpr bool has(Interest set, Interest bit) noexcept {
 /// or not. All are hints: a read after `readable` may still have to wait.
 namespace ready {
 inline constexpr std::uint32_t readable = 0x001;    // EPOLLIN
+inline constexpr std::uint32_t priority = 0x002;    // EPOLLPRI: urgent data is under way; for `Interest::stream` only
 inline constexpr std::uint32_t writable = 0x004;    // EPOLLOUT
 inline constexpr std::uint32_t error = 0x008;       // EPOLLERR
 inline constexpr std::uint32_t hangup = 0x010;      // EPOLLHUP: both directions are shut

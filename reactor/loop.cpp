@@ -16,6 +16,9 @@ namespace {
 // More events than this wait for the next turn, which comes at once.
 constexpr std::size_t events_per_wait = 512;
 
+// So many connections that had used up their share of an earlier turn go on in every turn, however long it takes.
+constexpr std::size_t bulk_per_turn = 16;
+
 // A registration that outlived its descriptor (a duplicate in a forked child) shows as events for nobody, turn after
 // turn. After this many turns in a row the kernel's set is rebuilt; fewer are the normal course of closing things.
 constexpr int stale_turns_limit = 100;
@@ -50,7 +53,6 @@ Loop::Loop(LoopOptions options)
     : kernel_(options.kernel ? std::move(options.kernel) : make_default_kernel()),
       events_(events_per_wait), slots_(1),
       mailbox_(std::make_shared<detail::Mailbox>(*this, *kernel_)),
-      receive_buffer_(new std::byte[options.receive_buffer]),
       debug_(debug_wanted(options.debug)), options_(std::move(options)) {}
 
 Loop::~Loop() {
@@ -126,6 +128,8 @@ void Loop::wait(TimePoint until) {
         until = sleep_until(until);
     }
     const bool sleeps = until != TimePoint::min();
+    if (blocks_->wants_trim()) [[unlikely]]
+        until = sleeps ? trim_blocks(until) : (trim_blocks(until), until);
     if (sleeps && !mailbox_->prepare_to_sleep()) until = TimePoint::min();
     const Sys got = kernel_->wait({events_.data(), events_per_wait}, until);
     mailbox_->awake();
@@ -135,7 +139,7 @@ void Loop::wait(TimePoint until) {
         if (got.error() == EDEADLK) throw std::system_error(Errc::deadlock, "run");
         throw std::system_error(got.code(), "wait for events");
     }
-    event_end_ = got.count();
+    event_end_ = fresh_events_ = got.count();
     more_events_ = event_end_ == events_per_wait;
     if (!again_.empty()) {
         // Connections that used up their share of an earlier turn line up behind the new events.
@@ -143,6 +147,33 @@ void Loop::wait(TimePoint until) {
         for (const Event& event : again_) events_[event_end_++] = event;
         again_.clear();
     }
+}
+
+// Blocks that were needed in a rush, and that a second later nobody has asked for, go back to the system.
+TimePoint Loop::trim_blocks(TimePoint until) noexcept {
+    constexpr Duration patience = std::chrono::seconds(1);
+    if (now_ >= trim_at_) {
+        blocks_->trim();
+        trim_at_ = TimePoint::max();
+        if (!blocks_->wants_trim()) return until;
+    }
+    if (trim_at_ == TimePoint::max()) trim_at_ = add_saturated(now_, patience);
+    return std::min(until, trim_at_);
+}
+
+void Loop::renew_receive_buffer() {
+    if (!receive_.unique()) {
+        receive_ = {};
+        receive_ = options_.receive_buffer == detail::BlockPool::block_size ? blocks_->take()
+                                                                            : Buffer(options_.receive_buffer);
+    }
+    receive_kept_ = false;
+}
+
+Buffer Loop::keep(Bytes bytes) {
+    if (bytes.size() < worth_a_block || !received(bytes)) return Buffer::copy(bytes);
+    receive_kept_ = true;
+    return receive_.share(static_cast<std::size_t>(bytes.data() - receive_.data()), bytes.size());
 }
 
 void Loop::collect() {
@@ -185,6 +216,13 @@ namespace {
 [[gnu::always_inline]] inline void Loop::dispatch_events() {
     const bool looks_ahead = front_end_ != nullptr; // sources alone are few lines each, and not worth it
     while (event_next_ < event_end_ && spend()) {
+        // What is new comes before what had its share of an earlier turn.
+        if (event_next_ >= fresh_events_ + bulk_per_turn && turn_is_long()) [[unlikely]] {
+            again_.insert(again_.begin(), events_.begin() + static_cast<std::ptrdiff_t>(event_next_),
+                          events_.begin() + static_cast<std::ptrdiff_t>(event_end_));
+            event_next_ = event_end_;
+            break;
+        }
         const Event& event = events_[event_next_++];
         if (looks_ahead) look_ahead();
         // Tokens come from add_source and slots are never taken away, so the index is good; the use may be over.

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <weft/reactor/buffer_pool.hpp>
 #include <weft/reactor/clock.hpp>
+#include <weft/reactor/cork.hpp>
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/future.hpp>
 #include <weft/reactor/kernel.hpp>
@@ -63,8 +65,14 @@ struct LoopOptions {
     Duration slow_callback = std::chrono::milliseconds(100);
     /// Bytes of the one buffer that `data_received` is served from. 64 KiB stay in a level-2 cache.
     std::size_t receive_buffer = 64 * 1024;
-    /// Reads of one connection before the others get their turn; with the default buffer at most 1 MiB.
+    /// Reads of one connection, or sends of what has waited, before the others get their turn.
     int reads_per_turn = 16;
+    /// Bytes of one connection likewise. After so many a turn costs others as much as a small request does: 256 KiB take
+    /// some 100 us.
+    std::size_t bytes_per_turn = 256 * 1024;
+    /// A connection with more to read or send than fits into one call goes on in the same turn only until the turn is
+    /// as old as this; those that have used up their share wait for a later one.
+    Duration bulk_time_per_turn = std::chrono::milliseconds(1);
     /// Connections accepted from one listener before the rest of the loop gets its turn.
     int accepts_per_turn = 64;
     /// Turns of queued callbacks that may pass without looking at the kernel, as long as they take less than
@@ -277,36 +285,36 @@ public:
     }
     /// Whether the kernel may know of more events than this turn was told of: who has not been heard may still be.
     bool more_events() const noexcept { return more_events_; }
+    /// Whether this turn has been going on for so long that bulk waits for a later one.
+    bool turn_is_long() noexcept { return kernel_->now() - now_ >= options_.bulk_time_per_turn; }
     detail::TimerQueue& timers() noexcept { return timers_; }
     void arm(detail::TimerNode& node, TimePoint when);
     void recycle(detail::TimerRecord* record) noexcept;
-    MutableBytes receive_buffer() noexcept { return {receive_buffer_.get(), options_.receive_buffer}; }
-    /// Small writes of one connection gather here: of the one whose callback runs, or that a coroutine writes to.
-    struct Cork {
-        detail::Source* owner = nullptr; ///< null: nobody gathers
-        std::size_t room = 0; ///< what its owner may add without a further look; never without an owner
-        std::size_t size = 0;
-        std::unique_ptr<std::byte[]> data{new std::byte[capacity]};
-        static constexpr std::size_t capacity = 64 * 1024;
-        static constexpr std::size_t largest_piece = 16 * 1024; ///< more is not worth a copy
-
-        /// False if `piece` must go another way, as it must if it is empty.
-        bool add(const detail::Source* source, Bytes piece) noexcept {
-            if (owner != source || piece.size() - 1 >= room || piece.size() > largest_piece) return false;
-            std::memcpy(data.get() + size, piece.data(), piece.size());
-            size += piece.size();
-            room -= piece.size();
-            return true;
-        }
-        void close() noexcept {
-            owner = nullptr;
-            room = 0;
-        }
-    };
-    Cork& cork() noexcept { return cork_; }
+    /// The buffer that input is received into, for whoever asks next: nobody keeps any of it.
+    MutableBytes receive_buffer() {
+        if (receive_kept_) [[unlikely]]
+            renew_receive_buffer();
+        return {const_cast<std::byte*>(receive_.data()), receive_.size()};
+    }
+    /// In debug mode: what was received last is gone.
+    void spoil_receive_buffer(std::size_t size) noexcept {
+        if (!receive_kept_) std::memset(const_cast<std::byte*>(receive_.data()), 0xDD, size);
+    }
+    /// An owner of `bytes`: without a copy if they lie in the receive buffer and are a good part of it.
+    Buffer keep(Bytes bytes);
+    /// Fewer bytes are not worth the block that they would keep.
+    static constexpr std::size_t worth_a_block = detail::BlockPool::block_size / 8;
+    /// Whether `bytes` lie in the receive buffer, and so stay there until it is asked for again.
+    bool received(Bytes bytes) const noexcept {
+        return bytes.data() >= receive_.data() && bytes.data() < receive_.data() + receive_.size();
+    }
+    /// Blocks for input and for output that waits.
+    detail::BlockPool& blocks() noexcept { return *blocks_; }
+    /// Small writes of one connection gather here.
+    detail::Cork& cork() noexcept { return cork_; }
     /// What has been gathered leaves, and nobody gathers any more.
     void uncork() {
-        if (cork_.owner != nullptr) cork_.owner->on_uncork();
+        if (cork_.is_open()) cork_.owner()->on_uncork();
     }
     /// Whether something was queued for the next turn since the front-end's phase began.
     bool work_queued() const noexcept { return work_queued_; }
@@ -394,6 +402,8 @@ private:
     void check_duration(TimePoint start, std::string_view what, std::source_location scheduled) const;
     void note_signals();
     void deliver_signals();
+    void renew_receive_buffer();
+    TimePoint trim_blocks(TimePoint until) noexcept;
     void outside_change();
     void hand_to_host() noexcept;
     void abort_jobs() noexcept;
@@ -412,10 +422,15 @@ private:
     bool idle() const noexcept;
 
     // Hot: touched every turn, kept together.
+    struct CloseBlocks {
+        void operator()(detail::BlockPool* pool) const noexcept { pool->close(); }
+    };
+    std::unique_ptr<detail::BlockPool, CloseBlocks> blocks_{detail::BlockPool::make()};
     std::unique_ptr<Kernel> kernel_;
     std::vector<Event> events_;
     std::size_t event_next_ = 0;
     std::size_t event_end_ = 0;
+    std::size_t fresh_events_ = 0; // the first ones are the kernel's, the others those of `again_`
     std::vector<Slot> slots_;
     std::vector<Event> again_;
     bool work_queued_ = false;
@@ -433,8 +448,9 @@ private:
     TimePoint now_{};
     Allowance allowance_;
     std::shared_ptr<detail::Mailbox> mailbox_;
-    std::unique_ptr<std::byte[]> receive_buffer_;
-    Cork cork_;
+    Buffer receive_;
+    bool receive_kept_ = true; // a part of it has another owner, or it is still to be made
+    detail::Cork cork_;
     std::uint64_t turns_ = 0;
     int turns_since_poll_ = 0;
     bool front_end_ready_ = false;
@@ -461,6 +477,7 @@ private:
     std::uint64_t stale_turn_ = 0;
     bool rebuild_wanted_ = false;
     TimePoint polled_at_{};
+    TimePoint trim_at_ = TimePoint::max(); // when blocks that nobody needs go back to the system
     TimePoint announced_ = TimePoint::max(); // what the host of an embedded loop knows to be the next deadline
     TimePoint armed_ = TimePoint::max();     // when the kernel makes the pollable descriptor readable
     bool in_hook_ = false;

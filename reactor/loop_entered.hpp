@@ -18,10 +18,12 @@ public:
         if (outer_ != nullptr) refuse("another loop is running on this thread");
         loop.running_ = true;
         loop.owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        loop.blocks_->enter();
         loop.allowance_ = {};
         current = &loop;
     }
     ~Entered() {
+        loop_.blocks_->leave();
         loop_.in_turn_ = false;
         loop_.running_ = false;
         loop_.stopping_ = false;

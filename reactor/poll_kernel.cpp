@@ -47,6 +47,7 @@ short poll_mask_of(Interest interest) noexcept {
     short mask = 0;
     if (has(interest, Interest::read)) mask |= POLLIN | peer_hangup;
     if (has(interest, Interest::write)) mask |= POLLOUT;
+    if (interest == Interest::stream) mask |= POLLPRI;
     return mask;
 }
 
@@ -54,6 +55,7 @@ std::uint32_t ready_of(short bits) noexcept {
     std::uint32_t ready = 0;
     if ((bits & POLLIN) != 0) ready |= ready::readable;
     if ((bits & POLLOUT) != 0) ready |= ready::writable;
+    if ((bits & POLLPRI) != 0) ready |= ready::priority;
     if ((bits & POLLERR) != 0) ready |= ready::error;
     if ((bits & POLLHUP) != 0) ready |= ready::hangup;
     if (peer_hangup != 0 && (bits & peer_hangup) != 0) ready |= ready::read_hangup;

@@ -40,6 +40,8 @@ public:
     virtual void on_flush() {}
     /// `Loop::uncork`: send what this source has gathered in the cork buffer, which is its no more.
     virtual void on_uncork() {}
+    /// The cork was taken for another in the middle of a callback of this source, and is free again.
+    virtual void on_recork() {}
     /// The loop is being closed: end, with `Errc::aborted`, usually through `finish_later`.
     virtual void on_loop_closing() = 0;
     /// What to register anew when the kernel starts over: a descriptor (-1: none) and the interest in it.

@@ -9,8 +9,8 @@
 namespace weft::detail {
 namespace {
 
-// Per call: more than a socket buffer holds, so that a call is never the bound.
-constexpr std::uint64_t most_per_call = 1 << 20;
+// Per call: enough that calls do not count, and little enough that others do not wait.
+constexpr std::uint64_t most_per_call = 256 * 1024;
 
 // When the kernel can not send a file: bytes read per call, on the stack.
 constexpr std::size_t copy_size = 16 * 1024;
@@ -29,10 +29,9 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
         throw UsageError("send_file: this end of the pipe is for reading");
     if (has(eof_wanted)) throw UsageError(describe("send_file: write_eof was called"));
     if (!queue_) queue_ = std::make_unique<WriteQueue>();
-    Loop::Cork& gathered = loop_.cork();
-    if (in_callback() && gathered.size != 0) {
-        queue_->append({gathered.data.get(), gathered.size});
-        gathered.size = 0;
+    if (in_callback()) {
+        loop_.cork().for_each([this](Bytes piece, Buffer* owner) { queue_rest(piece, owner); });
+        loop_.cork().clear();
     }
     note_room();
     auto part = FilePart{file, offset, count.value_or(UINT64_MAX), std::move(promise)};
@@ -41,8 +40,8 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
     return future;
 }
 
-/// Sends a part of the file at the head of the queue, or takes it out because it is done.
-void StreamTransport::flush_file(FilePart& part) {
+/// Sends a part of the file at the head of the queue, or takes it out because it is done; how many bytes were sent.
+std::size_t StreamTransport::flush_file(FilePart& part) {
     const auto size = static_cast<std::size_t>(std::min(part.left, most_per_call));
     Sys done = 0;
     if (size != 0) {
@@ -51,7 +50,7 @@ void StreamTransport::flush_file(FilePart& part) {
         const int error = part.copying ? EINVAL : done.error();
         if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
             part.copying = true;
-            if (!copy_file(part, size, done)) return;
+            if (!copy_file(part, size, done)) return 0;
         }
     }
     if (!done.ok()) {
@@ -62,16 +61,17 @@ void StreamTransport::flush_file(FilePart& part) {
         } else {
             fail_file(done.error());
         }
-        return;
+        return 0;
     }
     if (done.count() != 0) note_activity();
     part.sent += done.count();
     part.offset += done.count();
     part.left -= done.count();
     // Nothing more: all of it was sent, or the file ends here.
-    if (part.left != 0 && done.count() != 0) return;
+    if (part.left != 0 && done.count() != 0) return done.count();
     const auto finished = queue_->take_file();
     finished->promise.set_value_if_pending(finished->sent);
+    return done.count();
 }
 
 /// Reads and sends. False if the file could not be read, and is out of the queue.

@@ -133,9 +133,9 @@ template<class Call>
 
 /// In a catch block: what the callback wrote is dropped with the connection.
 void StreamTransport::callback_threw(const char* name) {
-    Loop::Cork& gathered = loop_.cork();
+    Cork& gathered = loop_.cork();
     gathered.close();
-    gathered.size = 0;
+    gathered.clear();
     abort(Errc::callback_threw);
     loop_.report_exception(describe(name));
 }
@@ -153,9 +153,9 @@ std::exception_ptr StreamTransport::reported(const char* name) {
 
 /// The callback has returned: what it wrote leaves, and what had to wait for that happens.
 [[gnu::always_inline]] inline void StreamTransport::uncork() {
-    Loop::Cork& gathered = loop_.cork();
+    Cork& gathered = loop_.cork();
     gathered.close();
-    if (gathered.size != 0) send_gathered();
+    if (!gathered.empty()) send_gathered();
     if (has(closing | eof_wanted) && !queue_) [[unlikely]]
         drained();
 }
@@ -215,20 +215,22 @@ bool StreamTransport::see_eof_again() noexcept {
 }
 
 [[gnu::always_inline]] inline void StreamTransport::receive_pushed() {
-    const MutableBytes buffer = loop_.receive_buffer();
-    int left = loop_.options().reads_per_turn;
-    do {
-        if (left-- == 0) return queue_again();
+    Share share(loop_);
+    for (;;) {
+        const MutableBytes buffer = loop_.receive_buffer();
         const Sys got = read_some(buffer);
         if (got.value() <= 0) return read_ended(got);
         const std::size_t size = got.count();
         if (!guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); }))
             return;
-        // Who kept the span beyond the call shall notice.
+        // Whoever kept the span beyond the call shall notice.
         if (loop_.debug()) [[unlikely]]
-            std::memset(buffer.data(), 0xDD, size);
-    } while (can_read() && reading_ == Reading::push);
-    if (can_read()) queue_again(); // the protocol was exchanged for one that reads otherwise
+            loop_.spoil_receive_buffer(size);
+        if (!can_read()) [[likely]]
+            return;
+        // It had its share, or the protocol was exchanged for one that reads otherwise.
+        if (reading_ != Reading::push || !share.spend(size)) return queue_again();
+    }
 }
 
 void StreamTransport::receive() {
@@ -243,9 +245,8 @@ void StreamTransport::receive() {
 }
 
 void StreamTransport::receive_buffered() {
-    int left = loop_.options().reads_per_turn;
-    do {
-        if (left-- == 0) return queue_again();
+    Share share(loop_);
+    for (;;) {
         MutableBytes buffer;
         const Protocol* asked = protocol_.get();
         if (!guarded("get_buffer",
@@ -261,8 +262,9 @@ void StreamTransport::receive_buffered() {
         if (got.value() <= 0) return read_ended(got);
         const std::size_t size = got.count();
         if (!guarded("buffer_updated", [&] { protocol_->buffer_updated(size); })) return;
-    } while (can_read() && reading_ == Reading::buffered);
-    if (can_read()) queue_again();
+        if (!can_read()) return;
+        if (reading_ != Reading::buffered || !share.spend(size)) return queue_again();
+    }
 }
 
 void StreamTransport::offer_pull() {
@@ -282,6 +284,9 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     } else {
         if (ready & (ready::readable | ended)) flags_ |= readable;
         if (ready & ended) flags_ |= hangup;
+        // A read ends at the urgent mark, with more behind it (tcp(7)): no proof any more, as long as this lives.
+        if (ready & ready::priority) flags_ &= ~short_read_empties;
+        if (ready & ready::error) reset_by_peer();
         if (ready & (ready::writable | ended)) {
             flags_ |= writable;
             if (queue_) flush_queue();
@@ -310,6 +315,15 @@ void StreamTransport::broken_after_eof(std::uint32_t ready) {
     if (kind_ < StreamKind::memory)
         (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
     finish(errno_code(error != 0 ? error : ECONNRESET));
+}
+
+/// The connection broke, which a protocol that pulls would find out only when it reads: so that nothing can be sent any
+/// more is told at once. What came before, and the error itself, are still to be read.
+void StreamTransport::reset_by_peer() {
+    if (reading_ != Reading::pull || is_pipe() || has(write_broken | finishing | unannounced | eof_seen))
+        return;
+    send_failed(ECONNRESET);
+    flags_ &= ~ready_told;
 }
 
 // A read brought no bytes: nothing there, the end, or an error.
@@ -410,16 +424,17 @@ std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol
     if (!protocol) throw UsageError("set_protocol: the protocol is null");
     if (has(eof_seen) && !has(closing)) (void)see_eof_again();
     protocol = use(std::move(protocol));
-    flags_ &= ~ready_told;
+    flags_ &= ~(ready_told | pause_told);
     if (can_read()) queue_again();
     return protocol;
 }
 
 // --- Ending ---
 
-void StreamTransport::close() {
+void StreamTransport::close(std::error_code reason) {
     if (has(closing)) return;
     flags_ |= closing;
+    if (reason) extras().reason = reason;
     note_room();
     if (!queue_ && !in_callback()) finish_or_linger();
 }
@@ -428,7 +443,7 @@ void StreamTransport::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | reset;
     drop_queue(reason);
-    if (in_callback()) loop_.cork().size = 0;
+    if (in_callback()) loop_.cork().clear();
     finish(reason);
 }
 
@@ -486,8 +501,7 @@ void StreamTransport::finish_or_linger() {
 void StreamTransport::discard_input() {
     const MutableBytes buffer = loop_.receive_buffer();
     Extras& extra = extras();
-    for (int left = loop_.options().reads_per_turn; has(readable);) {
-        if (left-- == 0) return queue_again();
+    for (Share share(loop_); has(readable);) {
         const Sys got = channel_.recv(fd_, buffer.data(), buffer.size());
         if (!got.ok() && got.would_block()) {
             flags_ &= ~readable;
@@ -500,6 +514,7 @@ void StreamTransport::discard_input() {
         if (!got.ok() || got.count() == 0) return finish({});
         extra.discarded += got.count();
         if (extra.discarded > extra.linger.bytes) return finish({});
+        if (!share.spend(got.count())) return queue_again();
     }
 }
 
@@ -567,6 +582,18 @@ Source::Registration StreamTransport::registration() const noexcept {
 } // namespace weft::detail
 
 namespace weft {
+
+void Transport::write_all(std::initializer_list<std::string_view> pieces) {
+    constexpr std::size_t few = 16;
+    Bytes some[few];
+    if (pieces.size() <= few) {
+        std::transform(pieces.begin(), pieces.end(), some, [](std::string_view piece) { return bytes_of(piece); });
+        return write_all(std::span<const Bytes>(some, pieces.size()));
+    }
+    std::vector<Bytes> all;
+    for (const std::string_view piece : pieces) all.push_back(bytes_of(piece));
+    write_all(std::span<const Bytes>(all));
+}
 
 Transport* TransportRef::get() const noexcept {
     if (!loop_ || loop_->loop() == nullptr) return nullptr;

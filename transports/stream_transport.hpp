@@ -50,17 +50,20 @@ public:
     static StreamTransport& from_server_link(ListNode& link) noexcept;
 
     void write(Bytes data) override;
+    void write(Buffer&& data) override;
     using Transport::write;
     void write_all(std::span<const Bytes> pieces) override;
+    Buffer keep(Bytes data) const override { return loop_.keep(data); }
     Future<std::uint64_t> send_file(int file, std::uint64_t offset,
                                     std::optional<std::uint64_t> count) override;
+    void own_queued() override;
     bool gather() override {
         if (in_callback()) [[likely]]
             return !has(closing | write_broken);
         return gather_newly();
     }
     void write_eof() override;
-    void close() override;
+    void close(std::error_code reason = {}) override;
     void abort(std::error_code reason) override;
     std::error_code write_error() const noexcept override {
         return has(write_broken) ? extras_->write_error : std::error_code();
@@ -98,6 +101,7 @@ public:
     void on_ready(std::uint32_t ready) override;
     void on_finish() override;
     void on_uncork() override;
+    void on_recork() override;
     void on_loop_closing() override;
     Registration registration() const noexcept override;
     Transport* as_transport() noexcept override { return this; }
@@ -114,7 +118,7 @@ public:
         finishing = 1 << 6,      ///< stands in the loop's list of what ends in the closing phase
         eof_wanted = 1 << 7,     ///< write_eof was called
         eof_sent = 1 << 8,       ///< the sending direction is shut down
-        writing_paused = 1 << 9, ///< the protocol was told to pause
+        writing_paused = 1 << 9, ///< the buffer rose above the high-water mark, and is not at the low one yet
         again_queued = 1 << 10,  ///< stands in the loop's list for another turn
         ready_told = 1 << 11, ///< a pulling protocol was told and has not met an empty socket since
         lingering = 1 << 12,  ///< closed for the user, discarding input until the peer is done
@@ -124,6 +128,7 @@ public:
             1 << 15,           ///< TCP: a read that did not fill its buffer has emptied the socket
         given_back = 1 << 16,  ///< `Extras::unread` holds input to be delivered before any other
         unannounced = 1 << 17, ///< `connection_made` is still to come
+        pause_told = 1 << 18,  ///< the protocol there is now was told to pause
     };
 
 private:
@@ -143,6 +148,25 @@ private:
         std::error_code reason;
         std::vector<Promise<void>> drain_waiters;
         Address peer; ///< one too long for `peer_`
+    };
+
+    /// What this connection may move in a turn before the others have theirs.
+    class Share {
+    public:
+        explicit Share(Loop& loop) noexcept
+            : loop_(loop), calls_(loop.options().reads_per_turn), bytes_(loop.options().bytes_per_turn) {}
+        /// After a call that moved `bytes`: whether there may be another.
+        bool spend(std::size_t bytes) noexcept {
+            if (--calls_ <= 0 || bytes >= bytes_) return false;
+            bytes_ -= bytes;
+            return bytes < bulk || !loop_.turn_is_long();
+        }
+
+    private:
+        static constexpr std::size_t bulk = 16 * 1024; // takes so long that a look at the clock is nothing
+        Loop& loop_;
+        int calls_;
+        std::size_t bytes_;
     };
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
@@ -169,6 +193,7 @@ private:
     ReadResult try_read_ended(Sys got);
     void got_eof();
     void broken_after_eof(std::uint32_t ready);
+    void reset_by_peer();
     bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
     template<class Call>
     bool guarded(const char* name, Call&& call);
@@ -176,33 +201,33 @@ private:
     void callback_threw(const char* name);
     /// A callback of this connection is on the stack, and its small writes gather in the loop's
     /// cork buffer.
-    bool in_callback() const noexcept { return loop_.cork().owner == this; }
+    bool in_callback() const noexcept { return loop_.cork().owner() == this; }
     bool may_gather() const noexcept { return !queue_ && !has(closing | eof_wanted | write_broken); }
-    /// The cork buffer, which is empty, is this connection's.
-    void cork() noexcept {
-        Loop::Cork& mine = loop_.cork();
-        mine.owner = this;
-        mine.room = Loop::Cork::capacity;
-        if (!may_gather()) [[unlikely]]
-            mine.room = 0;
-    }
+    /// The cork, which is empty, is this connection's.
+    void cork() noexcept { loop_.cork().open(this, may_gather()); }
     /// To be called when something has changed that lets its writes gather, or keeps them from it.
     void note_room() noexcept {
-        Loop::Cork& gathered = loop_.cork();
-        if (gathered.owner != this) return;
-        gathered.room = may_gather() ? Loop::Cork::capacity - gathered.size : 0;
+        if (in_callback()) loop_.cork().allow(may_gather());
     }
     void uncork();
     bool gather_newly();
+    bool takes_writes(const char* what);
     void write_otherwise(Bytes data);
+    void write_on(Bytes data, Buffer* owner);
     void send_gathered();
-    void send_now(Bytes data);
-    bool send_pieces(const iovec* pieces, std::size_t count);
-    void queue_unsent(Bytes data, Sys sent);
+    void send_now(Bytes data, Buffer* owner);
+    template<class Pieces>
+    bool send_pieces(Pieces&& pieces);
+    void queue_unsent(Bytes data, Buffer* owner, Sys sent);
+    void queue_rest(Bytes rest, Buffer* owner);
+    void note_sent(std::size_t taken, std::size_t offered) noexcept {
+        if (taken != 0) note_activity();
+        if (taken < offered) flags_ &= ~writable;
+    }
     void fail_drain_waiters(std::error_code why);
     void flush_queue();
-    void flush_bytes();
-    void flush_file(FilePart& part);
+    std::size_t flush_bytes();
+    std::size_t flush_file(FilePart& part);
     bool copy_file(const FilePart& part, std::size_t size, Sys& done);
     void fail_file(int error);
     void drop_queue(std::error_code why);
@@ -210,6 +235,8 @@ private:
     void send_failed(int error);
     void check_high_water();
     void check_low_water();
+    void tell_pause();
+    void tell_resume();
     void queue_again();
     void finish(std::error_code reason);
     void finish_or_linger();

@@ -2,13 +2,15 @@
 
 #include "stream_transport.hpp"
 
-#include <climits>
+#include <algorithm>
+#include <cerrno>
 
 namespace weft::detail {
 namespace {
 
 // Pieces per sendmsg(2): enough to empty 4 MiB of queue in one call, few enough for the stack.
 constexpr std::size_t pieces_per_send = 64;
+static_assert(pieces_per_send > Cork::most_pieces);
 
 iovec piece_of(Bytes bytes) noexcept {
     return {const_cast<std::byte*>(bytes.data()), bytes.size()};
@@ -18,17 +20,7 @@ constexpr std::size_t capped(std::size_t bytes) noexcept {
     return bytes < UINT32_MAX ? bytes : UINT32_MAX;
 }
 
-/// Empties the cork buffer; the bytes stay where they are until the next write.
-Bytes take_gathered(Loop::Cork& gathered) noexcept {
-    return {gathered.data.get(), std::exchange(gathered.size, 0)};
-}
-
 } // namespace
-
-/// Sends what a callback wrote.
-void StreamTransport::send_gathered() {
-    send_now(take_gathered(loop_.cork()));
-}
 
 [[gnu::noinline]] bool StreamTransport::gather_newly() {
     if (has(closing | write_broken)) return false;
@@ -39,119 +31,185 @@ void StreamTransport::send_gathered() {
 }
 
 void StreamTransport::write(Bytes data) {
-    // In a callback of its own, with nothing waiting and room in the cork buffer: the common case.
-    if (!loop_.cork().add(this, data)) [[unlikely]]
+    // In a callback of its own, with nothing waiting and room in the cork: the common case.
+    if (!loop_.cork().add_small(this, data)) [[unlikely]]
         write_otherwise(data);
 }
 
-[[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
-    if (data.empty() || has(closing | write_broken)) return;
+void StreamTransport::write(Buffer&& data) {
+    if (loop_.cork().add_small(this, data)) {
+        data = {};
+        return;
+    }
+    Buffer owned = std::move(data); // also what is dropped is no longer the caller's
+    if (owned.empty() || !takes_writes("write")) return;
+    if (!loop_.cork().refer(this, owned)) write_on(owned, &owned);
+}
+
+/// Whether what is written now would leave. Throws where writing is a mistake.
+bool StreamTransport::takes_writes(const char* what) {
+    if (has(closing | write_broken)) return false;
     if (kind_ == StreamKind::pipe_reader)
-        throw UsageError("write: this end of the pipe is for reading");
-    if (has(eof_wanted)) throw UsageError(describe("write: write_eof was called"));
+        throw UsageError(std::string(what) + ": this end of the pipe is for reading");
+    if (has(eof_wanted)) throw UsageError(describe(what) + ": write_eof was called");
+    return true;
+}
+
+[[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
+    if (data.empty() || !takes_writes("write")) return;
+    Cork& gathered = loop_.cork();
+    // What was received stays where it is until the callback that it was handed to has returned.
+    Buffer received = loop_.received(data) ? Buffer::unowned(data) : Buffer();
+    if (received.empty() ? gathered.add(this, data) : gathered.refer(this, received)) return;
+    write_on(data, nullptr);
+}
+
+/// Sends what has gathered and `data` behind it, or queues it behind what waits.
+void StreamTransport::write_on(Bytes data, Buffer* owner) {
     if (queue_) {
-        queue_->append(data);
+        queue_rest(data, owner);
         return check_high_water();
     }
-    if (!in_callback() || loop_.cork().size == 0) return send_now(data);
-    const iovec pieces[] = {piece_of(take_gathered(loop_.cork())), piece_of(data)};
-    if (send_pieces(pieces, 2)) check_high_water();
+    if (!in_callback() || loop_.cork().empty()) return send_now(data, owner);
+    const bool sent = send_pieces([&](auto&& each) {
+        loop_.cork().for_each(each);
+        each(data, owner);
+    });
+    loop_.cork().clear();
+    note_room();
+    if (sent) check_high_water();
 }
 
 void StreamTransport::write_all(std::span<const Bytes> pieces) {
     std::size_t total = 0;
     for (const Bytes piece : pieces)
         total += piece.size();
-    Loop::Cork& gathered = loop_.cork();
+    if (total == 0 || !takes_writes("write_all")) return;
+    Cork& gathered = loop_.cork();
     const bool corked = in_callback() && !queue_;
-    if (total == 0 || has(closing | eof_wanted | write_broken) ||
-        (corked && total <= std::min(gathered.room, Loop::Cork::largest_piece))) {
+    if (corked && total <= Cork::largest_piece) {
         for (const Bytes piece : pieces)
-            write(piece); // gathers it, drops it, or says why not
+            if (!piece.empty()) write(piece);
         return;
     }
-    iovec vector[pieces_per_send];
-    std::size_t count = 0;
-    if (corked && gathered.size != 0) vector[count++] = piece_of(take_gathered(gathered));
-    for (const Bytes piece : pieces) {
-        if (piece.empty()) continue;
-        if (count == pieces_per_send) {
-            if (!send_pieces(vector, count)) return;
-            count = 0;
-        }
-        vector[count++] = piece_of(piece);
+    // With what has gathered in front of the first of them.
+    bool sent = true;
+    for (bool first = corked && !gathered.empty(); sent && !pieces.empty(); first = false) {
+        const std::size_t at_once = pieces_per_send - (first ? Cork::most_pieces : 0);
+        std::size_t some = 0;
+        for (std::size_t full = 0; some < pieces.size() && full < at_once; ++some)
+            full += !pieces[some].empty();
+        sent = send_pieces([&](auto&& each) {
+            if (first) gathered.for_each(each);
+            for (const Bytes piece : pieces.first(some))
+                if (!piece.empty()) each(piece, nullptr);
+        });
+        if (first) gathered.clear();
+        pieces = pieces.subspan(some);
     }
-    if (send_pieces(vector, count)) check_high_water();
+    note_room();
+    if (sent) check_high_water();
+}
+
+/// Sends what a callback wrote.
+void StreamTransport::send_gathered() {
+    Cork& gathered = loop_.cork();
+    if (gathered.plain()) [[likely]]
+        return send_now(gathered.take_copies(), nullptr);
+    const bool sent = send_pieces([&](auto&& each) { gathered.for_each(each); });
+    gathered.clear();
+    if (sent) check_high_water();
 }
 
 /// Sends what no queue and no cork stands before.
-void StreamTransport::send_now(Bytes data) {
-    if (!has(writable)) return queue_unsent(data, 0);
+void StreamTransport::send_now(Bytes data, Buffer* owner) {
+    if (!has(writable)) return queue_unsent(data, owner, Sys::fail(EAGAIN));
     const Sys sent = channel_.send(fd_, data.data(), data.size());
     if (sent.value() == static_cast<std::int64_t>(data.size())) [[likely]]
         return note_activity();
-    queue_unsent(data, sent);
+    queue_unsent(data, owner, sent);
 }
 
-/// The kernel took only `sent` bytes, or none.
-[[gnu::noinline]] void StreamTransport::queue_unsent(Bytes data, Sys sent) {
+/// The kernel took only a part of it, or nothing.
+[[gnu::noinline]] void StreamTransport::queue_unsent(Bytes data, Buffer* owner, Sys sent) {
     if (!sent.ok() && !sent.would_block()) return send_failed(sent.error());
     const std::size_t taken = sent.ok() ? sent.count() : 0;
-    if (taken != 0) note_activity();
-    flags_ &= ~writable;
-    queue_ = std::make_unique<WriteQueue>();
-    queue_->append(data.subspan(taken));
+    note_sent(taken, data.size());
+    queue_rest(data.subspan(taken), owner);
     note_room();
     check_high_water();
 }
 
-/// Sends pieces as far as the kernel takes them and queues the rest, behind what is queued already;
-/// false if sending failed. The high-water mark is left to the caller.
-bool StreamTransport::send_pieces(const iovec* pieces, std::size_t count) {
+/// To the end of the queue, without a copy if `owner` shows the end of the same bytes or the loop received them.
+void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
+    if (rest.empty()) return;
+    if (!queue_) queue_ = std::make_unique<WriteQueue>();
+    const bool received = loop_.received(rest); // which lasts only as long as the callback
+    if (owner != nullptr && (owner->owned() ? rest.size() <= Cork::copied : received)) owner = nullptr;
+    if (owner != nullptr) {
+        Buffer kept = std::move(*owner);
+        kept.remove_prefix(kept.size() - rest.size());
+        queue_->append(std::move(kept));
+    } else if (received && rest.size() >= Loop::worth_a_block) {
+        queue_->append(loop_.keep(rest));
+    } else {
+        queue_->append(rest, loop_.blocks());
+    }
+}
+
+/// Sends the pieces for which `pieces(each)` calls `each(bytes, owner)`, as far as the kernel takes them, and queues the
+/// rest, behind what is queued already. False if sending failed. The high-water mark is left to the caller.
+template<class Pieces>
+bool StreamTransport::send_pieces(Pieces&& pieces) {
     std::size_t sent = 0;
     if (!queue_ && has(writable)) {
-        const Sys done = channel_.sendv(fd_, pieces, count);
+        iovec vector[pieces_per_send];
+        std::size_t count = 0;
+        std::size_t offered = 0;
+        pieces([&](Bytes piece, Buffer*) {
+            vector[count++] = piece_of(piece);
+            offered += piece.size();
+        });
+        if (count == 0) return true;
+        const Sys done = count == 1 ? channel_.send(fd_, vector[0].iov_base, vector[0].iov_len)
+                                    : channel_.sendv(fd_, vector, count);
         if (!done.ok() && !done.would_block()) {
             send_failed(done.error());
             return false;
         }
         sent = done.ok() ? done.count() : 0;
-        if (sent != 0) note_activity();
+        note_sent(sent, offered);
+        if (sent == offered) return true;
     }
-    for (std::size_t i = 0; i < count; ++i) {
-        const Bytes piece(static_cast<const std::byte*>(pieces[i].iov_base), pieces[i].iov_len);
-        const Bytes rest = piece.subspan(std::min(sent, piece.size()));
-        sent -= piece.size() - rest.size();
-        if (rest.empty()) continue;
-        flags_ &= ~writable;
-        if (!queue_) queue_ = std::make_unique<WriteQueue>();
-        queue_->append(rest);
-    }
+    pieces([&](Bytes piece, Buffer* owner) {
+        const std::size_t here = std::min(sent, piece.size());
+        sent -= here;
+        queue_rest(piece.subspan(here), owner);
+    });
     note_room();
     return true;
 }
 
 void StreamTransport::flush_queue() {
-    // A file can be long and its peer fast: the others have their turn in between.
-    int file_parts = loop_.options().reads_per_turn;
+    // What waits can be much, a file be long and its peer fast: the others have their turn in between.
+    Share share(loop_);
     while (queue_ && has(writable) && !has(finishing)) {
-        if (FilePart* file = queue_->file(); file == nullptr) {
-            flush_bytes();
-        } else if (file_parts-- != 0) {
-            flush_file(*file);
-        } else {
+        FilePart* file = queue_->file();
+        const std::size_t sent = file == nullptr ? flush_bytes() : flush_file(*file);
+        if (queue_ && queue_->empty()) queue_.reset();
+        if (queue_ && has(writable) && !share.spend(sent)) {
             queue_again();
             break;
         }
-        if (queue_ && queue_->empty()) queue_.reset();
     }
     if (!queue_) drained();
     check_low_water();
 }
 
-void StreamTransport::flush_bytes() {
+/// How many bytes were sent.
+std::size_t StreamTransport::flush_bytes() {
     iovec pieces[pieces_per_send];
-    const std::size_t count = queue_->gather(pieces, pieces_per_send);
+    const std::size_t count = queue_->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
     std::size_t offered = 0;
     for (std::size_t i = 0; i < count; ++i)
         offered += pieces[i].iov_len;
@@ -159,11 +217,20 @@ void StreamTransport::flush_bytes() {
     if (!done.ok()) {
         flags_ &= ~writable;
         if (!done.would_block()) send_failed(done.error());
-        return;
+        return 0;
     }
-    note_activity();
-    if (done.count() < offered) flags_ &= ~writable;
+    note_sent(done.count(), offered);
     queue_->consume(done.count());
+    return done.count();
+}
+
+void StreamTransport::own_queued() {
+    if (!queue_) return;
+    try {
+        queue_->own();
+    } catch (const std::bad_alloc&) { // a part of a message is worse than none
+        abort(std::make_error_code(std::errc::not_enough_memory));
+    }
 }
 
 /// Everything written has left: what waited for that goes on.
@@ -187,10 +254,14 @@ void StreamTransport::send_failed(int error) {
     // The kernel may have no news of this: only EAGAIN or the end of the stream ends the reading.
     flags_ |= write_broken | hangup;
     flags_ &= ~writable;
+    if (in_callback()) loop_.cork().clear();
     note_room();
     fail_drain_waiters(code);
     if (!can_read()) return finish(code);
     queue_again();
+    // Whoever writes as long as nobody stops it is stopped, for good.
+    flags_ |= writing_paused;
+    if (!has(pause_told | unannounced)) tell_pause();
 }
 
 void StreamTransport::write_eof() {
@@ -201,8 +272,7 @@ void StreamTransport::write_eof() {
 }
 
 std::size_t StreamTransport::write_buffer_size() const noexcept {
-    const Loop::Cork& gathered = loop_.cork();
-    return (queue_ ? queue_->size() : 0) + (in_callback() ? gathered.size : 0);
+    return (queue_ ? queue_->size() : 0) + (in_callback() ? loop_.cork().size() : 0);
 }
 
 void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
@@ -217,8 +287,13 @@ void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<st
 }
 
 void StreamTransport::check_high_water() {
-    if (!queue_ || queue_->size() <= high_ || has(writing_paused | unannounced)) return;
-    flags_ |= writing_paused;
+    if (!queue_ || has(pause_told | unannounced)) return;
+    if (queue_->size() > high_) flags_ |= writing_paused;
+    if (has(writing_paused)) tell_pause();
+}
+
+void StreamTransport::tell_pause() {
+    flags_ |= pause_told;
     try {
         protocol_->pause_writing();
     } catch (...) {
@@ -227,7 +302,8 @@ void StreamTransport::check_high_water() {
 }
 
 void StreamTransport::check_low_water() {
-    if (!has(writing_paused) || (queue_ && queue_->size() > low_)) return;
+    // What was dropped has not left: those who wait for room hear the reason from whoever dropped it.
+    if (!has(writing_paused) || has(write_broken | finishing) || (queue_ && queue_->size() > low_)) return;
     flags_ &= ~writing_paused;
     if (extras_) {
         auto waiters = std::move(extras_->drain_waiters);
@@ -235,24 +311,36 @@ void StreamTransport::check_low_water() {
         for (auto& waiter : waiters)
             waiter.set_value_if_pending();
     }
-    if (has(finishing)) return;
-    // Called by the loop, what it writes gathers. Inside a callback (of this connection, or of
-    // another that moved our water marks) writes go their usual way.
-    Loop::Cork& gathered = loop_.cork();
-    const bool gather = gathered.owner == nullptr;
-    if (gather) gathered.owner = this;
+    if (!has(pause_told)) return;
+    flags_ &= ~pause_told;
+    tell_resume();
+}
+
+/// What the callback writes gathers, as in any other, also where it comes inside the callback of another connection,
+/// which has moved our water marks: what that one has gathered leaves first.
+void StreamTransport::tell_resume() {
+    Cork& gathered = loop_.cork();
+    Source* const outer = gathered.owner();
+    const bool gathers = outer != this;
+    if (gathers) {
+        loop_.uncork();
+        cork();
+    }
     std::exception_ptr fatal;
     try {
         protocol_->resume_writing();
     } catch (...) {
         fatal = reported("resume_writing");
     }
-    if (gather) {
-        gathered.owner = nullptr;
-        if (gathered.size != 0) send_gathered();
-        if (has(closing | eof_wanted) && !queue_) drained();
+    if (gathers) {
+        if (in_callback()) on_uncork();
+        if (outer != nullptr) outer->on_recork();
     }
     if (fatal) std::rethrow_exception(fatal);
+}
+
+void StreamTransport::on_recork() {
+    if (!has(finishing)) cork();
 }
 
 Future<void> StreamTransport::drain() {

@@ -1,6 +1,7 @@
 #pragma once
 
-#include <weft/reactor/bytes.hpp>
+#include <weft/reactor/buffer.hpp>
+#include <weft/reactor/buffer_pool.hpp>
 #include <weft/reactor/future.hpp>
 
 #include <algorithm>
@@ -20,38 +21,49 @@ struct FilePart {
     std::uint64_t left; ///< at most; the file may end before
     Promise<std::uint64_t> promise;
     std::uint64_t sent = 0;
-    bool copying = false; ///< the kernel can not send this file: it is read and written
+    bool copying = false; ///< the kernel cannot send this file: it is read and written
 };
 
 /// Bytes that the kernel had no room for, and files among them, in order. Allocated when a connection first blocks and
 /// gone when it is empty again, so that an idle or a fast connection holds nothing.
 class WriteQueue {
 public:
-    /// Copies `data` to the end.
-    void append(Bytes data) {
+    /// Copies `data` to the end, into blocks of `pool`.
+    void append(Bytes data, BlockPool& pool) {
         size_ += data.size();
-        if (!chunks_.empty() && !chunks_.back().file) {
+        while (!data.empty()) {
+            if (chunks_.empty() || chunks_.back().room() == 0) add_chunk(data.size(), pool);
             Chunk& last = chunks_.back();
-            const std::size_t fits = std::min(data.size(), last.capacity - last.end);
-            if (fits != 0) std::memcpy(last.bytes.get() + last.end, data.data(), fits);
+            const std::size_t fits = std::min(data.size(), last.room());
+            std::memcpy(last.bytes() + last.end, data.data(), fits);
             last.end += fits;
             data = data.subspan(fits);
         }
-        if (data.empty()) return;
-        // Small writes share a chunk; a big one gets one of its own size.
-        const std::size_t capacity = std::max(data.size(), chunk_size);
-        chunks_.push_back({std::unique_ptr<std::byte[]>(new std::byte[capacity]), 0, data.size(),
-                           capacity, nullptr});
-        std::memcpy(chunks_.back().bytes.get(), data.data(), data.size());
+    }
+    /// Puts `data` to the end, without a copy. One without an owner has to stay where it is until it is sent, or until
+    /// `own`.
+    void append(Buffer&& data) {
+        const std::size_t size = data.size();
+        if (size == 0) return;
+        chunks_.push_back({std::move(data), 0, size, nullptr});
+        size_ += size;
+    }
+    /// Copies what has no owner.
+    void own() {
+        for (Chunk& chunk : chunks_)
+            if (!chunk.file && !chunk.buffer.owned()) {
+                Buffer copied = Buffer::copy(chunk.buffer.bytes().subspan(chunk.begin, chunk.end - chunk.begin));
+                chunk.end -= chunk.begin;
+                chunk.begin = 0;
+                chunk.buffer = std::move(copied);
+            }
     }
 
     /// Adds a file after everything that waits already.
-    void append(std::unique_ptr<FilePart> file) {
-        chunks_.push_back({nullptr, 0, 0, 0, std::move(file)});
-    }
+    void append(std::unique_ptr<FilePart> file) { chunks_.push_back({{}, 0, 0, std::move(file)}); }
     /// The file that is to be sent next, null if bytes are.
     FilePart* file() const noexcept { return chunks_.front().file.get(); }
-    /// Takes the file out: it is sent, or can not be.
+    /// Takes the file out: it is sent, or cannot be.
     std::unique_ptr<FilePart> take_file() noexcept {
         auto file = std::move(chunks_.front().file);
         chunks_.pop_front();
@@ -59,14 +71,20 @@ public:
     }
 
     /// Drops the oldest bytes, or the file, unsent.
-    void drop_first() noexcept { chunks_.pop_front(); }
+    void drop_first() noexcept {
+        size_ -= chunks_.front().end - chunks_.front().begin;
+        chunks_.pop_front();
+    }
 
-    /// Fills `pieces` with the oldest bytes up to the first file; how many pieces.
-    std::size_t gather(iovec* pieces, std::size_t count) const noexcept {
+    /// Fills `pieces` with the oldest bytes up to the first file, once `most` of them are there no further; how many
+    /// pieces.
+    std::size_t gather(iovec* pieces, std::size_t count, std::size_t most) const noexcept {
         std::size_t used = 0;
+        std::size_t bytes = 0;
         for (const Chunk& chunk : chunks_) {
-            if (used == count || chunk.file) break;
-            pieces[used++] = {chunk.bytes.get() + chunk.begin, chunk.end - chunk.begin};
+            if (used == count || chunk.file || bytes >= most) break;
+            pieces[used++] = {chunk.bytes() + chunk.begin, chunk.end - chunk.begin};
+            bytes += chunk.end - chunk.begin;
         }
         return used;
     }
@@ -88,15 +106,23 @@ public:
     std::size_t size() const noexcept { return size_; }
 
 private:
-    // As large as the default high-water mark: a peer that is slow once costs one allocation.
-    static constexpr std::size_t chunk_size = 64 * 1024;
+    // What a peer that is slow once leaves behind is often a few bytes, and not worth a block.
+    static constexpr std::size_t small_chunk = 4 * 1024;
     struct Chunk {
-        std::unique_ptr<std::byte[]> bytes;
-        std::size_t begin;
+        Buffer buffer;     // all of the memory if it is this queue's own, else what is to be sent
+        std::size_t begin; // of what is to be sent
         std::size_t end;
-        std::size_t capacity;
         std::unique_ptr<FilePart> file; // then there are no bytes
+
+        std::byte* bytes() const noexcept { return const_cast<std::byte*>(buffer.data()); }
+        std::size_t room() const noexcept { return buffer.size() - end; }
     };
+
+    void add_chunk(std::size_t wanted, BlockPool& pool) {
+        const bool small = wanted <= small_chunk && chunks_.empty();
+        chunks_.push_back({small ? Buffer(small_chunk) : pool.take(), 0, 0, nullptr});
+    }
+
     std::deque<Chunk> chunks_;
     std::size_t size_ = 0;
 };

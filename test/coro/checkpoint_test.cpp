@@ -197,7 +197,7 @@ Operation on_stream(std::string name, F call) {
                 far.peek(13);
                 std::size_t count = 0;
                 attempt([&, &stream = far] { call(stream), ++count; }, [&] { return count; });
-                CHECK((count == 1 || far.read_to_end() == "one\ntwo\nsix\n"));
+                CHECK((count != 0 || far.read_to_end() == "one\ntwo\nsix\n"));
             }};
 }
 

@@ -63,7 +63,12 @@ public:
     // Transport
 
     using Transport::write;
-    void write(Bytes data) override { write_all({&data, 1}); }
+    void write(Bytes data) override { write_all(std::span<const Bytes>(&data, 1)); }
+    void write(Buffer&& data) override {
+        const Buffer owned = std::move(data);
+        write(owned.bytes());
+    }
+    using Transport::write_all;
     void write_all(std::span<const Bytes> pieces) override {
         if (closing) return;
         ++writes;
@@ -77,7 +82,7 @@ public:
     bool input_ready() noexcept override { return !arrived_.empty() || eof_; }
     std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
-    void close() override { closing = true; }
+    void close(std::error_code = {}) override { closing = true; }
     void abort(std::error_code why) override {
         closing = aborted = true;
         reason = why;
