@@ -120,11 +120,19 @@ class Pictures(unittest.TestCase):
 
 class Method(unittest.TestCase):
     def test_the_interval_holds_the_true_ratio_nearly_always(self):
-        chance, held = random.Random(1), 0
-        for _ in range(1000):
-            _, low, high = turns.mean_of([1.25 * chance.lognormvariate(0, 0.02) for _ in range(5)])
-            held += low <= 1.25 <= high
-        self.assertTrue(930 <= held <= 970, held)
+        for count in (6, 9, 12, 20):
+            chance, held = random.Random(count), 0
+            for _ in range(1000):
+                # Every tenth is something else altogether.
+                values = [1.25 * chance.lognormvariate(0, 0.02) * chance.choice([1] * 18 + [0.5, 2])
+                          for _ in range(count)]
+                _, low, high = turns.median_of(values)
+                held += low <= 1.25 <= high
+            self.assertGreater(held, 940, count)
+
+    def test_a_generation_that_is_twice_as_dear_does_not_widen_the_interval(self):
+        _, low, high = turns.median_of([1.0, 1.01, 0.99, 1.0, 1.01, 2.1, 1.0, 0.99, 1.0])
+        self.assertLess(high - low, 0.03)
 
     def test_turns_that_others_had_a_part_in_are_left_out_if_half_remain(self):
         calm, busy = {"ns": 1, "lost": 0.01}, {"ns": 9, "lost": 0.2}

@@ -34,9 +34,9 @@ def workload(name, text):
 
 def valued(values):
     """A figure from values that were each taken afresh."""
-    mean, low, high = turns.mean_of(values)
-    width = (high - low) / mean
-    return {"value": mean, "interval": [low, high], "noisy": width > turns.WIDTH, "taken": len(values)}
+    median, low, high = turns.median_of(values)
+    noisy = (high - low) / median > turns.WIDTH or len(values) < turns.FEWEST
+    return {"value": median, "interval": [low, high], "noisy": noisy, "taken": len(values)}
 
 
 def exact(value):

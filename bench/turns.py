@@ -3,7 +3,7 @@
 A generation starts every server and a client for each, all at once and afresh, so that what a process owes to where
 its memory happens to lie is drawn anew. Then they take turns of some tens of milliseconds in a random order, while
 the others sleep. Of a generation the median of its turns' ratios counts. Generations go on until the interval of
-their mean is narrow enough, or the time is over: then the figure is noisy, which it says.
+their median is narrow enough, or the time is over: then the figure is noisy, which it says.
 """
 
 import contextlib
@@ -15,12 +15,9 @@ import time
 import harness
 
 WIDTH = 0.03          # of an interval, relative to the ratio: wider is noisy
-FEWEST = 5            # generations, below which an interval is not believed
+FEWEST = 6            # generations, below which there is no interval of 95 %
 LOST = 0.03           # of a turn that neither the server nor its client had: it was disturbed
 SCREENED = 2          # bases that are kept after a first look
-# Student's t for 95 %, by degrees of freedom.
-STUDENT = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12,
-           2.11, 2.10, 2.09, 2.09)
 
 
 def take_turn(server, load, seconds):
@@ -72,13 +69,24 @@ def undisturbed(turns, others, shared):
     return (kept, True) if 2 * len(kept) >= len(pairs) else (pairs, False)
 
 
-def mean_of(values):
-    """(mean, low, high) of ratios, one of each generation; the interval is of 95 %."""
-    logarithms = [math.log(value) for value in values]
-    mean, count = statistics.mean(logarithms), len(values)
-    t = STUDENT[count - 1] if count <= len(STUDENT) else 2.05 if count < 40 else 2.0
-    half = t * statistics.stdev(logarithms) / math.sqrt(count) if count > 1 else math.inf
-    return math.exp(mean), math.exp(mean - half), math.exp(min(mean + half, 700))
+def rank_of(count):
+    """How many of so many values, sorted, may be left out at each end so that what remains spans their true median in
+    95 % of all cases, whatever their distribution is."""
+    left_out, outside = 0, 0.0
+    while True:
+        outside += math.comb(count, left_out) / 2 ** count
+        if 2 * outside > 0.05:
+            return left_out
+        left_out += 1
+
+
+def median_of(values):
+    """(median, low, high); the interval is of 95 %, and of everything where there are too few values for that. It
+    asks for no distribution: now and then a generation costs twice as much as the others, when the kernel has sized
+    the buffers of its connections in another way."""
+    ordered = sorted(values)
+    left_out = max(1, rank_of(len(ordered)))
+    return statistics.median(ordered), ordered[left_out - 1], ordered[-left_out]
 
 
 def ratio(name, base, generations, shared):
@@ -88,9 +96,9 @@ def ratio(name, base, generations, shared):
         pairs, calm = undisturbed(found[name], found[base], shared)
         ratios.append(statistics.median(other["ns"] / turn["ns"] for turn, other in pairs))
         quiet += calm
-    value, low, high = mean_of(ratios)
+    value, low, high = median_of(ratios)
     width = (high - low) / value
-    return {"ratio": value, "interval": [low, high], "width": width, "noisy": width > WIDTH,
+    return {"ratio": value, "interval": [low, high], "width": width, "noisy": width > WIDTH or len(ratios) < FEWEST,
             "disturbed": len(generations) - quiet, "generations": len(generations)}
 
 

@@ -55,6 +55,6 @@ def fairness(suite):
 @workload("share", "what a bound on each connection's share of a turn costs those that send in bulk")
 def share(suite):
     for name, command in OWN:
-        setting = settings.setting(suite.build, size=16384, connections=4, depth=64)
-        suite.compare("share", f"16 KiB, 64 in flight on 4 connections, {name}s",
+        setting = settings.setting(suite.build, size=16384, connections=4, depth=32)
+        suite.compare("share", f"16 KiB, 32 in flight on 4 connections, {name}s",
                       [("without a bound", command + " --unbounded")], [(name, command)], setting, counted=False)
