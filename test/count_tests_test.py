@@ -39,6 +39,12 @@ expect("a crash after the last case", count(stdout=GOOD, returncode=23, result="
        "ended with status 23 after its cases", "leaks")
 expect("a hang", count(stdout="@case run\n@case begin a\n", returncode=-15, result="TIMEOUT"), 0, 1,
        "FAILED it: a", "time limit")
+expect("a case that is stuck, and those behind it",
+       count(stdout="@case run 4\n@case begin a\n@case passed a\n@case begin b\n", stderr="STUCK: it waits",
+             returncode=86, result="FAIL"), 1, 3, "FAILED it: b (the program was stuck", "STUCK: it waits",
+       "not run, since the program ended before (2 cases)")
+expect("a part that is left out", count(stdout="@case run 1\n@case begin a\n@case left-out poll: no files\n"
+                                        "@case passed a\n"), 1, 0, 'it: left out of "a": poll: no files')
 expect("a program that runs nothing", count(stdout="@case run\n"), 0, 1, "no case ran")
 expect("a skipped case", count(stdout=GOOD + "@case begin c\n@case skipped c\n"), 2, 0)
 expect("a script that passes", count(), 1, 0)

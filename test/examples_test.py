@@ -19,7 +19,7 @@ def start(program):
 
 def stop(server):
     server.send_signal(signal.SIGTERM)
-    assert server.wait(timeout=10) == 0, f"exit status {server.returncode}"
+    assert server.wait(timeout=60) == 0, f"exit status {server.returncode}"
     server.stdout.close()
 
 
@@ -34,10 +34,10 @@ def exactly(client, size):
 
 def tcp_echo(address):
     data = os.urandom(300_000)
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(b"hello")
         assert exactly(client, 5) == b"hello"
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         for begin in range(0, len(data), 10_000):
             part = data[begin:begin + 10_000]
             client.sendall(part)
@@ -45,7 +45,7 @@ def tcp_echo(address):
 
 
 def lines(address):
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(b"one\nthree\r\n\nqu")
         assert exactly(client, 9) == b"3\r\n5\r\n0\r\n"
         client.sendall(b"it\n")
@@ -55,7 +55,7 @@ def lines(address):
 
 def udp_echo(address):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         for size in (0, 1, 1400, 60_000):
             data = os.urandom(size)
             client.sendto(data, address)
@@ -63,10 +63,10 @@ def udp_echo(address):
 
 
 def chat(address):
-    with socket.create_connection(address, timeout=10) as ann:
+    with socket.create_connection(address, timeout=60) as ann:
         ann.sendall(b"Ann\n")
         assert exactly(ann, 24) == b"Your name?\nWelcome, Ann\n"
-        with socket.create_connection(address, timeout=10) as bob:
+        with socket.create_connection(address, timeout=60) as bob:
             bob.sendall(b"Bob\nhello\n")
             assert exactly(ann, 24) == b"Bob comes in\nBob: hello\n"
             ann.sendall(b"hi Bob\n")
@@ -75,12 +75,12 @@ def chat(address):
 
 
 def wrapped_protocol(address):
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(b"password sesame\n1\n2\n")
         assert exactly(client, 35) == b"welcome\r\nthe sum is 1\nthe sum is 3\n"
         client.sendall(b"4\n")
         assert exactly(client, 13) == b"the sum is 7\n"
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(b"let me in\n")
         assert client.recv(1) == b"", "it should have closed"
 

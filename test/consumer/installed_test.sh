@@ -6,6 +6,8 @@ set -u
 unset LD_LIBRARY_PATH
 here=$(dirname "$(readlink -f "$0")")
 . "$here/drive.sh"
+. "$here/../support/deadline.sh"
+deadline 900
 each_header=
 if [ "$1" = --headers ]; then
     each_header=yes

@@ -4,6 +4,8 @@
 set -u
 here=$(dirname "$(readlink -f "$0")")
 . "$here/drive.sh"
+. "$here/../support/deadline.sh"
+deadline 900
 source=$1
 shift 2
 export CXX="$*"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "coro_support.hpp"
+#include "support/buffers.hpp"
 
 #include <weft/reactor/faulty_kernel.hpp>
 
@@ -22,7 +23,10 @@ struct LinkKind {
 inline std::pair<coro::Stream, coro::Stream> connected_to(coro::Listener& listener,
                                                           const std::string& address) {
     coro::Stream near = coro::connect(address);
-    return {std::move(near), listener.accept()};
+    coro::Stream far = listener.accept();
+    for (const coro::Stream* stream : {&near, &far})
+        fix_buffers(coro::this_loop().kernel(), stream->transport()->fd());
+    return {std::move(near), std::move(far)};
 }
 
 inline std::pair<coro::Stream, coro::Stream> tcp_streams() {

@@ -2,10 +2,12 @@
 
 A script takes the path of the program `weft`, and options for its echo service. Each function marked with @case runs once and counts as one test:
 with WEFT_CASE_LOG in the environment the outcome is told in the lines that tools/count-tests reads. Nothing sleeps:
-whatever is waited for is read from a socket or a pipe, with a bound after which the case fails.
+whatever is waited for is read from a socket or a pipe, with a bound after which the case fails. A case as a whole has a
+deadline, too (WEFT_CASE_DEADLINE in seconds): it fails with the line in which it waits.
 """
 
 import contextlib
+import faulthandler
 import os
 import pathlib
 import select
@@ -18,10 +20,15 @@ import tempfile
 import traceback
 
 PATIENCE = 30  # seconds until something that should have come is taken for missing
+DEADLINE = int(os.environ.get("WEFT_CASE_DEADLINE") or 240)  # seconds that a case may take; 0: any time
 WEFT = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "weft"
 STYLE = sys.argv[2:]  # options for every `weft echo`
 
 cases = []
+
+
+class Stuck(BaseException):
+    """The case did not end in time."""
 
 
 class Skip(Exception):
@@ -195,12 +202,20 @@ def tell(event, name=""):
         print(f"\n@case {event} {name}".rstrip(), flush=True)
 
 
+def on_stuck(*_):
+    raise Stuck(f"STUCK: the case has not ended after {DEADLINE} s; the last line above is where it waits")
+
+
 def main():
-    tell("run")
+    tell("run", str(len(cases)))
+    signal.signal(signal.SIGALRM, on_stuck)
     failed = 0
     for function in cases:
         name = (function.__doc__ or function.__name__).strip().rstrip(".")
         tell("begin", name)
+        signal.alarm(DEADLINE)
+        # If even giving up does not end.
+        faulthandler.dump_traceback_later(2 * DEADLINE or 1e6, exit=True, file=sys.stdout)
         try:
             function()
         except Skip as reason:
@@ -213,6 +228,9 @@ def main():
             traceback.print_exc(file=sys.stdout)
             tell("failed", name)
             continue
+        finally:
+            signal.alarm(0)
         tell("passed", name)
+    faulthandler.cancel_dump_traceback_later()
     print(f"{len(cases) - failed} of {len(cases)} cases well")
     sys.exit(1 if failed else 0)

@@ -63,9 +63,9 @@ struct RegisterFamily {
 #define RANDOM_CHECK(condition, ...)                                                                                   \
     do {                                                                                                               \
         if (!(condition)) [[unlikely]] {                                                                               \
-            std::ostringstream text_;                                                                                  \
-            text_ << #condition __VA_OPT__(<< ": " << __VA_ARGS__);                                                    \
-            ::weft::test::random_failed(__FILE__, __LINE__, text_.str());                                              \
+            std::ostringstream message_;                                                                                  \
+            message_ << #condition __VA_OPT__(<< ": " << __VA_ARGS__);                                                    \
+            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                                              \
         }                                                                                                              \
     } while (false)
 
@@ -75,9 +75,9 @@ struct RegisterFamily {
         const auto& found_ = (found);                                                                                  \
         const auto& wanted_ = (wanted);                                                                                \
         if (!(found_ == wanted_)) [[unlikely]] {                                                                       \
-            std::ostringstream text_;                                                                                  \
-            text_ << #found " is " << found_ << ", wanted " << wanted_ << " (" #wanted ")";                            \
-            ::weft::test::random_failed(__FILE__, __LINE__, text_.str());                                              \
+            std::ostringstream message_;                                                                                  \
+            message_ << #found " is " << found_ << ", wanted " << wanted_ << " (" #wanted ")";                            \
+            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                                              \
         }                                                                                                              \
     } while (false)
 

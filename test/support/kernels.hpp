@@ -1,5 +1,6 @@
 #pragma once
 
+#include "listener.hpp"
 #include "log_capture.hpp"
 #include "resources.hpp"
 
@@ -54,6 +55,7 @@ inline std::vector<KernelKind> waking_kernels() {
 /// The kernel of this run of the test case, which is run once for each of `kinds`.
 #define WEFT_TEST_KERNEL(kinds)                                                                                        \
     const ::weft::test::KernelKind kernel_kind = GENERATE(from_range(::weft::test::kinds()));                          \
+    ::weft::test::kernel_of_case = kernel_kind.name;                                                                   \
     INFO("kernel: " << kernel_kind.name)
 
 /// A loop over one kernel, with what nobody caught collected, and the check that it gives everything back.

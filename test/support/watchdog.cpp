@@ -126,20 +126,21 @@ void print_stack(int fd) noexcept {
     const int count = backtrace(frames, 40);
     char offsets[40][20];
     int asked = 0;
-    const char* program = nullptr;
+    Dl_info own{};
+    dladdr(reinterpret_cast<void*>(&print_stack), &own);
     for (int i = 0; i < count; ++i) {
         Dl_info found{};
-        if (dladdr(frames[i], &found) == 0 || found.dli_fname == nullptr) continue;
-        // Of the libraries around it the names are enough.
-        Dl_info own{};
-        dladdr(reinterpret_cast<void*>(&print_stack), &own);
-        if (found.dli_fbase != own.dli_fbase) continue;
-        program = found.dli_fname;
+        // Of the libraries around the program nothing is told.
+        if (dladdr(frames[i], &found) == 0 || found.dli_fbase != own.dli_fbase) continue;
         // The address after the call: one before it is inside.
         std::snprintf(offsets[asked++], sizeof offsets[0], "%#tx",
                       static_cast<char*>(frames[i]) - static_cast<char*>(found.dli_fbase) - 1);
     }
-    if (program == nullptr || !ask_addr2line(fd, "/proc/self/exe", offsets, asked)) backtrace_symbols_fd(frames, count, fd);
+    // Not by the name that dladdr knows, which is what the program was called by.
+    char path[512];
+    const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length > 0) path[length] = '\0';
+    if (asked == 0 || length <= 0 || !ask_addr2line(fd, path, offsets, asked)) backtrace_symbols_fd(frames, count, fd);
 }
 
 } // namespace weft::test
