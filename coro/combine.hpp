@@ -49,8 +49,8 @@ enum class WaitUntil : std::uint8_t {
 
 /// Positions in what was given to `wait`, in ascending order.
 struct WaitResult {
-    std::vector<std::size_t> done;
-    std::vector<std::size_t> pending;
+    std::vector<std::size_t> done = {};
+    std::vector<std::size_t> pending = {};
 };
 
 namespace detail {

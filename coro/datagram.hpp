@@ -19,8 +19,8 @@ namespace weft::coro {
 /// A datagram in the caller's memory.
 struct Received {
     std::size_t size = 0; ///< bytes of it; 0 for an empty one, which is a message as well
-    Address from;
-    Address to;                  ///< the local address it was sent to; empty without packet info
+    Address from = {};
+    Address to = {};             ///< the local address it was sent to; empty without packet info
     std::uint32_t interface = 0; ///< likewise: the interface it came in by
     std::int8_t ecn = -1;        ///< likewise: its ECN bits
     bool truncated = false;      ///< it was longer than the memory, and the rest is lost
@@ -28,8 +28,8 @@ struct Received {
 
 /// A datagram to be sent.
 struct Outgoing {
-    Bytes data;
-    Address to; ///< empty: the connected peer
+    Bytes data = {};
+    Address to = {}; ///< empty: the connected peer
 };
 
 /// A datagram endpoint as straight-line code. It owns the socket: destroying it closes. For

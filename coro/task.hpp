@@ -363,9 +363,9 @@ Loop& this_loop();
 
 /// A task from outside: what it is called, where it came from, what it is doing.
 struct TaskInfo {
-    std::string name;
-    std::source_location spawned;
-    std::string waiting_for;  ///< empty while it runs or is ready to
+    std::string name = {};
+    std::source_location spawned = {};
+    std::string waiting_for = {};  ///< empty while it runs or is ready to
     const void* id = nullptr; ///< the same for the same task as long as it lives
 };
 /// The running one; empty in plain callbacks.

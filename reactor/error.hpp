@@ -32,8 +32,8 @@ std::error_code make_error_code(Errc code) noexcept;
 /// An error and what it happened to: "listen on 127.0.0.1:80: Permission denied".
 /// `context` says what was asked and of what; the code says what happened.
 struct Error {
-    std::error_code code;
-    std::string context;
+    std::error_code code = {};
+    std::string context = {};
 
     /// "context: reason", for people.
     std::string message() const;

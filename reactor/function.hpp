@@ -37,6 +37,8 @@ public:
     Function(F&& callable) {
         using Callable = std::decay_t<F>;
         if constexpr (fits<Callable>) {
+            // A trivial one is moved with all the room there is, of which every byte shall have a value.
+            if constexpr (is_trivial<Callable>) std::memset(storage_, 0, room);
             ::new (static_cast<void*>(storage_)) Callable(std::forward<F>(callable));
             invoke_ = [](void* self, Args... args) -> R {
                 return static_cast<R>((*static_cast<Callable*>(self))(std::forward<Args>(args)...));

@@ -74,8 +74,8 @@ struct DatagramSlot {
     std::byte* data = nullptr;
     std::size_t capacity = 0;
     std::size_t size = 0;          ///< bytes stored, at most `capacity`; 0 is an empty datagram
-    Address from;                  ///< the sender
-    Address to;                    ///< the local address it was sent to (packet info on), else empty
+    Address from = {};             ///< the sender
+    Address to = {};               ///< the local address it was sent to (packet info on), else empty
     std::uint32_t interface = 0;   ///< the interface it came in by (packet info on), else 0
     std::uint16_t segment_size = 0; ///< GRO: `data` is several datagrams of this size; else 0
     std::int8_t ecn = -1;          ///< the two ECN bits (RFC 3168), -1 when not asked for
@@ -84,7 +84,7 @@ struct DatagramSlot {
 
 /// One datagram to send.
 struct OutDatagram {
-    Bytes data;
+    Bytes data = {};
     const Address* to = nullptr;   ///< null: the connected peer
     const Address* from = nullptr; ///< null: the kernel chooses the source address
     std::uint16_t segment_size = 0; ///< GSO: split `data` into datagrams of this size; 0: it is one

@@ -16,7 +16,7 @@ struct ConnectOptions {
     /// Bound before connecting: it chooses the interface or the port, and only addresses of its
     /// family are tried; with a port strictly one after the other, since only one of them can have
     /// it.
-    std::optional<Address> local_address;
+    std::optional<Address> local_address = {};
     /// For the whole of it, the name look-up included; ETIMEDOUT afterwards. 0: until the system
     /// gives up.
     Duration timeout{0};
@@ -24,7 +24,7 @@ struct ConnectOptions {
     /// starts the next at once. `Duration::max()`: strictly one after the other.
     Duration attempt_delay = std::chrono::milliseconds(250);
     bool nodelay = true;                 ///< TCP: small writes leave at once
-    std::optional<KeepAlive> keep_alive; ///< TCP
+    std::optional<KeepAlive> keep_alive = {}; ///< TCP
     /// An unconnected stream socket to use; -1: make one. The first address of its family is tried,
     /// and no other. It is weft's once connected, and given back, open and non-blocking, if that
     /// fails or is cancelled.

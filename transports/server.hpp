@@ -36,12 +36,12 @@ struct ListenOptions {
     bool reuse_port = false;   ///< TCP: several listeners share the port, one per loop
     bool ipv6_only = false;    ///< TCP: an IPv6 address does not take IPv4 connections as well
     bool nodelay = true;       ///< TCP: small writes leave at once
-    std::optional<KeepAlive> keep_alive;       ///< TCP
+    std::optional<KeepAlive> keep_alive = {};       ///< TCP
     std::size_t max_connections = 0;           ///< stop accepting at so many; 0: no bound
     Duration idle_timeout{0};                  ///< given to every connection; 0: none
-    std::optional<WriteLimits> write_limits;   ///< likewise
-    std::optional<Linger> linger;              ///< likewise
-    Function<bool(const Address& peer)> admit; ///< false closes the connection at once
+    std::optional<WriteLimits> write_limits = {};   ///< likewise
+    std::optional<Linger> linger = {};              ///< likewise
+    Function<bool(const Address& peer)> admit = {}; ///< false closes the connection at once
 };
 
 /// Listening sockets and the connections that came of them. A handle: destroying it stops

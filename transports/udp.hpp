@@ -39,9 +39,9 @@ struct UdpOptions {
     /// is all that is left.
     std::size_t batch = 32;
     /// `connect`: where to send from; empty: the system's choice.
-    std::optional<Address> local_address;
+    std::optional<Address> local_address = {};
     /// Else those of `WriteLimits`.
-    std::optional<WriteLimits> write_limits;
+    std::optional<WriteLimits> write_limits = {};
 };
 
 /// Datagram endpoints. The loop owns them and they own their protocols; what comes back is a weak

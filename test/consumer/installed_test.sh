@@ -66,14 +66,26 @@ if command -v clang++-16 >/dev/null; then
         fail "clang 16 refuses the headers"
 fi
 
+# Nor does the optimizer find anything in what is instantiated from them.
+compiles_quietly() { # COMPILER...
+    local level
+    for level in -O0 -O2 -O3; do
+        "$@" -std=c++20 -Wall -Wextra -Werror $level $(flags_of "$prefix" --cflags) -c "$here/warnings.cpp" \
+            -o "$work/warnings.o" || fail "warnings in a user's code with $1 $level"
+    done
+}
+if [ -n "$each_header" ] && [ -n "$(find "$prefix" -name weft-coro.pc)" ]; then
+    compiles_quietly "${compiler[@]}"
+    if command -v clang++-16 >/dev/null; then compiles_quietly clang++-16; fi
+fi
+
 # A program with the shared libraries, and with the static ones alone, which is what pkg-config --static is for.
 cp -r "$prefix" "$work/static"
 find "$work/static" -name 'libweft*.so*' -delete
 builds_and_runs() { # SOURCE
     local name=${1%.cpp}
     "${compiler[@]}" -std=c++20 $(flags_of "$prefix" --cflags) "$here/$1" -o "$work/$name-shared" \
-        $(flags_of "$prefix" --libs) -Wl,-rpath,"$(flags_of "$prefix" --variable=libdir)" ||
-        fail "$1 does not link with the shared library"
+        $(flags_of "$prefix" --libs) || fail "$1 does not link with the shared library"
     ldd "$work/$name-shared" | grep -q "$work.*libweft" || fail "$1 does not use the shared library"
     echoes "$work/$name-shared"
     "${compiler[@]}" -std=c++20 $(flags_of "$prefix" --cflags) "$here/$1" -o "$work/$name-static" \
@@ -86,6 +98,15 @@ if ldd "$work/echo-shared" | grep -i boost; then fail "a program with callbacks 
 if [ -n "$(find "$prefix" -name weft-coro.pc)" ]; then
     package=weft-coro
     builds_and_runs coro.cpp
+    # libweft-coro finds libweft beside itself, whatever the program links first, and wherever both are moved.
+    libraries=$(flags_of "$prefix" --variable=libdir)
+    "${compiler[@]}" -std=c++20 $(flags_of "$prefix" --cflags) "$here/coro.cpp" -o "$work/coro-alone" \
+        -L"$libraries" -Wl,--as-needed -lweft-coro -lweft -Wl,-rpath,"$libraries" ||
+        fail "coro.cpp does not link with libweft-coro alone"
+    echoes "$work/coro-alone"
+    mv "$prefix" "$work/elsewhere" # relocated, as packages are
+    LD_LIBRARY_PATH= ldd "$(find "$work/elsewhere" -name 'libweft-coro.so')" | grep -q "$work/elsewhere.*libweft.so" ||
+        fail "a moved libweft-coro does not find libweft"
 else
     echo "without coroutines: libweft-coro is not part of this build"
 fi
