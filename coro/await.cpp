@@ -32,4 +32,13 @@ void wait_for_future(weft::detail::FutureStateBase* future, bool cancels, TimePo
         throw TimeoutError("await: the time is up");
 }
 
+void wait_to_the_end(weft::detail::FutureStateBase& future) {
+    Coroutine& self = running("run_in_executor_to_end");
+    if (future.done()) return; // refused
+    const weft::detail::StateRef keep(&future);
+    FutureWait wait(self, future, false);
+    wait.uncancellable = true;
+    self.scheduler.suspend(wait);
+}
+
 } // namespace weft::coro::detail

@@ -33,6 +33,8 @@ private:
 /// empty future and for one of another loop.
 void wait_for_future(weft::detail::FutureStateBase* future, bool cancels,
                      TimePoint deadline = TimePoint::max());
+/// The same for a future whose operation refers to the frame of the caller: nothing ends the wait but its end.
+void wait_to_the_end(weft::detail::FutureStateBase& future);
 
 } // namespace detail
 
@@ -84,17 +86,21 @@ decltype(auto) shield(Task<T>& task) {
 
 /// Calls `function()` on a thread of the loop's executor, and waits for what it returns or throws.
 /// Cancelling prevents it if it has not begun; afterwards its outcome is dropped and its thread is
-/// left to finish. Whatever it refers to must live so long: capture by value what may go away.
+/// left to finish. Whatever it refers to must live so long: capture by value what may go away. A
+/// `Cancelled` that it throws arrives as that.
 template<class F>
 auto run_in_executor(F function) -> std::invoke_result_t<F&> {
     detail::check_cancelled("run_in_executor");
     return await(this_loop().run_in_executor(std::move(function)));
 }
-/// The same for work that can not be left alone: a cancellation waits for its end.
+/// The same for work that cannot be left alone, and that may refer to the caller's frame: a
+/// cancellation waits for its end, and so does the closing of the loop.
 template<class F>
 auto run_in_executor_to_end(F function) -> std::invoke_result_t<F&> {
     detail::check_cancelled("run_in_executor_to_end");
-    return shield([&] { return await(this_loop().run_in_executor(std::move(function))); });
+    auto future = this_loop().run_in_executor(std::move(function));
+    detail::wait_to_the_end(*future.state_ref());
+    return future.take();
 }
 
 } // namespace weft::coro

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <optional>
+#include <stdexcept>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -13,7 +14,12 @@ namespace weft::coro {
 /// Thrown by `with_timeout` and by operations with a deadline of their own: `std::errc::timed_out`.
 struct TimeoutError : std::system_error {
     explicit TimeoutError(const std::string& what)
-        : std::system_error(std::make_error_code(std::errc::timed_out), what) {}
+        : std::system_error(std::make_error_code(std::errc::timed_out)), text_(what) {}
+    /// What was waited for in vain. Not the system's text for that code, "Connection timed out".
+    const char* what() const noexcept override { return text_.what(); }
+
+private:
+    std::runtime_error text_; // is copied without throwing
 };
 
 /// When something has to be done: never, at a time, or after a while. A duration counts from its

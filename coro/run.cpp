@@ -55,7 +55,7 @@ void Runner::deadlocked() {
     }
     // They were cancelled, and wait all the same for what is shielded or can not be cancelled.
     for (const TaskInfo& task : all_tasks(loop_))
-        log(LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +
+        loop_.log_limited(LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +
                                  " can not be ended: it waits for " + task.waiting_for);
     loop_.stop();
 }
@@ -84,7 +84,8 @@ void Runner::run(TaskBase& main) {
 void Runner::end_leftovers() {
     Scheduler& scheduler = Scheduler::of(loop_);
     for (const TaskInfo& task : all_tasks(loop_))
-        log(LogLevel::warning,
+        loop_.log_limited(
+            LogLevel::warning,
             "main has ended, and the task " + static_cast<const TaskBase*>(task.id)->describe() +
                 " is cancelled" +
                 (task.waiting_for.empty() ? "" : ", which waits for " + task.waiting_for));

@@ -415,6 +415,15 @@ void Scheduler::Trimming::on_timer() {
         scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(interval));
 }
 
+namespace {
+
+bool same_place(const std::source_location& a, const std::source_location& b) noexcept {
+    return a.line() == b.line() && a.column() == b.column() &&
+           std::string_view(a.file_name()) == b.file_name();
+}
+
+} // namespace
+
 // --- How stacks are used
 // ----------------------------------------------------------------------------------------
 
@@ -427,9 +436,7 @@ void Scheduler::Trimming::on_timer() {
     const auto used = static_cast<std::size_t>(self.stack.top - deepest);
     const std::source_location& where = self.task.spawned;
     for (Usage& known : usage) {
-        if (known.spawned.line() != where.line() || known.spawned.column() != where.column() ||
-            std::string_view(known.spawned.file_name()) != where.file_name())
-            continue;
+        if (!same_place(known.spawned, where)) continue;
         ++known.count;
         known.used = std::max(known.used, used);
         known.size = std::max(known.size, self.stack.usable());
@@ -444,16 +451,37 @@ void Scheduler::Trimming::on_timer() {
 // --- The end of everything
 // --------------------------------------------------------------------------------------
 
+// A line for each place where such coroutines were spawned: there may be thousands of each.
+void Scheduler::report_leftovers() {
+    struct Kind {
+        const Coroutine* first;
+        std::size_t others = 0;
+    };
+    std::vector<Kind> kinds;
+    for (ListNode* link = all_.next; link != &all_; link = link->next) {
+        const Coroutine& left = coroutine_of(*link);
+        const auto known = std::find_if(kinds.begin(), kinds.end(), [&](const Kind& kind) {
+            return same_place(kind.first->task.spawned, left.task.spawned);
+        });
+        if (known != kinds.end()) {
+            ++known->others;
+        } else {
+            kinds.push_back({&left});
+        }
+    }
+    for (const Kind& kind : kinds) {
+        const Coroutine& left = *kind.first;
+        std::string text = "the loop is closed, and the coroutine " + describe(left) + " had not ended";
+        if (left.wait != nullptr) text += ": it waits for " + left.wait->describe();
+        if (kind.others != 0)
+            text += "; nor had " + std::to_string(kind.others) + " more that were spawned there";
+        loop_.report({text, nullptr, left.task.spawned});
+    }
+}
+
 void Scheduler::on_loop_closing() noexcept {
     if (!std::exchange(ending_, true)) {
-        for (ListNode* link = all_.next; link != &all_; link = link->next) {
-            const Coroutine& left = coroutine_of(*link);
-            loop_.report({"the loop is closed, and the coroutine " + describe(left) +
-                              " had not ended" +
-                              (left.wait != nullptr ? ": it waits for " + left.wait->describe()
-                                                    : std::string()),
-                          nullptr, left.task.spawned});
-        }
+        report_leftovers();
     }
     for (ListNode* link = all_.next; link != &all_; link = link->next)
         update_later(coroutine_of(*link));

@@ -216,6 +216,7 @@ private:
     void begin_running(Coroutine& self) noexcept;
     void check_duration(const Coroutine& self);
     void measure(const Coroutine& self);
+    void report_leftovers();
 
     Loop& loop_;
     Context main_;               // the loop's own stack

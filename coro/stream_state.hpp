@@ -174,10 +174,9 @@ private:
     std::uint32_t uses_ = 0;
     std::uint16_t borrowing_ = 0; // writers whose memory the transport may still be sending from
     bool dismissed_ = false;
-    bool fills_blocks_ = false; // what is read does not fit into a small block
 };
 
-/// A buffer of what was read, which may be kept: once many blocks are, small input is not worth one.
+/// A buffer that may be kept: once many blocks are, small input is not worth one.
 inline Buffer kept_well(const weft::detail::BlockPool& blocks, Buffer&& block) {
     constexpr std::size_t many = 16;
     if (blocks.out() > many && block.size() < Loop::worth_a_block) [[unlikely]]
@@ -234,14 +233,9 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
 
 [[gnu::always_inline]] inline Buffer StreamState::receive_block(Coroutine& self, ReadResult::State& found) {
     weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
-    Buffer block = fills_blocks_ ? blocks.take_large() : blocks.take();
+    Buffer block = blocks.take();
     const ReadResult got = transport->try_read({const_cast<std::byte*>(block.data()), block.size()});
     found = got.state;
-    // Large messages come in fewer and larger pieces, as long as they go on coming.
-    if (got.size == block.size()) [[unlikely]]
-        fills_blocks_ = true;
-    else if (got.size < weft::detail::BlockPool::block_size / 4)
-        fills_blocks_ = false;
     block.truncate(got.size);
     self.scheduler.charge(self, got.size);
     return kept_well(blocks, std::move(block));

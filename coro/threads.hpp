@@ -2,11 +2,14 @@
 
 #include <weft/coro/task.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <future>
 #include <memory>
-#include <mutex>
+#include <optional>
+#include <string>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -14,81 +17,126 @@
 namespace weft::coro {
 namespace detail {
 
-/// What a `RemoteTask` and its task share. The task belongs to the loop's thread.
+/// What a `RemoteTask` and its task share. All but `loop`, `cancelled` and the first three functions is for the loop's
+/// thread.
 class RemoteState {
 public:
-    explicit RemoteState(std::shared_ptr<weft::detail::Mailbox> mailbox) noexcept
-        : loop(std::move(mailbox)) {}
+    explicit RemoteState(std::shared_ptr<weft::detail::Mailbox> mailbox) noexcept : loop(std::move(mailbox)) {}
     RemoteState(const RemoteState&) = delete;
     RemoteState& operator=(const RemoteState&) = delete;
 
     /// Any thread.
-    void cancel(const std::shared_ptr<RemoteState>& self) noexcept;
-    /// The loop's thread: the task that does the work, null once it has ended.
-    void set_task(TaskBase* started) noexcept { task_ = started; }
+    static void cancel(const std::shared_ptr<RemoteState>& self) noexcept;
     /// Throws `UsageError` on the thread whose loop would have to do the work meanwhile.
     void check_may_block(const char* what) const;
+    /// A job of the loop's is about to wait for the outcome, and does no work of its own until it is there, or until it
+    /// calls this with false: a virtual clock need not stand still for it.
+    static void note_waiting(const std::shared_ptr<RemoteState>& self, bool waits);
+
+    /// The task that does the work, null once it has ended.
+    void set_task(TaskBase* started) noexcept { task_ = weft::detail::StateRef<TaskBase>(started); }
+    /// The task was dropped without having begun.
+    std::exception_ptr not_begun() const;
 
     const std::shared_ptr<weft::detail::Mailbox> loop;
     std::atomic<bool> cancelled{false};
+    bool spawned = false; ///< the task has the duty to bring the outcome
 
 protected:
     ~RemoteState() = default;
+    /// True for the first who asks: the outcome is theirs to bring. Jobs that wait for it go on from here.
+    bool settle_now() noexcept;
 
 private:
-    TaskBase* task_ = nullptr;
-};
+    void count_waiting(int change) noexcept;
 
-template<class T>
-class RemoteOutcome final : public RemoteState {
-public:
-    using RemoteState::RemoteState;
-    /// Gives the outcome of `call`. Once.
-    template<class Call>
-    void settle(Call&& call) noexcept {
-        try {
-            if constexpr (std::is_void_v<T>) {
-                call();
-                promise.set_value();
-            } else {
-                promise.set_value(call());
-            }
-        } catch (const Cancelled&) {
-            settled_ = true;
-            promise.set_exception(std::make_exception_ptr(std::system_error(
-                std::make_error_code(std::errc::operation_canceled), "the task was cancelled")));
-        } catch (...) {
-            promise.set_exception(std::current_exception());
-        }
-        settled_ = true;
-    }
-    /// Fails unless there is an outcome.
-    void fail(std::error_code code, const char* what) {
-        if (std::exchange(settled_, true)) return;
-        promise.set_exception(std::make_exception_ptr(std::system_error(code, what)));
-    }
-
-    std::promise<T> promise;
-
-private:
+    weft::detail::StateRef<TaskBase> task_;
+    int waiting_jobs_ = 0;
     bool settled_ = false;
 };
 
-/// The duty to bring an outcome; dropped unfulfilled, since the loop is closed, it brings that.
 template<class T>
+class RemoteOutcome : public RemoteState {
+public:
+    using RemoteState::RemoteState;
+    std::promise<T> promise;
+
+    void fail(std::exception_ptr error) {
+        if (settle_now()) promise.set_exception(std::move(error));
+    }
+};
+
+/// The function with its outcome.
+template<class T, class F>
+class RemoteWork final : public RemoteOutcome<T> {
+public:
+    RemoteWork(std::shared_ptr<weft::detail::Mailbox> mailbox, F f)
+        : RemoteOutcome<T>(std::move(mailbox)), function_(std::move(f)) {}
+
+    /// Brings the outcome. What the function has captured is gone when it arrives.
+    void run() noexcept {
+        try {
+            if constexpr (std::is_void_v<T>) {
+                (*function_)();
+                drop();
+                if (this->settle_now()) this->promise.set_value();
+            } else {
+                T value = (*function_)();
+                drop();
+                if (this->settle_now()) this->promise.set_value(std::move(value));
+            }
+        } catch (const Cancelled&) {
+            drop();
+            this->fail(std::make_exception_ptr(std::system_error(
+                std::make_error_code(std::errc::operation_canceled), "the task was cancelled")));
+        } catch (...) {
+            drop();
+            this->fail(std::current_exception());
+        }
+    }
+    void drop() noexcept { function_.reset(); }
+
+private:
+    std::optional<F> function_;
+};
+
+/// The duty to bring an outcome. Dropped unfulfilled it brings the reason for that.
+template<class Work>
 class RemoteDuty {
 public:
-    explicit RemoteDuty(std::shared_ptr<RemoteOutcome<T>> state) noexcept
-        : state_(std::move(state)) {}
+    explicit RemoteDuty(std::shared_ptr<Work> work) noexcept : work_(std::move(work)) {}
     RemoteDuty(RemoteDuty&&) noexcept = default;
     RemoteDuty& operator=(RemoteDuty&&) = delete;
     ~RemoteDuty() {
-        if (state_) state_->fail(Errc::aborted, "start: the loop was closed before the task began");
+        if (!work_) return;
+        work_->drop();
+        work_->fail(work_->not_begun());
     }
-    RemoteOutcome<T>* operator->() const noexcept { return state_.get(); }
+    Work& operator*() const noexcept { return *work_; }
+    const std::shared_ptr<Work>& shared() const noexcept { return work_; }
+    void release() noexcept { work_.reset(); }
 
 private:
-    std::shared_ptr<RemoteOutcome<T>> state_;
+    std::shared_ptr<Work> work_;
+};
+
+/// The body of the task. It has the duty once it is spawned; what becomes of it before that is for the one who spawns.
+template<class Work>
+class RemoteBody {
+public:
+    explicit RemoteBody(std::shared_ptr<Work> work) noexcept : work_(std::move(work)) {}
+    RemoteBody(RemoteBody&&) noexcept = default;
+    RemoteBody& operator=(RemoteBody&&) = delete;
+    ~RemoteBody() {
+        if (!work_ || !work_->spawned) return;
+        work_->set_task(nullptr);
+        work_->drop();
+        work_->fail(work_->not_begun()); // if it has not run
+    }
+    void operator()() const noexcept { work_->run(); }
+
+private:
+    std::shared_ptr<Work> work_;
 };
 
 } // namespace detail
@@ -98,82 +146,112 @@ template<class T>
 class RemoteTask {
 public:
     RemoteTask() noexcept = default;
-    /// Blocks the thread until the task has ended: its value, or what it threw; a cancellation
-    /// shows as `std::system_error` with `operation_canceled`, a loop that was closed first
-    /// as `Errc::aborted`. Once. `UsageError` on the thread that runs a loop, which
-    /// would stop it.
+    /// Blocks the thread until the task has ended: its value, or what it threw, or why it could not
+    /// be started; a cancellation shows as `std::system_error` with `operation_canceled`, a loop
+    /// that was closed first as `Errc::aborted`. Once. `UsageError` if it is empty, on a thread that
+    /// runs a loop, and on the one that the loop belongs to, be it between the steps of an embedded
+    /// one: it would have to do the work. A job of the loop's executor may wait here; on a simulated
+    /// kernel the clock goes on meanwhile.
     T get() {
-        state_->check_may_block("RemoteTask::get");
+        check("RemoteTask::get");
+        const Waiting waiting(state_);
         return future_.get();
     }
     /// Blocks for at most `time`: whether the task has ended. It goes on if not.
-    template<class Rep, class Period>
-    bool wait_for(std::chrono::duration<Rep, Period> time) const {
-        state_->check_may_block("RemoteTask::wait_for");
-        return future_.wait_for(time) == std::future_status::ready;
+    bool wait_for(Duration time) const {
+        check("RemoteTask::wait_for");
+        Waiting waiting(state_);
+        const bool ended = future_.wait_for(std::min(time, for_ever)) == std::future_status::ready;
+        waiting.given_up = !ended;
+        return ended;
     }
+    /// Whether there is an outcome to be had: not when it is empty or `get` was called.
     bool valid() const noexcept { return future_.valid(); }
     /// Asks the task to end, as `Task::cancel`; soon, from any thread. One that has not begun never
-    /// will. Harmless when it has ended or its loop is closed.
-    void cancel() noexcept { state_->cancel(state_); }
-    /// The standard future in place of `get`.
-    std::future<T> to_std() && { return std::move(future_); }
+    /// will. Harmless when it has ended, its loop is closed, or this is empty.
+    void cancel() noexcept {
+        if (state_) detail::RemoteState::cancel(state_);
+    }
+    /// The standard future in place of `get`. `UsageError` if it is empty.
+    std::future<T> to_std() && {
+        if (!valid()) throw UsageError("RemoteTask::to_std: there is no task");
+        return std::move(future_);
+    }
 
 private:
     friend class RemoteLoop;
+    static constexpr Duration for_ever = std::chrono::hours(24 * 365 * 100); // plus now is a time
+    /// A job of the loop's that waits for the loop.
+    struct Waiting {
+        explicit Waiting(const std::shared_ptr<detail::RemoteState>& s) : state(s) {
+            if (weft::detail::job_on_this_thread() != state->loop.get()) return;
+            detail::RemoteState::note_waiting(state, true);
+            noted = true;
+        }
+        Waiting(const Waiting&) = delete;
+        Waiting& operator=(const Waiting&) = delete;
+        ~Waiting() {
+            if (noted && given_up) detail::RemoteState::note_waiting(state, false);
+        }
+        const std::shared_ptr<detail::RemoteState>& state;
+        bool noted = false;
+        bool given_up = false;
+    };
+    void check(const char* what) const {
+        if (!valid())
+            throw UsageError(std::string(what) +
+                             ": there is no task, or its outcome was taken already");
+        state_->check_may_block(what);
+    }
+
     std::shared_ptr<detail::RemoteState> state_;
     std::future<T> future_;
 };
 
-/// A loop as other threads may know it: copy it, keep it, use it from any thread, also when the
-/// loop is gone.
-class RemoteLoop {
+/// A `weft::RemoteLoop` that starts tasks as well as posting callbacks: copy it, keep it, use it
+/// from any thread, also when the loop is gone.
+class RemoteLoop : public weft::RemoteLoop {
 public:
-    /// On the loop's thread.
-    explicit RemoteLoop(Loop& loop) : loop_(loop.remote()) {}
+    using weft::RemoteLoop::RemoteLoop;
+    RemoteLoop(const weft::RemoteLoop& loop) noexcept : weft::RemoteLoop(loop) {}
 
     /// Starts `function()` as a task of the loop itself, soon; from any thread, also the loop's.
     /// Does not suspend or block. When the loop is closed, or closes before the task begins, the
     /// function is destroyed without being called and the outcome is
     /// `Errc::aborted`; one that runs then is cancelled. Nothing that it throws is lost or
-    /// reported: it is the outcome.
+    /// reported: it is the outcome. If the task cannot be started, for want of memory, that is the
+    /// outcome. What the function has captured is gone when the outcome is there.
     template<class F>
     RemoteTask<detail::SpawnResult<F>>
     start(F&& function, SpawnOptions options = {},
           std::source_location where = std::source_location::current()) const {
         using T = detail::SpawnResult<F>;
-        auto state = std::make_shared<detail::RemoteOutcome<T>>(loop_);
+        using Work = detail::RemoteWork<T, std::decay_t<F>>;
+        auto work = std::make_shared<Work>(mailbox(), std::forward<F>(function));
         RemoteTask<T> remote;
-        remote.state_ = state;
-        remote.future_ = state->promise.get_future();
-        auto begin = [duty = detail::RemoteDuty<T>(std::move(state)),
-                      function = std::decay_t<F>(std::forward<F>(function)),
+        remote.state_ = work;
+        remote.future_ = work->promise.get_future();
+        auto begin = [duty = detail::RemoteDuty<Work>(std::move(work)),
                       name = std::string(options.name), size = options.stack_size,
                       where]() mutable {
-            detail::RemoteOutcome<T>& outcome = *duty.operator->();
-            if (outcome.cancelled.load())
-                return outcome.fail(std::make_error_code(std::errc::operation_canceled),
-                                    "the task was cancelled before it began");
-            auto task = spawn(
-                *outcome.loop->loop(),
-                [duty = std::move(duty), function = std::move(function)]() mutable {
-                    struct End {
-                        detail::RemoteState& state;
-                        ~End() { state.set_task(nullptr); }
-                    } end{*duty.operator->()};
-                    duty->settle(function);
-                },
-                {.name = name, .stack_size = size}, where);
-            outcome.set_task(task.state());
-            task.detach();
+            Work& job = *duty;
+            if (job.cancelled.load()) return; // and the duty says so
+            try {
+                auto task = spawn(*job.loop->loop(), detail::RemoteBody<Work>(duty.shared()),
+                                  {.name = name, .stack_size = size}, where);
+                job.set_task(task.state());
+                job.spawned = true;
+                duty.release();
+                task.detach();
+            } catch (...) {
+                job.drop();
+                job.fail(std::current_exception());
+            }
         };
-        // A closed loop has destroyed it, which tells the outcome.
-        (void)loop_->post(std::move(begin), where);
+        // If it is refused, destroying it tells the outcome.
+        (void)post(std::move(begin), where);
         return remote;
     }
-
-private:
-    std::shared_ptr<weft::detail::Mailbox> loop_;
 };
 
 } // namespace weft::coro

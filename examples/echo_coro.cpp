@@ -2,13 +2,15 @@
 
 #include <weft/coro/coro.hpp>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 
 using namespace weft;
 
 void echo(coro::Stream& peer) {
-    while (auto data = peer.read()) peer.write(std::move(data));
+    std::array<std::byte, 4096> buffer;
+    while (auto n = peer.read_some(buffer)) peer.write(Bytes(buffer).first(n));
 }
 
 int main(int argc, char** argv) try {

@@ -44,12 +44,10 @@ struct Constant final : Block {
 // --- The pool -------------------------------------------------------------------------------------------------
 
 struct BlockPool::Pooled final : Block {
-    Pooled(BlockPool& p, Shelf& s) noexcept : Block(&BlockPool::free_block), pool(p), shelf(s) {}
+    explicit Pooled(BlockPool& p) noexcept : Block(&BlockPool::free_block), pool(p) {}
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
     BlockPool& pool;
-    Shelf& shelf; // the pool's
     Pooled* next = nullptr;
-    const std::size_t size = shelf.size;
 };
 
 constinit thread_local char BlockPool::here = 0;
@@ -57,13 +55,12 @@ constinit thread_local char BlockPool::here = 0;
 namespace {
 
 // A use of what was given back is found by AddressSanitizer, as it would be in the heap.
-void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] std::size_t size,
-          [[maybe_unused]] bool hidden) noexcept {
+void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] bool hidden) noexcept {
 #if defined(__SANITIZE_ADDRESS__)
     if (hidden) {
-        ASAN_POISON_MEMORY_REGION(bytes, size);
+        ASAN_POISON_MEMORY_REGION(bytes, BlockPool::block_size);
     } else {
-        ASAN_UNPOISON_MEMORY_REGION(bytes, size);
+        ASAN_UNPOISON_MEMORY_REGION(bytes, BlockPool::block_size);
     }
 #endif
 }
@@ -78,50 +75,46 @@ BlockPool::Pooled* BlockPool::closed_mark() noexcept {
     return reinterpret_cast<Pooled*>(&mark);
 }
 
-BlockPool::Pooled* BlockPool::map(Shelf& shelf) {
+BlockPool::Pooled* BlockPool::map() {
     static_assert(sizeof(Pooled) <= header);
     void* memory =
-        ::mmap(nullptr, header + shelf.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ::mmap(nullptr, header + block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    return new (memory) Pooled(*this, shelf);
+    return new (memory) Pooled(*this);
 }
 
 void BlockPool::unmap(Pooled* block) noexcept {
-    const std::size_t size = block->size;
-    hide(block->bytes(), size, false);
+    hide(block->bytes(), false);
     block->~Pooled();
-    ::munmap(static_cast<void*>(block), header + size);
+    ::munmap(static_cast<void*>(block), header + block_size);
 }
 
-Buffer BlockPool::take(Shelf& shelf) {
-    if (shelf.free == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
-    Pooled* block = shelf.free;
+Buffer BlockPool::take() {
+    if (free_ == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
+    Pooled* block = free_;
     if (block != nullptr) [[likely]] {
-        shelf.free = block->next;
-        shelf.least_kept = std::min(shelf.least_kept, --shelf.kept);
+        free_ = block->next;
+        least_kept_ = std::min(least_kept_, --kept_);
         block->owners.store(1, std::memory_order_relaxed);
-        hide(block->bytes(), block->size, false);
+        hide(block->bytes(), false);
     } else {
-        block = map(shelf);
+        block = map();
     }
     ++out_;
-    return Buffer(block->bytes(), shelf.size, block);
-}
-
-void BlockPool::put(Pooled* block) noexcept {
-    Shelf& shelf = block->shelf;
-    block->next = shelf.free;
-    shelf.free = block;
-    ++shelf.kept;
-    --block->pool.out_;
+    return Buffer(block->bytes(), block_size, block);
 }
 
 void BlockPool::free_block(Block* freed) noexcept {
     auto* block = static_cast<Pooled*>(freed);
     BlockPool& pool = block->pool;
-    hide(block->bytes(), block->size, true);
-    if (pool.home_.load(std::memory_order_relaxed) == &here) [[likely]]
-        return put(block);
+    hide(block->bytes(), true);
+    if (pool.home_.load(std::memory_order_relaxed) == &here) [[likely]] {
+        block->next = pool.free_;
+        pool.free_ = block;
+        ++pool.kept_;
+        --pool.out_;
+        return;
+    }
     // Somebody else's thread, or nobody runs the loop.
     Pooled* top = pool.returned_.load(std::memory_order_relaxed);
     while (top != closed_mark()) {
@@ -135,30 +128,42 @@ void BlockPool::free_block(Block* freed) noexcept {
 
 void BlockPool::take_returned() noexcept {
     Pooled* block = returned_.exchange(nullptr, std::memory_order_acquire);
-    while (block != nullptr) put(std::exchange(block, block->next));
-}
-
-void BlockPool::drop_some(Shelf& shelf, std::size_t count) noexcept {
-    for (; count != 0; --count, --shelf.kept) unmap(std::exchange(shelf.free, shelf.free->next));
-    shelf.least_kept = shelf.kept;
+    while (block != nullptr) {
+        Pooled* next = block->next;
+        block->next = free_;
+        free_ = block;
+        ++kept_;
+        --out_;
+        block = next;
+    }
 }
 
 void BlockPool::trim() noexcept {
     take_returned();
-    const auto unneeded = [](const Shelf& shelf, std::size_t few) {
-        return std::min(shelf.least_kept, shelf.kept > few ? shelf.kept - few : 0);
-    };
-    drop_some(small_, unneeded(small_, spared));
-    drop_some(large_, unneeded(large_, spared_large));
+    std::size_t unneeded = std::min(least_kept_, kept_ > spared ? kept_ - spared : 0);
+    // Those at the end of the list were used longest ago, but any of them is as good once it is cold.
+    for (; unneeded != 0; --unneeded) {
+        Pooled* block = free_;
+        free_ = block->next;
+        --kept_;
+        unmap(block);
+    }
+    least_kept_ = kept_;
 }
 
 void BlockPool::close() noexcept {
     leave();
     take_returned();
-    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_)
-        unmap(std::exchange(late, late->next));
-    drop_some(small_, small_.kept);
-    drop_some(large_, large_.kept);
+    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_) {
+        Pooled* next = late->next;
+        unmap(late);
+        late = next;
+    }
+    while (free_ != nullptr) {
+        Pooled* next = free_->next;
+        unmap(free_);
+        free_ = next;
+    }
     const auto owed = static_cast<std::int64_t>(out_);
     if (holders_.fetch_add(owed - holding, std::memory_order_acq_rel) == holding - owed) delete this;
 }

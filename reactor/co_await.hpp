@@ -65,15 +65,15 @@ public:
     void await_suspend(std::coroutine_handle<P> frame) {
         if constexpr (OwnFrame<P>) {
             frame.promise().check_not_itself(future_.state_ref().get());
-            frame.promise().awaited = future_.state_ref().get();
-            told_ = &frame.promise().awaited;
+            waiting_ = frame.promise().state();
+            waiting_->cancel_with(StateRef<FutureStateBase>(future_.state_ref().get()));
             destroys_ = true;
         }
         frame_ = frame;
         future_.state_ref()->add_waiter(*this);
     }
     decltype(auto) await_resume() {
-        if (told_ != nullptr) *told_ = nullptr;
+        if (waiting_ != nullptr) waiting_->cancel_with({});
         if constexpr (std::is_void_v<T>) {
             future_.take();
         } else if constexpr (Takes) {
@@ -91,7 +91,7 @@ private:
     }
     Future<T> future_;
     std::coroutine_handle<> frame_;
-    FutureStateBase** told_ = nullptr;
+    FutureStateBase* waiting_ = nullptr; // the coroutine's own, which is cancelled first
     bool destroys_ = false;
 };
 
@@ -121,12 +121,7 @@ public:
     using owns_its_frame = void;
 
     template<class... Args>
-    explicit FuturePromiseBase(Args&... args) : loop_(loop_among(args...)), promise(loop_) {
-        promise.on_cancel([this] {
-            cancelled_ = true;
-            if (awaited != nullptr) std::exchange(awaited, nullptr)->cancel();
-        });
-    }
+    explicit FuturePromiseBase(Args&... args) : loop_(loop_among(args...)), promise(loop_) {}
     FuturePromiseBase(const FuturePromiseBase&) = delete;
     FuturePromiseBase& operator=(const FuturePromiseBase&) = delete;
 
@@ -138,7 +133,7 @@ public:
             void await_suspend(std::coroutine_handle<> frame) {
                 self.loop_.call_soon(
                     [next = Resumption(frame, true), &self = self]() mutable {
-                        if (!self.cancelled_) next();
+                        if (self.promise.pending()) next(); // else it was cancelled
                     },
                     Loop::no_location());
             }
@@ -161,11 +156,10 @@ public:
             throw UsageError("co_await: the coroutine would wait for itself");
     }
 
-    FutureStateBase* awaited = nullptr; ///< what it is suspended in
+    FutureStateBase* state() const { return promise.future().state_ref().get(); }
 
 private:
     Loop& loop_;
-    bool cancelled_ = false;
 
 protected:
     Promise<T> promise;

@@ -1,5 +1,8 @@
 #include <weft/reactor/error.hpp>
 
+#include <cstddef>
+#include <new>
+
 namespace weft {
 namespace {
 
@@ -31,7 +34,9 @@ public:
 } // namespace
 
 const std::error_category& weft_category() noexcept {
-    static const WeftCategory category;
+    // Never destroyed: loops of static storage, and threads, ask for texts while the process ends.
+    alignas(WeftCategory) static std::byte place[sizeof(WeftCategory)];
+    static const WeftCategory& category = *::new (static_cast<void*>(place)) WeftCategory;
     return category;
 }
 

@@ -21,6 +21,20 @@ std::error_code error_code_of(const std::exception_ptr& error) noexcept {
     }
 }
 
+namespace {
+
+bool is_cancellation(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const Cancelled&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+} // namespace
+
 void check_awaitable(const FutureStateBase& waiting, const FutureStateBase* inner) {
     if (inner == nullptr) throw UsageError("then: the function returned an empty future");
     if (inner == &waiting) throw UsageError("then: a future can not wait for itself");
@@ -54,7 +68,7 @@ private:
 
 } // namespace
 
-FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(loop.remote()) {
+FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(loop.mailbox()) {
     loop.begin_future(static_cast<ListNode&>(*this));
 }
 
@@ -155,7 +169,8 @@ void FutureStateBase::complete(Status status) {
     StateRef<FutureStateBase> keep(this); // the hook's or a callback's captures may hold the last reference
     status_ = status;
     unlink();
-    auto hook = std::move(cancel_hook_);
+    const auto hook = std::move(cancel_hook_);
+    const auto source = std::move(cancels_);
     tell_waiters();
     if (!callbacks_.empty()) schedule(callbacks_.size());
 }
@@ -170,6 +185,7 @@ void FutureStateBase::tell_waiters() noexcept {
 
 void FutureStateBase::fail(std::exception_ptr error) {
     check_thread("setting a future's outcome");
+    if (is_cancellation(error)) return complete(Status::cancelled);
     error_ = std::move(error);
     complete(Status::failed);
 }
@@ -186,14 +202,55 @@ void FutureStateBase::break_promise() noexcept {
 }
 
 void FutureStateBase::abandon() noexcept {
-    StateRef<FutureStateBase> keep(this);
     unlink();
     status_ = Status::failed;
     error_ = std::make_exception_ptr(std::system_error(Errc::aborted, "the loop was closed"));
     retrieved_ = true;
-    tell_waiters();
-    const auto callbacks = std::exchange(callbacks_, {});
-    const auto hook = std::move(cancel_hook_);
+    retain();
+    dispose(*this);
+}
+
+// What a state refers to may be the last to refer to others, and its callbacks and waiters may hold promises of others
+// and so on: a chain ends link by link. A few of them inside each other keep the order that one expects; those further
+// down wait in this list for their turn, which is when the calls above them have returned. One per thread, as the last
+// reference may go on any.
+struct FutureStateBase::Disposal {
+    static constexpr int deepest = 8;
+    int depth;
+    FutureStateBase* first;
+    FutureStateBase* last;
+    static constinit thread_local Disposal here;
+};
+constinit thread_local FutureStateBase::Disposal FutureStateBase::Disposal::here{};
+
+void FutureStateBase::dispose(FutureStateBase& state) noexcept {
+    Disposal& here = Disposal::here;
+    if (here.depth == Disposal::deepest) {
+        (here.first != nullptr ? here.last->next_disposed_ : here.first) = &state;
+        here.last = &state;
+        return;
+    }
+    ++here.depth;
+    state.dispose_now();
+    while (FutureStateBase* next = here.first) {
+        here.first = std::exchange(next->next_disposed_, nullptr);
+        next->dispose_now();
+    }
+    --here.depth;
+}
+
+// Nobody refers to it any more, or it was abandoned, and this is the reference that `abandon` has taken.
+void FutureStateBase::dispose_now() noexcept {
+    if (references_.load(std::memory_order_acquire) != 0) {
+        tell_waiters();
+        {
+            const auto callbacks = std::exchange(callbacks_, {});
+            const auto hook = std::move(cancel_hook_);
+            const auto source = std::move(cancels_);
+        }
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    }
+    delete this;
 }
 
 void FutureStateBase::abandon_all(ListNode& pending) noexcept {
@@ -203,10 +260,13 @@ void FutureStateBase::abandon_all(ListNode& pending) noexcept {
 bool FutureStateBase::cancel() {
     if (done()) return false;
     check_thread("cancel");
-    StateRef<FutureStateBase> keep(this);
-    auto hook = std::move(cancel_hook_);
-    complete(Status::cancelled);
-    if (hook) hook();
+    for (StateRef<FutureStateBase> state(this); state && !state->done();) {
+        auto hook = std::move(state->cancel_hook_);
+        auto source = std::move(state->cancels_);
+        state->complete(Status::cancelled);
+        if (hook) hook();
+        state = std::move(source);
+    }
     return true;
 }
 

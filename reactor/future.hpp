@@ -31,94 +31,6 @@ enum class CallbackId : std::uint64_t {};
 
 namespace detail {
 
-/// What futures of all types have in common. Shared by promises, futures and pending callbacks; counted
-/// atomically, because the last reference may be dropped on another thread. All else is for the loop's thread.
-/// While it is pending it is in the loop's list of those, so that the loop's end ends it.
-class FutureStateBase : private ListNode {
-public:
-    enum class Status : std::uint8_t { pending, value, failed, cancelled };
-
-    explicit FutureStateBase(Loop& loop);
-    virtual ~FutureStateBase();
-    FutureStateBase(const FutureStateBase&) = delete;
-    FutureStateBase& operator=(const FutureStateBase&) = delete;
-
-    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-    void release() noexcept {
-        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-    }
-
-    Status status() const noexcept { return status_; }
-    bool done() const noexcept { return status_ != Status::pending; }
-    const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
-    Loop* loop() const noexcept { return mailbox_->loop(); }
-
-    CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
-                            std::source_location location = {});
-    std::size_t remove_callback(CallbackId id);
-    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may only note that, and
-    /// queue what is to follow. It leaves the list by `unlink`.
-    struct Waiter : ListNode {
-        virtual void on_done() noexcept = 0;
-
-    protected:
-        ~Waiter() = default;
-    };
-    /// Only while pending.
-    void add_waiter(Waiter& waiter) noexcept { waiters_.push_back(waiter); }
-    bool cancel();
-    void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
-    void fail(std::exception_ptr error);
-    void complete(Status status);
-    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
-    void break_promise() noexcept;
-    /// The loop is closed: fails with `Errc::aborted`, which needs no fetching. Callbacks are destroyed unrun.
-    void abandon() noexcept;
-    /// `abandon` for each state in a loop's list.
-    static void abandon_all(ListNode& pending) noexcept;
-    /// The exception of a failed future; it counts as retrieved from now on.
-    const std::exception_ptr& error() noexcept {
-        retrieved_ = true;
-        return error_;
-    }
-    /// Throws unless there is a value.
-    void check_value();
-    /// Throws unless pending.
-    void check_pending(const char* what) const;
-
-private:
-    struct Callback {
-        CallbackId id;
-        Function<void(FutureStateBase&)> function;
-        std::source_location location;
-    };
-    void check_thread(const char* what) const;
-    void schedule(std::size_t count);
-    void run_callbacks(std::size_t count);
-    void drop_callbacks() noexcept;
-    void tell_waiters() noexcept;
-    class Runner;
-
-    std::atomic<int> references_{0};
-    Status status_ = Status::pending;
-    bool retrieved_ = false;
-    std::shared_ptr<Mailbox> mailbox_;
-    std::exception_ptr error_;
-    std::vector<Callback> callbacks_;
-    ListNode waiters_;
-    std::size_t next_callback_ = 0; // of those that are scheduled, the first that has not run
-    Function<void()> cancel_hook_;
-    std::uint64_t next_id_ = std::uint64_t{1} << 63; // far from the ids that callers choose
-};
-
-template<class T>
-class FutureState final : public FutureStateBase {
-public:
-    using FutureStateBase::FutureStateBase;
-    using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
-    std::optional<Value> value;
-};
-
 /// A counted reference to a state.
 template<class State>
 class StateRef {
@@ -143,6 +55,110 @@ public:
 
 private:
     State* state_ = nullptr;
+};
+
+/// What futures of all types have in common. Shared by promises, futures and pending callbacks; counted
+/// atomically, because the last reference may be dropped on another thread. All else is for the loop's thread.
+/// While it is pending it is in the loop's list of those, so that the loop's end ends it. Chains of any length are
+/// cancelled, ended and freed on any stack.
+class FutureStateBase : private ListNode {
+public:
+    enum class Status : std::uint8_t { pending, value, failed, cancelled };
+
+    explicit FutureStateBase(Loop& loop);
+    virtual ~FutureStateBase();
+    FutureStateBase(const FutureStateBase&) = delete;
+    FutureStateBase& operator=(const FutureStateBase&) = delete;
+
+    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+    void release() noexcept {
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) dispose(*this);
+    }
+
+    Status status() const noexcept { return status_; }
+    bool done() const noexcept { return status_ != Status::pending; }
+    const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
+    Loop* loop() const noexcept { return mailbox_->loop(); }
+
+    CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
+                            std::source_location location = {});
+    std::size_t remove_callback(CallbackId id);
+    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may only note that, and
+    /// queue what is to follow. It leaves the list by `unlink`.
+    struct Waiter : ListNode {
+        virtual void on_done() noexcept = 0;
+
+    protected:
+        ~Waiter() = default;
+    };
+    /// Only while pending.
+    void add_waiter(Waiter& waiter) noexcept { waiters_.push_back(waiter); }
+    bool cancel();
+    void on_cancel(Function<void()> hook) { cancel_hook_ = std::move(hook); }
+    /// Cancelling this one cancels `source` next, which may be empty.
+    void cancel_with(StateRef<FutureStateBase> source) noexcept { cancels_ = std::move(source); }
+    void fail(std::exception_ptr error);
+    void complete(Status status);
+    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
+    void break_promise() noexcept;
+    /// The loop is closed: fails with `Errc::aborted`, which needs no fetching. Callbacks are destroyed unrun.
+    void abandon() noexcept;
+    /// Into another list of its loop's, if it is pending.
+    void move_to(ListNode& list) noexcept {
+        if (done()) return;
+        unlink();
+        list.push_back(*this);
+    }
+    /// Whether somebody waits who is to be told at once.
+    bool waited_for() const noexcept { return waiters_.linked(); }
+    /// `abandon` for each state in a loop's list.
+    static void abandon_all(ListNode& pending) noexcept;
+    /// The exception of a failed future; it counts as retrieved from now on.
+    const std::exception_ptr& error() noexcept {
+        retrieved_ = true;
+        return error_;
+    }
+    /// Throws unless there is a value.
+    void check_value();
+    /// Throws unless pending.
+    void check_pending(const char* what) const;
+
+private:
+    struct Callback {
+        CallbackId id;
+        Function<void(FutureStateBase&)> function;
+        std::source_location location;
+    };
+    void check_thread(const char* what) const;
+    void schedule(std::size_t count);
+    void run_callbacks(std::size_t count);
+    void drop_callbacks() noexcept;
+    void tell_waiters() noexcept;
+    static void dispose(FutureStateBase& state) noexcept;
+    void dispose_now() noexcept;
+    class Runner;
+    struct Disposal;
+
+    std::atomic<int> references_{0};
+    Status status_ = Status::pending;
+    bool retrieved_ = false;
+    std::shared_ptr<Mailbox> mailbox_;
+    std::exception_ptr error_;
+    std::vector<Callback> callbacks_;
+    ListNode waiters_;
+    std::size_t next_callback_ = 0; // of those that are scheduled, the first that has not run
+    Function<void()> cancel_hook_;
+    StateRef<FutureStateBase> cancels_;
+    FutureStateBase* next_disposed_ = nullptr;
+    std::uint64_t next_id_ = std::uint64_t{1} << 63; // far from the ids that callers choose
+};
+
+template<class T>
+class FutureState final : public FutureStateBase {
+public:
+    using FutureStateBase::FutureStateBase;
+    using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+    std::optional<Value> value;
 };
 
 template<class T>
@@ -266,7 +282,7 @@ public:
     /// False once there is an outcome, be it the future's cancellation, or for a moved-from promise.
     bool pending() const noexcept { return state_ && !state_->done(); }
 
-    /// Sets the outcome; `UsageError` if there is one already.
+    /// Sets the outcome; `UsageError` if there is one already. A `Cancelled` as the exception cancels the future.
     template<class... Value>
     void set_value(Value&&... value) {
         state_->check_pending("set_value");

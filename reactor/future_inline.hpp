@@ -32,7 +32,7 @@ void complete_with(Promise<R> promise, Call&& call) {
         if constexpr (IsFuture<Returned>::value) {
             Returned inner = call();
             check_awaitable(*promise.future().state_ref(), inner.state_ref().get());
-            promise.on_cancel([inner]() mutable { inner.cancel(); });
+            promise.future().state_ref()->cancel_with(StateRef<FutureStateBase>(inner.state_ref().get()));
             inner.add_done_callback([promise = std::move(promise)](Future<R> done) mutable {
                 forward_outcome(done, promise);
             });
@@ -90,7 +90,7 @@ auto Future<T>::then(F function) {
     if (loop == nullptr) throw UsageError("then: the future's loop is closed");
     Promise<R> promise(*loop);
     Future<R> result = promise.future();
-    promise.on_cancel([source = *this]() mutable { source.cancel(); });
+    result.state_ref()->cancel_with(detail::StateRef<detail::FutureStateBase>(&state));
     add_done_callback([promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
         if (done.cancelled()) {
             promise.future().cancel();
@@ -115,7 +115,7 @@ Future<T> Future<T>::or_else(F function) {
     if (loop == nullptr) throw UsageError("or_else: the future's loop is closed");
     Promise<T> promise(*loop);
     Future<T> result = promise.future();
-    promise.on_cancel([source = *this]() mutable { source.cancel(); });
+    result.state_ref()->cancel_with(detail::StateRef<detail::FutureStateBase>(&state));
     add_done_callback([promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
         if (!done.cancelled() && promise.pending()) {
             if (auto error = done.exception()) {

@@ -31,11 +31,10 @@ bool debug_wanted(const std::optional<bool>& option) {
 
 std::string place(const std::source_location& where) {
     if (where.line() == 0) return {};
-    return std::string(" scheduled at ") + where.file_name() + ":" + std::to_string(where.line());
+    return std::string(" (scheduled at ") + where.file_name() + ":" + std::to_string(where.line()) + ")";
 }
 
 std::string describe(const std::exception_ptr& error) {
-    if (!error) return "no exception";
     try {
         std::rethrow_exception(error);
     } catch (const std::exception& e) {
@@ -164,17 +163,14 @@ TimePoint Loop::trim_blocks(TimePoint until) noexcept {
 void Loop::renew_receive_buffer() {
     if (!receive_.unique()) {
         receive_ = {};
-        if (options_.receive_buffer == detail::BlockPool::large_size) {
-            receive_ = blocks_->take_large();
-        } else {
-            receive_ = Buffer(options_.receive_buffer);
-        }
+        receive_ = options_.receive_buffer == detail::BlockPool::block_size ? blocks_->take()
+                                                                            : Buffer(options_.receive_buffer);
     }
     receive_kept_ = false;
 }
 
 Buffer Loop::keep(Bytes bytes) {
-    if (bytes.size() < receive_.size() / 8 || !received(bytes)) return Buffer::copy(bytes);
+    if (bytes.size() < worth_a_block || !received(bytes)) return Buffer::copy(bytes);
     receive_kept_ = true;
     return receive_.share(static_cast<std::size_t>(bytes.data() - receive_.data()), bytes.size());
 }
@@ -568,8 +564,9 @@ void Loop::report(const Unhandled& unhandled) noexcept {
                 log(LogLevel::error, "the handler given to on_unhandled threw: " + describe(std::current_exception()));
             }
         }
-        log(LogLevel::error, std::string(unhandled.message) + place(unhandled.scheduled) + ": " +
-                                 describe(unhandled.exception));
+        if (!unhandled_limit_.admits(LogLevel::error, now())) return;
+        log(LogLevel::error, std::string(unhandled.message) + place(unhandled.scheduled) +
+                                 (unhandled.exception ? ": " + describe(unhandled.exception) : std::string()));
     } catch (...) {
         log(LogLevel::error, "an unhandled exception could not be described: out of memory");
     }
@@ -580,10 +577,14 @@ void Loop::on_unhandled(Function<void(const Unhandled&)> handler) {
     unhandled_ = std::move(handler);
 }
 
+void Loop::log_limited(LogLevel level, std::string_view text) noexcept {
+    if (peers_limit_.admits(level, now())) log(level, text);
+}
+
 void Loop::check_usable(std::string_view what) const {
     if (state_ == State::closed) throw UsageError(std::string(what) + ": the loop is closed");
     if (!debug_) return;
-    const auto owner = owner_.load(std::memory_order_relaxed);
+    const auto owner = mailbox_->owner();
     if (owner == std::thread::id() || owner == std::this_thread::get_id()) return;
     std::ostringstream text;
     text << what << ": called on thread " << std::this_thread::get_id() << ", but the loop belongs to thread " << owner

@@ -6,14 +6,15 @@
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/future.hpp>
 #include <weft/reactor/kernel.hpp>
+#include <weft/reactor/log.hpp>
 #include <weft/reactor/mailbox.hpp>
+#include <weft/reactor/remote_loop.hpp>
 #include <weft/reactor/result.hpp>
 #include <weft/reactor/source.hpp>
 #include <weft/reactor/timer.hpp>
 #include <weft/reactor/timer_queue.hpp>
 #include <weft/reactor/watch.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -29,13 +30,24 @@ namespace weft {
 class ThreadPool;
 
 namespace detail {
+class StdWatcher;
+}
+
+namespace detail {
 
 /// A job given to an executor, as the loop sees it.
 struct JobBase : ListNode {
     virtual ~JobBase() = default;
     virtual void deliver() = 0; ///< completes the future with the outcome
     virtual void abort() = 0;   ///< completes it because the loop ends
+    virtual FutureStateBase& state() noexcept = 0;
+
+    bool of_loop = false;              ///< it runs on the loop's own executor, and ends before the loop does
+    std::atomic<bool> returned{false}; ///< it has run, or never will: no other thread touches it any more
 };
+
+/// Whose job the calling thread runs, null if none's.
+Mailbox*& job_on_this_thread() noexcept;
 
 /// Travels with a job through the pool. Wherever it ends, after the run, with a cancelled or a dropped job, it sends the
 /// job back to the loop, where alone its future may be touched.
@@ -46,6 +58,7 @@ public:
     JobTicket(JobTicket&&) noexcept = default;
     JobTicket& operator=(JobTicket&&) = delete;
     ~JobTicket();
+    Mailbox* loop() const noexcept { return loop_.get(); }
 
 private:
     std::shared_ptr<JobBase> job_;
@@ -57,15 +70,14 @@ private:
 /// How a loop is made. The bounds keep one busy party from starving the others.
 struct LoopOptions {
     /// The seam to the system; empty: `make_default_kernel()`.
-    std::unique_ptr<Kernel> kernel;
+    std::unique_ptr<Kernel> kernel = {};
     /// Checks that cost something: wrong threads, slow callbacks, unread errors, a poisoned receive buffer.
     /// Empty: on iff the environment has `WEFT_DEBUG` set to anything but "" and "0".
-    std::optional<bool> debug;
+    std::optional<bool> debug = {};
     /// In debug mode, a callback that runs longer is reported with the place that scheduled it.
     Duration slow_callback = std::chrono::milliseconds(100);
-    /// Bytes of the one buffer that `data_received` is served from: small messages use its beginning over and over, and
-    /// megabytes come in a quarter of the calls that 64 KiB would take.
-    std::size_t receive_buffer = 256 * 1024;
+    /// Bytes of the one buffer that `data_received` is served from. 64 KiB stay in a level-2 cache.
+    std::size_t receive_buffer = 64 * 1024;
     /// Reads of one connection, or sends of what has waited, before the others get their turn.
     int reads_per_turn = 16;
     /// Bytes of one connection likewise. After so many a turn costs others as much as a small request does: 256 KiB take
@@ -85,9 +97,9 @@ struct LoopOptions {
 
 /// What nobody caught.
 struct Unhandled {
-    std::string_view message;        ///< what was going on: "data_received of 127.0.0.1:80 <- 127.0.0.1:4711"
-    std::exception_ptr exception;    ///< may be empty
-    std::source_location scheduled;  ///< where the callback came from; line 0 if not known
+    std::string_view message = {};        ///< what was going on: "data_received of 127.0.0.1:80 <- 127.0.0.1:4711"
+    std::exception_ptr exception = {};    ///< may be empty
+    std::source_location scheduled = {};  ///< where the callback came from; line 0 if not known
 };
 
 namespace detail {
@@ -163,9 +175,12 @@ public:
     /// Ends `run` after this turn. Before `run`: the next `run` makes one turn without waiting. For the loop's thread.
     void stop() noexcept;
     /// Ends everything: connections are aborted and told so, timers and queued callbacks are destroyed without being run,
-    /// pending futures fail with `Errc::aborted`, running jobs of the default executor are waited for and the queued ones
-    /// cancelled. Throws `UsageError` inside a callback; twice is fine. Afterwards every use is an error. In debug mode
-    /// the handles that are still held are reported with the place where they were made.
+    /// pending futures fail with `Errc::aborted`. From its first moment on posts are refused, however many threads go on
+    /// posting. Of the default executor's jobs the queued ones are dropped and the running ones waited for, when
+    /// everything else has ended, for they may wait for some of it; what their futures' callbacks have captured lives until
+    /// then, and so does the frame of a coroutine in `run_in_executor_to_end`.
+    /// Throws `UsageError` inside a callback and in one of those jobs; twice is fine. Afterwards every use is an error. In
+    /// debug mode the handles that are still held are reported with the place where they were made.
     void close();
     bool running() const noexcept { return running_; }
     /// The loop that runs on this thread, null if there is none.
@@ -195,13 +210,13 @@ public:
     [[nodiscard]] Timer call_every(Duration interval, Function<void()> function,
                                    std::source_location location = std::source_location::current());
     /// Runs `function` in the loop; from any thread, also this one, never before returning. Calls of one thread keep their
-    /// order. `Errc::closed` once the loop is closed; a `std::shared_ptr` from `remote()` outlives it.
+    /// order. `Errc::closed` from the begin of `close` on; a handle from `remote()` outlives the loop.
     std::error_code post(Function<void()> function,
                          std::source_location location = std::source_location::current()) {
         return mailbox_->post(std::move(function), location);
     }
-    /// What other threads may keep: `remote()->post(…)` is safe whatever has become of the loop.
-    const std::shared_ptr<detail::Mailbox>& remote() const noexcept { return mailbox_; }
+    /// What other threads may keep: its `post` is safe whatever has become of the loop.
+    RemoteLoop remote() const noexcept { return RemoteLoop(mailbox_); }
 
     // The outside.
     /// Watches a descriptor that is not weft's, level-triggered. The descriptor stays the caller's, who ends the watch
@@ -212,16 +227,19 @@ public:
     Result<SignalWatch> on_signal(int number, Function<void()> function,
                                   std::source_location location = std::source_location::current());
     /// Runs `function` on a thread of the default executor, or of `pool`, and completes the future in the loop.
-    /// Cancelling it before it started prevents it; afterwards its outcome is dropped. Fails with `Errc::queue_full`.
+    /// Cancelling it before it started prevents it; afterwards its outcome is dropped. Fails with `Errc::queue_full`. A
+    /// `Cancelled` that the function throws cancels the future.
     template<class F>
     auto run_in_executor(F function) -> Future<std::invoke_result_t<F&>>;
     template<class F>
     auto run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_result_t<F&>>;
     /// The default executor, started on first use.
     ThreadPool& executor();
-    /// Receives what nobody caught; the default logs it. What the handler itself throws is logged, too, and so is what
-    /// goes wrong while it runs. It may replace itself.
+    /// Receives what nobody caught; the default logs it, as `log_limited` does, since peers can cause it. What the handler
+    /// itself throws is logged, too, and so is what goes wrong while it runs. It may replace itself.
     void on_unhandled(Function<void(const Unhandled&)> handler);
+    /// Logs what others can cause as often as they like: `LogLimit::usual` messages a second pass, the rest is counted.
+    void log_limited(LogLevel level, std::string_view text) noexcept;
 
     // Embedding in a foreign main loop.
     /// Readable whenever a `step` would find something to do: I/O, timers, posts, signals. ENOTSUP on kernels without such
@@ -260,6 +278,7 @@ public:
     Stats stats() const noexcept;
 
     // For transports.
+    const std::shared_ptr<detail::Mailbox>& mailbox() const noexcept { return mailbox_; }
     Kernel& kernel() noexcept { return *kernel_; }
     const LoopOptions& options() const noexcept { return options_; }
     /// A slot for `source`, counted as alive until `remove_source`.
@@ -304,8 +323,7 @@ public:
     /// An owner of `bytes`: without a copy if they lie in the receive buffer and are a good part of it.
     Buffer keep(Bytes bytes);
     /// Fewer bytes are not worth the block that they would keep.
-    static constexpr std::size_t worth_a_block = 8 * 1024;
-    std::size_t receive_buffer_size() const noexcept { return receive_.size(); }
+    static constexpr std::size_t worth_a_block = detail::BlockPool::block_size / 8;
     /// Whether `bytes` lie in the receive buffer, and so stay there until it is asked for again.
     bool received(Bytes bytes) const noexcept {
         return bytes.data() >= receive_.data() && bytes.data() < receive_.data() + receive_.size();
@@ -351,6 +369,7 @@ public:
             check_duration(start, what, scheduled);
     }
     static std::source_location no_location() noexcept { return {}; }
+    detail::StdWatcher& std_watcher();
     void begin_future(detail::ListNode& state);
     void begin_job(detail::JobBase& job) noexcept;
     void end_job(detail::JobBase& job) noexcept;
@@ -408,7 +427,10 @@ private:
     TimePoint trim_blocks(TimePoint until) noexcept;
     void outside_change();
     void hand_to_host() noexcept;
-    void abort_jobs() noexcept;
+    void end_everything() noexcept;
+    void abort_jobs(bool running_too) noexcept;
+    std::size_t running_jobs() const noexcept;
+    void abandon_futures() noexcept;
     void end_callbacks() noexcept;
     bool anything_alive() const noexcept;
     void note_stale();
@@ -470,6 +492,7 @@ private:
     detail::ListNode jobs_;
     std::size_t job_count_ = 0;
     detail::ListNode pending_futures_;
+    detail::ListNode futures_of_running_jobs_; // while the loop is being closed
     std::uint64_t sequence_ = 0;
     std::vector<detail::TimerRecord*> timer_records_; // all there are, in use or not
     detail::TimerRecord* free_timers_ = nullptr;
@@ -487,16 +510,20 @@ private:
     std::size_t signal_count_ = 0;
     std::uint16_t signal_uses_[65] = {}; // watches per signal number
     bool signals_due_ = false;
-    std::atomic<std::thread::id> owner_{}; // whose it is, no thread's while nobody runs it
     std::unique_ptr<ThreadPool> executor_;
+    std::unique_ptr<detail::StdWatcher> std_watcher_;
     std::weak_ptr<void> datagram_memory_;
     std::unique_ptr<detail::FrontEnd> front_end_;
     std::size_t own_signals_ = 0;
     Function<void(const Unhandled&)> unhandled_;
+    LogLimit unhandled_limit_;
+    LogLimit peers_limit_;
     std::uint64_t unhandled_changes_ = 0;
     Function<void()> wake_hook_;
     std::uint64_t hook_changes_ = 0;
 };
+
+inline RemoteLoop::RemoteLoop(const Loop& loop) noexcept : mailbox_(loop.mailbox()) {}
 
 } // namespace weft
 

@@ -17,7 +17,7 @@ public:
         if (loop.in_hook_) refuse("called inside the on_wake hook");
         if (outer_ != nullptr) refuse("another loop is running on this thread");
         loop.running_ = true;
-        loop.owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        loop.mailbox_->set_owner(std::this_thread::get_id());
         loop.blocks_->enter();
         loop.allowance_ = {};
         current = &loop;
@@ -31,7 +31,7 @@ public:
         if (loop_.embedded_) {
             loop_.hand_to_host();
         } else {
-            loop_.owner_.store({}, std::memory_order_relaxed);
+            loop_.mailbox_->set_owner({});
         }
     }
     Entered(const Entered&) = delete;

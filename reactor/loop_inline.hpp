@@ -1,12 +1,13 @@
 #pragma once
 
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/std_watcher.hpp>
 #include <weft/reactor/thread_pool.hpp>
 
-#include <atomic>
-#include <chrono>
+#include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <type_traits>
 
 namespace weft {
@@ -54,12 +55,16 @@ struct ExecutorJob final : JobBase {
             } else {
                 value.emplace(function());
             }
+        } catch (const Cancelled&) {
+            cancelled = true;
         } catch (...) {
             error = std::current_exception();
         }
     }
     void deliver() override {
-        if (error) {
+        if (cancelled) {
+            promise.future().cancel();
+        } else if (error) {
             promise.set_exception_if_pending(std::move(error));
         } else if (!value) {
             promise.set_error_if_pending({Errc::aborted, "run_in_executor: the job was dropped unrun"});
@@ -72,11 +77,13 @@ struct ExecutorJob final : JobBase {
     void abort() override {
         promise.set_error_if_pending({Errc::aborted, "run_in_executor: the loop was closed"});
     }
+    FutureStateBase& state() noexcept override { return *promise.future().state_ref(); }
 
     F function;
     Promise<R> promise;
     std::optional<typename FutureState<R>::Value> value;
     std::exception_ptr error;
+    bool cancelled = false;
 };
 
 } // namespace detail
@@ -87,10 +94,16 @@ auto Loop::run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_r
     check_usable("run_in_executor");
     auto job = std::make_shared<Job>(*this, std::move(function));
     auto future = job->promise.future();
+    job->of_loop = &pool == executor_.get();
     begin_job(*job);
     ThreadPool::JobId id = 0;
     const auto error = pool.submit(
-        [ticket = detail::JobTicket(job, remote()), running = job.get()] { running->run(); }, &id);
+        [ticket = detail::JobTicket(job, mailbox()), running = job.get()] {
+            detail::job_on_this_thread() = ticket.loop();
+            running->run();
+            detail::job_on_this_thread() = nullptr;
+        },
+        &id);
     if (error) { // the ticket was destroyed and has sent the job back
         job->promise.set_error_if_pending({error, "run_in_executor"});
     } else {
@@ -99,29 +112,56 @@ auto Loop::run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_r
     return future;
 }
 
-/// A future of `loop` with the outcome of a standard one. A thread of the default executor waits for it, and looks up
-/// every 20 ms whether somebody still wants it: a `std::future` can neither call back nor be cancelled. Cancelling the
-/// result, or closing the loop, gives the standard future up.
+namespace detail {
+
+/// Brings the outcome of a standard future, which it shares with the job that takes it.
+template<class T>
+class WatchedStd final : public StdWatcher::Watched {
+public:
+    using Job = ExecutorJob<std::function<T()>>;
+    WatchedStd(std::shared_ptr<std::future<T>> source, std::shared_ptr<Job> job, JobTicket ticket) noexcept
+        : source_(std::move(source)), job_(job.get()), ticket_(std::move(ticket)) {}
+    bool ready_within(Duration time) noexcept override {
+        return source_->wait_for(time) == std::future_status::ready;
+    }
+    void settle() noexcept override {
+        if (ticket_) job_->run();
+        ticket_.reset();
+    }
+    void give_up() noexcept override { ticket_.reset(); }
+
+private:
+    std::shared_ptr<std::future<T>> source_;
+    Job* job_;
+    std::optional<JobTicket> ticket_; // none: given up
+};
+
+} // namespace detail
+
+/// A future of `loop` with the outcome of a standard one, which can neither call back nor be cancelled: a thread of the
+/// loop's looks after all of them. It sees at once that a single one is ready, and within 10 ms if there are others. No
+/// thread of the executor is occupied, but by one of `std::launch::deferred`, whose function runs there.
+///
+/// Cancelling the result, or closing the loop, ends it and leaves the standard future alone, which is destroyed once
+/// it is ready, or at the end of the loop's `close`; one of `std::async` waits for its function then. Dropping the result
+/// cancels nothing, as with all futures. `std::system_error` if there is no thread to be had.
 template<class T>
 Future<T> from_std(Loop& loop, std::future<T> source) {
     if (!source.valid()) throw UsageError("from_std: the standard future has no state");
-    struct GiveUp {
-        std::shared_ptr<std::atomic<bool>> flag;
-        explicit GiveUp(std::shared_ptr<std::atomic<bool>> f) noexcept : flag(std::move(f)) {}
-        GiveUp(GiveUp&&) noexcept = default;
-        GiveUp& operator=(GiveUp&&) = delete;
-        ~GiveUp() {
-            if (flag) flag->store(true);
-        }
-        void operator()(const Future<T>&) const noexcept {}
-    };
-    auto unwanted = std::make_shared<std::atomic<bool>>(false);
-    Future<T> result = loop.run_in_executor([source = std::move(source), unwanted]() mutable -> T {
-        while (source.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout)
-            if (unwanted->load()) throw std::system_error(Errc::aborted, "from_std");
-        return source.get();
+    loop.check_usable("from_std");
+    auto shared = std::make_shared<std::future<T>>(std::move(source));
+    std::function<T()> take = [shared]() -> T { return shared->get(); };
+    if (shared->wait_for(Duration::zero()) == std::future_status::deferred)
+        return loop.run_in_executor(std::move(take));
+    using Watched = detail::WatchedStd<T>;
+    auto job = std::make_shared<typename Watched::Job>(loop, std::move(take));
+    Future<T> result = job->promise.future();
+    auto watched = std::make_shared<Watched>(std::move(shared), job, detail::JobTicket(job, loop.mailbox()));
+    job->promise.on_cancel([watched = std::weak_ptr<Watched>(watched)] {
+        if (const auto alive = watched.lock()) alive->unwanted.store(true);
     });
-    result.add_done_callback(GiveUp(std::move(unwanted))); // it is destroyed once the outcome is there, run or not
+    loop.begin_job(*job);
+    loop.std_watcher().add(std::move(watched));
     return result;
 }
 

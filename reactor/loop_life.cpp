@@ -2,6 +2,7 @@
 
 #include <weft/reactor/log.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/std_watcher.hpp>
 #include <weft/reactor/thread_pool.hpp>
 
 #include "loop_entered.hpp"
@@ -84,8 +85,9 @@ Result<void> Loop::rebuild_kernel() {
 Result<void> Loop::after_fork() {
     if (state_ != State::open) throw UsageError("after_fork: the loop is closed");
     if (in_turn_) throw UsageError("after_fork: called inside a callback");
-    abort_jobs(); // the threads that ran them are the parent's
+    abort_jobs(true); // the threads that ran them are the parent's
     executor_.reset();
+    if (std_watcher_) detail::StdWatcher::forget(std::move(std_watcher_));
     mailbox_->after_fork();
     return rebuild_kernel();
 }
@@ -112,6 +114,11 @@ ThreadPool& Loop::executor() {
     return *executor_;
 }
 
+detail::StdWatcher& Loop::std_watcher() {
+    if (!std_watcher_) std_watcher_ = std::make_unique<detail::StdWatcher>();
+    return *std_watcher_;
+}
+
 void Loop::begin_job(detail::JobBase& job) noexcept {
     jobs_.push_back(job);
     ++job_count_;
@@ -129,13 +136,19 @@ namespace detail {
 
 JobTicket::~JobTicket() {
     if (!job_) return;
+    job_->returned.store(true);
     // If the loop is closed meanwhile, it has completed the future itself, and this is the job's end.
-    (void)loop_->post(
+    (void)loop_->give_back(
         [job = std::move(job_), loop = loop_.get()] {
             loop->loop()->end_job(*job);
             job->deliver();
         },
         Loop::no_location());
+}
+
+Mailbox*& job_on_this_thread() noexcept {
+    static thread_local Mailbox* loop = nullptr;
+    return loop;
 }
 
 } // namespace detail
@@ -144,25 +157,29 @@ JobTicket::~JobTicket() {
 
 void Loop::close() {
     if (state_ != State::open) return;
+    if (executor_ && executor_->on_own_thread()) throw UsageError("close: called by a job of the loop's own executor");
     if (in_turn_ || running_ || in_hook_) throw UsageError("close: called inside a callback of this loop");
+    mailbox_->begin_closing();
+    if (std_watcher_ && std_watcher_->forked()) detail::StdWatcher::forget(std::move(std_watcher_));
     state_ = State::closing;
     in_turn_ = true;
-    // What is ended may start something else in its last callbacks and destructors. A few rounds of that are fine; what
-    // still goes on then is a program's error.
-    constexpr int rounds = 100;
-    for (int round = 0; round < rounds && (round == 0 || anything_alive()); ++round) {
-        if (front_end_) front_end_->on_loop_closing();
-        end_sources();
-        abort_jobs();
-        end_callbacks();
-        detail::FutureStateBase::abandon_all(pending_futures_);
+    // Only when all else has ended are running jobs waited for, because they may wait for some of it; and one by one,
+    // because they may wait for each other's futures.
+    for (;;) {
+        const std::uint32_t seen = mailbox_->given_back();
+        end_everything();
+        if (running_jobs() == 0) break;
+        if (seen == mailbox_->given_back()) mailbox_->wait_for_more(seen);
     }
+    end_everything(); // of the jobs that came back meanwhile
     mailbox_->close();
     end_callbacks();
-    detail::FutureStateBase::abandon_all(pending_futures_);
+    abandon_futures();
+    unhandled_limit_.tell();
+    peers_limit_.tell();
     if (sources_ != 0)
         log(LogLevel::error, std::to_string(sources_) + " transports or watches are still open at the loop's end");
-    // Only now, for a running job may wait for one of the futures that were just ended.
+    std_watcher_.reset();
     executor_.reset();
     for (detail::TimerRecord* record : timer_records_) {
         if (record->held) {
@@ -183,18 +200,71 @@ void Loop::close() {
     state_ = State::closed;
 }
 
-bool Loop::anything_alive() const noexcept {
-    return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 || job_count_ != 0 || ready_now() || leftovers() ||
-           pending_futures_.linked() || !mailbox_->empty();
+// What is ended may start something else in its last callbacks and destructors. A few rounds of that are fine; what still
+// goes on then is a program's error, or waits for a job that runs.
+void Loop::end_everything() noexcept {
+    constexpr int rounds = 100;
+    for (int round = 0; round < rounds && (round == 0 || anything_alive()); ++round) {
+        if (front_end_) front_end_->on_loop_closing();
+        end_sources();
+        abort_jobs(false);
+        end_callbacks();
+        abandon_futures();
+    }
 }
 
-void Loop::abort_jobs() noexcept {
+bool Loop::anything_alive() const noexcept {
+    return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 ||
+           job_count_ != running_jobs() || ready_now() || leftovers() || pending_futures_.linked() ||
+           !mailbox_->empty();
+}
+
+// Of the loop's own executor; it has begun, or a thread is about to begin it.
+std::size_t Loop::running_jobs() const noexcept {
+    std::size_t count = 0;
+    for (const auto* node = jobs_.next; node != &jobs_; node = node->next) {
+        const auto& job = static_cast<const detail::JobBase&>(*node);
+        count += job.of_loop && !job.returned.load() && !executor_->forked();
+    }
+    return count;
+}
+
+void Loop::abort_jobs(bool running_too) noexcept {
     if (executor_) executor_->drop_queued();
+    if (std_watcher_ && !std_watcher_->forked()) std_watcher_->stop();
+    running_too = running_too || (executor_ && executor_->forked());
+    detail::ListNode running;
     while (jobs_.linked()) {
         auto& job = static_cast<detail::JobBase&>(*jobs_.next);
+        if (job.of_loop && !job.returned.load() && !running_too) {
+            job.unlink();
+            running.push_back(job);
+            continue;
+        }
         end_job(job);
-        job.abort();
+        // A coroutine that waits for it all the same is one that is to have its outcome.
+        if (!job.returned.load() || !job.state().waited_for()) {
+            job.abort();
+            continue;
+        }
+        try {
+            job.deliver();
+        } catch (...) { // moving its value
+            job.abort();
+        }
     }
+    while (running.linked()) {
+        auto& job = *running.next;
+        job.unlink();
+        jobs_.push_back(job);
+    }
+}
+
+// What the callbacks of a running job's future have captured it may refer to, so they stay until it has ended.
+void Loop::abandon_futures() noexcept {
+    for (auto* node = jobs_.next; node != &jobs_; node = node->next)
+        static_cast<detail::JobBase*>(node)->state().move_to(futures_of_running_jobs_);
+    detail::FutureStateBase::abandon_all(pending_futures_);
 }
 
 // Timers, signals and what is queued: destroyed without being called.

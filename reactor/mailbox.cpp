@@ -22,11 +22,11 @@ constexpr std::size_t most_kept = 16 * 1024;
 
 Mailbox::Mailbox(Loop& loop, Kernel& kernel) : loop_(&loop), kernel_(&kernel), process_(getpid()) {}
 
-std::error_code Mailbox::post(Function<void()> function, std::source_location location) {
+std::error_code Mailbox::add(Function<void()> function, std::source_location location, State latest) {
     bool wake = false;
     {
         const std::lock_guard lock(mutex_);
-        if (closed_) return Errc::closed;
+        if (state_.load(std::memory_order_relaxed) > latest) return Errc::closed;
         inbox_.push_back({std::move(function), location});
         // The first since the loop last took what there was looks after its sleep. As in Dekker's algorithm one of the
         // two sees what the other has stored.
@@ -43,6 +43,13 @@ std::error_code Mailbox::post(Function<void()> function, std::source_location lo
     return {};
 }
 
+std::error_code Mailbox::give_back(Function<void()> function, std::source_location location) {
+    const auto error = add(std::move(function), location, State::closing);
+    given_back_.fetch_add(1, std::memory_order_release);
+    given_back_.notify_all();
+    return error;
+}
+
 void Mailbox::take(std::vector<Posted>& into) noexcept {
     if (into.capacity() > most_kept) into = std::vector<Posted>();
     const std::lock_guard lock(mutex_);
@@ -57,13 +64,19 @@ bool Mailbox::prepare_to_sleep() noexcept {
     return false;
 }
 
+void Mailbox::begin_closing() noexcept {
+    if (process_ != getpid()) after_fork();
+    const std::lock_guard lock(mutex_);
+    state_.store(State::closing, std::memory_order_release);
+}
+
 void Mailbox::close() noexcept {
     if (process_ != getpid()) after_fork();
     loop_.store(nullptr, std::memory_order_relaxed);
     std::vector<Posted> left;
     {
         const std::lock_guard lock(mutex_);
-        closed_ = true;
+        state_.store(State::closed, std::memory_order_release);
         left.swap(inbox_);
         filled_.store(false, std::memory_order_relaxed);
     }

@@ -17,9 +17,12 @@
 //
 // A loop that stops watching must not be woken afterwards, because its kernel may be gone. The
 // handler therefore counts itself in before it looks at a sink and out after its last use of one;
-// unwatching clears the sink first and then waits for the count to fall to zero. Both sides need
-// sequential consistency: the handler's "count, then look" must not pass the other's "clear, then
-// read the count".
+// unwatching clears the sink first and then waits for those that had begun before. In a storm of
+// another signal there may be no moment without any handler, so there are two counts: new handlers
+// use one while the other drains, and then the other way round. A handler that has read which one
+// to use and counts itself in after the turn has not looked at a sink yet, and sees it cleared. Both
+// sides need sequential consistency: the handler's "count, then look" must not pass the other's
+// "clear, then read the count".
 //
 // fork(2) copies the registry as it is, and only the forking thread. A lock or a count that another
 // thread held would stay for ever, so both are void in a process other than the one that wrote
@@ -57,7 +60,7 @@ public:
         }
         if (process_ != self) {
             process_ = self;
-            handlers_.store(0);
+            for (auto& running : handlers_) running.store(0);
         }
     }
     ~SignalRegistry() { lock_.store(0, std::memory_order_release); }
@@ -65,7 +68,8 @@ public:
     SignalRegistry& operator=(const SignalRegistry&) = delete;
 
     static inline std::atomic<SignalSink*> sinks_{nullptr};
-    static inline std::atomic<int> handlers_{0}; ///< how many are running now
+    static inline std::array<std::atomic<int>, 2> handlers_{}; ///< how many are running now
+    static inline std::atomic<unsigned> epoch_{0}; ///< even or odd: in which of them new ones count
     static inline std::array<Disposition, max_signal> dispositions_;
 
 private:
@@ -74,19 +78,23 @@ private:
 };
 
 void SignalSink::on_signal(int number) noexcept {
-    SignalRegistry::handlers_.fetch_add(1);
+    auto& running = SignalRegistry::handlers_[SignalRegistry::epoch_.load() % 2];
+    running.fetch_add(1);
     for (SignalSink* sink = SignalRegistry::sinks_.load(); sink; sink = sink->next_) {
         if ((sink->watched_.load() & bit_of(number)) == 0) continue;
         sink->pending_.fetch_or(bit_of(number));
         if (Kernel* kernel = sink->kernel_.load()) kernel->wake();
     }
-    SignalRegistry::handlers_.fetch_sub(1);
+    running.fetch_sub(1);
 }
 
 void SignalSink::wait_for_handlers() noexcept {
-    // Handlers take a microsecond and this thread is in none, so this ends.
-    while (SignalRegistry::handlers_.load() > 0)
-        sched_yield();
+    // Handlers take a microsecond and this thread is in none, so both end.
+    for (int turn = 0; turn < 2; ++turn) {
+        const auto& earlier = SignalRegistry::handlers_[SignalRegistry::epoch_.fetch_add(1) % 2];
+        while (earlier.load() > 0)
+            sched_yield();
+    }
 }
 
 SignalSink* SignalSink::acquire(Kernel& kernel) noexcept {

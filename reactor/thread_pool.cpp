@@ -11,7 +11,9 @@ namespace weft {
 namespace detail {
 namespace {
 
-// Signals belong to the threads that asked for them: a pool thread must not be the one that a handler interrupts.
+// A new thread inherits the mask of whoever happens to queue a job. It shall have the pool's, and run no handler before.
+// Not a full one: exec keeps the mask, so that children of a job would be deaf to SIGTERM, whether forked by hand, by
+// system(3) or by posix_spawn(3). A signal sent to the process goes to its first thread anyway if that does not block it.
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {
@@ -27,12 +29,14 @@ private:
     sigset_t before_;
 };
 
+thread_local const JobQueue* queue_of_this_thread = nullptr;
+
 } // namespace
 
 /// The jobs of a pool, its threads, and the lock for both.
 class JobQueue {
 public:
-    explicit JobQueue(std::size_t limit) : limit_(limit) {}
+    explicit JobQueue(std::size_t limit) : limit_(limit) { pthread_sigmask(SIG_SETMASK, nullptr, &mask_); }
 
     std::error_code push(Function<void()> job, ThreadPool::JobId* id, unsigned threads_limit) {
         if (forked()) return Errc::forked;
@@ -71,16 +75,27 @@ public:
     }
 
     void close() {
+        if (on_own_thread()) throw UsageError("ThreadPool::shutdown: called by one of the pool's own jobs");
         std::deque<Job> dropped;
         std::vector<std::thread> threads;
         {
-            const std::lock_guard lock(mutex_);
+            std::unique_lock lock(mutex_);
+            if (closed_) {
+                // By another thread, which is still at it, or by this one, in the end of a job that it drops.
+                if (closer_ != std::this_thread::get_id()) ended_.wait(lock, [this] { return closer_ == std::thread::id(); });
+                return;
+            }
             closed_ = true;
+            closer_ = std::this_thread::get_id();
             dropped.swap(jobs_);
             threads.swap(threads_);
         }
         wake_.notify_all();
+        dropped.clear(); // first, for a running job may wait for what one of these has captured
         for (auto& thread : threads) thread.join();
+        const std::lock_guard lock(mutex_);
+        closer_ = {};
+        ended_.notify_all();
     }
 
     std::size_t size() const {
@@ -91,6 +106,7 @@ public:
 
     // In a forked child there are no threads to join, and the lock may be held by one of them for ever.
     bool forked() const noexcept { return getpid() != process_; }
+    bool on_own_thread() const noexcept { return queue_of_this_thread == this; }
 
 private:
     struct Job {
@@ -99,7 +115,7 @@ private:
     };
 
     std::error_code add_thread() {
-        const SignalsBlocked blocked; // a new thread inherits the mask
+        const SignalsBlocked blocked;
         try {
             threads_.emplace_back([this] { work(); });
             return {};
@@ -109,6 +125,8 @@ private:
     }
 
     void work() {
+        queue_of_this_thread = this;
+        pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
         std::unique_lock lock(mutex_);
         for (;;) {
             ++idle_;
@@ -126,8 +144,11 @@ private:
 
     const std::size_t limit_;
     const pid_t process_ = getpid();
+    sigset_t mask_; // of the threads
     mutable std::mutex mutex_;
     std::condition_variable wake_;
+    std::condition_variable ended_; // the threads have been joined
+    std::thread::id closer_;        // who is joining them
     std::deque<Job> jobs_;
     std::vector<std::thread> threads_;
     std::size_t idle_ = 0;
@@ -166,6 +187,10 @@ void ThreadPool::shutdown() {
     }
     queue_->close();
 }
+
+bool ThreadPool::forked() const noexcept { return queue_->forked(); }
+
+bool ThreadPool::on_own_thread() const noexcept { return queue_->on_own_thread(); }
 
 std::size_t ThreadPool::queued() const { return queue_->size(); }
 

@@ -15,8 +15,9 @@ namespace detail {
 class JobQueue;
 }
 
-/// A bounded pool of threads for work that blocks or computes. Threads start when there is work for them and block all
-/// signals. Usable from any thread; may serve several loops.
+/// A bounded pool of threads for work that blocks or computes. Threads start when there is work for them, and have the
+/// signal mask of the thread that made the pool: what their jobs fork and execute hears of SIGTERM like any other child.
+/// Usable from any thread; may serve several loops.
 class ThreadPool {
 public:
     struct Options {
@@ -25,8 +26,9 @@ public:
     };
     ThreadPool() : ThreadPool(Options{}) {}
     explicit ThreadPool(Options options);
-    /// Waits for running jobs; those that never started are destroyed. In a forked child, where the threads are not, it
-    /// forgets both.
+    /// Destroys the jobs that never started, then waits for the running ones, which may wait for what those have
+    /// captured. In a forked child, where the threads are not, it forgets both. Ends the process on one of its own
+    /// threads.
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
@@ -40,8 +42,13 @@ public:
     bool cancel(JobId id);
     /// Destroys the jobs that wait for a thread.
     void drop_queued();
-    /// No new jobs; destroys those that wait and joins the threads. Not from one of its own threads.
+    /// No new jobs from now on; destroys those that wait, then joins the threads. Whoever calls it meanwhile or
+    /// afterwards returns when that is done, but for what is destroyed inside it. `UsageError` on one of its own threads.
     void shutdown();
+    /// Whether the calling thread is one of its own.
+    bool on_own_thread() const noexcept;
+    /// In a forked child: the threads are the parent's.
+    bool forked() const noexcept;
 
     /// Jobs that wait for a thread.
     std::size_t queued() const;

@@ -1,7 +1,7 @@
 #include "echo_style.hpp"
 
 #include <weft/protocols/framed_protocol.hpp>
-#include <weft/reactor/log.hpp>
+#include <weft/reactor/loop.hpp>
 
 namespace weft::tools {
 namespace {
@@ -39,7 +39,7 @@ public:
         write_message(line);
     }
     void framing_error(const Error& error) override {
-        log(LogLevel::warning, error.message());
+        Loop::current()->log_limited(LogLevel::warning, error.message());
         ++counters_.failed;
         transport().close();
     }

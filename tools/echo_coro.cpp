@@ -4,16 +4,18 @@
 #include <weft/coro/server.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
-#include <weft/reactor/log.hpp>
+
+#include <array>
 
 namespace weft::tools {
 namespace {
 
 void echo_bytes(coro::Stream& peer, EchoCounters& counters) {
-    while (Buffer data = peer.read()) {
+    std::array<std::byte, 2048> buffer; // fits the one page of stack that an idle connection has
+    while (const std::size_t size = peer.read_some(buffer)) {
         ++counters.messages;
-        counters.bytes += data.size();
-        peer.write(std::move(data));
+        counters.bytes += size;
+        peer.write(Bytes(buffer).first(size));
     }
 }
 
@@ -46,7 +48,7 @@ template<void (*serve)(coro::Stream&, EchoCounters&)>
 coro::StreamHandler counted(EchoCounters& counters) {
     return [&counters](coro::Stream& peer) {
         const auto refuse = [&](const std::exception& error) {
-            log(LogLevel::warning, error.what());
+            coro::this_loop().log_limited(LogLevel::warning, error.what());
             ++counters.failed;
         };
         try {

@@ -305,7 +305,7 @@ void Connecting::connected(Attempt& attempt, std::uint32_t ready) {
     auto* transport = new StreamTransport(loop_, loop_.kernel(), fd, kind, peer);
     loop_.replace_source(token, *transport);
     auto protocol = std::move(protocol_);
-    auto ref = TransportRef(loop_.remote(), token);
+    auto ref = TransportRef(loop_.mailbox(), token);
     end();
     transport->open(token, std::move(protocol), ready);
     // What ended inside `connection_made` is there until the closing phase.

@@ -20,7 +20,7 @@ constexpr int shed_per_wake = 64;
 } // namespace
 
 ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_options)
-    : loop(l), options(std::move(listen_options)), remote_(l.remote()),
+    : loop(l), options(std::move(listen_options)), remote_(l.mailbox()),
       factory_(std::move(factory)) {
     if (!factory_) throw UsageError("listen: the protocol factory is empty");
     if (const auto& limits = options.write_limits; limits && limits->low > limits->high)

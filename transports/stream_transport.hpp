@@ -96,7 +96,7 @@ public:
     int fd() const noexcept override { return kind_ == StreamKind::memory ? -1 : fd_; }
     std::optional<Credentials> peer_credentials() const override;
     Loop& loop() const noexcept override { return loop_; }
-    TransportRef ref() const override { return {loop_.remote(), token_}; }
+    TransportRef ref() const override { return {loop_.mailbox(), token_}; }
 
     void on_ready(std::uint32_t ready) override;
     void on_finish() override;

@@ -150,7 +150,7 @@ void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
         Buffer kept = std::move(*owner);
         kept.remove_prefix(kept.size() - rest.size());
         queue_->append(std::move(kept));
-    } else if (received && rest.size() >= loop_.receive_buffer_size() / 8) {
+    } else if (received && rest.size() >= Loop::worth_a_block) {
         queue_->append(loop_.keep(rest));
     } else {
         queue_->append(rest, loop_.blocks());

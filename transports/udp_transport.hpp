@@ -40,7 +40,6 @@ public:
 private:
     Loop& loop_;
     std::vector<DatagramSlot> slots_;
-    const std::byte* borrowed_ = nullptr; // the loop's receive buffer, if the slots lie there
     std::unique_ptr<std::byte[]> bytes_;
     std::size_t capacity_ = 0;
     std::size_t slot_size_ = 0; ///< that `slots_` are set up for
@@ -93,7 +92,7 @@ public:
     int fd() const noexcept override { return fd_; }
     Loop& loop() const noexcept override { return loop_; }
     DatagramProtocol& protocol() const noexcept override { return *protocol_; }
-    DatagramRef ref() const override { return {loop_.remote(), token_}; }
+    DatagramRef ref() const override { return {loop_.mailbox(), token_}; }
 
     void on_ready(std::uint32_t ready) override;
     void on_flush() override;

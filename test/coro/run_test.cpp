@@ -1,4 +1,4 @@
-#include "child.hpp"
+#include "support/child.hpp"
 #include "coro_support.hpp"
 
 #include <weft/coro/testing.hpp>

@@ -3,7 +3,6 @@
 #include <weft/reactor/thread_pool.hpp>
 
 #include <atomic>
-#include <csignal>
 #include <future>
 #include <functional>
 #include <thread>
@@ -210,17 +209,6 @@ TEST_CASE("A user's pool outlives the loop or dies before it, with jobs of any s
     CHECK(waiting.cancel()); // the pool is gone; the outcome is on its way and dropped
     loop->run_until_idle();
     CHECK(done.result() == 3);
-}
-
-TEST_CASE("Pool threads block all signals [F33]") {
-    WEFT_TEST_KERNEL(waking_kernels);
-    TestLoop loop(kernel_kind);
-    const bool blocked = loop->run_until(loop->run_in_executor([] {
-        sigset_t mask;
-        pthread_sigmask(SIG_SETMASK, nullptr, &mask);
-        return sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGINT) == 1 && sigismember(&mask, SIGCHLD) == 1;
-    }));
-    CHECK(blocked);
 }
 
 TEST_CASE("A pool's own jobs can be queued and cancelled without a loop [F33]") {
