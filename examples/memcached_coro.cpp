@@ -16,14 +16,10 @@ void serve_client(memcached::Store& store, coro::Stream& peer) {
         const Bytes arrived = peer.peek();
         if (arrived.empty()) return;
         Bytes rest = arrived;
-        while (true) {
-            const auto next = commands.next(rest);
-            if (next.state == next.State::more) break;
-            if (next.state == next.State::error) {
-                peer.write("CLIENT_ERROR " + commands.error().message() + "\r\n");
-                return;
-            }
+        while (const auto next = commands.next(rest))
             if (!store.execute(next.message, peer)) return;
+        if (commands.failed()) {
+            return peer.write("CLIENT_ERROR " + commands.error().message() + "\r\n");
         }
         peer.skip(arrived.size());
     }

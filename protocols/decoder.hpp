@@ -29,6 +29,8 @@ public:
         State state = State::more;
         Message message{}; ///< valid until the next call on the decoder, and while the input it was
                            ///< found in is
+        /// Whether it is a message: `while (auto next = decoder.next(input))`.
+        explicit operator bool() const noexcept { return state == State::message; }
     };
     using State = typename Next::State;
 
@@ -83,7 +85,9 @@ public:
         return scan_again(nothing, size_ - size);
     }
 
-    /// Why `next` said `error`, naming the framing, the size announced and the limit.
+    /// Whether `next` has said `error`.
+    bool failed() const noexcept { return phase_ == Phase::failed; }
+    /// Why, naming the framing, the size announced and the limit.
     Error error() const {
         return detail::scan_error(framer_.name(), framer_.max_message(), last_);
     }
@@ -193,7 +197,8 @@ private:
         const std::size_t step = needed == 0 ? size_ : needed;
         const std::size_t again = size_ - last_.consumed;
         if (stuck_) return std::max(step, again);
-        return again + needed < small_step ? std::max(step, small_step) : step;
+        // A little more than a small part, so that very many of them are not fetched one by one.
+        return again + needed < small_step ? std::max({step, small_step, size_ / 8}) : step;
     }
 
     /// Shows the framer what it wants to see, of what is kept. `before` of it were kept before the
