@@ -1,11 +1,12 @@
 #pragma once
 
 #include <weft/protocols/framing.hpp>
+#include <weft/reactor/buffer.hpp>
 #include <weft/reactor/result.hpp>
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
+#include <functional>
 #include <utility>
 
 namespace weft {
@@ -76,13 +77,26 @@ public:
         if (phase_ != Phase::inside || missing() == 0) return {};
         if (size_ >= framer_.max_frame()) bad_framer();
         reserve(size_ + 1);
-        return {memory_.get() + size_, std::min(missing(), capacity_ - size_)};
+        return {bytes_ + size_, std::min(missing(), capacity_ - size_)};
     }
     /// The first `size` bytes of `room()` were received there. As `next`.
     Next filled(std::size_t size) {
         size_ += size;
         Bytes nothing;
         return scan_again(nothing, size_ - size);
+    }
+
+    /// Whether `part` lies in the present message and the message was put together here.
+    bool holds(Bytes part) const noexcept {
+        const std::less_equal<const std::byte*> before;
+        return phase_ == Phase::delivered && before(bytes_, part.data()) &&
+               before(part.data() + part.size(), bytes_ + size_);
+    }
+    /// An owner of `part`, which `holds` must be true of: for whoever keeps it longer than the
+    /// message. Without a copy where it is most of the memory that it would keep.
+    Buffer keep(Bytes part) const {
+        if (part.size() < kept_least || part.size() < capacity_ / 2) return Buffer::copy(part);
+        return memory_.share(static_cast<std::size_t>(part.data() - bytes_), part.size());
     }
 
     /// Whether `next` has said `error`.
@@ -112,7 +126,8 @@ public:
 
     /// Forgets everything of the stream, and frees the memory.
     void reset() noexcept {
-        memory_.reset();
+        memory_ = {};
+        bytes_ = nullptr;
         size_ = capacity_ = again_ = 0;
         phase_ = Phase::between;
         stuck_ = false;
@@ -132,6 +147,8 @@ private:
     /// as much.
     static constexpr std::size_t room_least = 32 * 1024;
     static constexpr std::size_t room_begin = 4 * 1024;
+    /// Shorter ones are copied to be kept.
+    static constexpr std::size_t kept_least = 4 * 1024;
     /// Parts smaller than this are not fetched one by one.
     static constexpr std::size_t small_step = 256;
     /// Bytes shown again in one call that are not counted, and how many times the bytes of a frame
@@ -139,7 +156,7 @@ private:
     static constexpr std::size_t free_again = 16 * 1024;
     static constexpr std::size_t most_again = 64;
 
-    Bytes kept() const noexcept { return {memory_.get(), size_}; }
+    Bytes kept() const noexcept { return {bytes_, size_}; }
     std::size_t missing() const noexcept { return last_.need > size_ ? last_.need - size_ : 0; }
 
     Message shape(Bytes message) {
@@ -249,7 +266,7 @@ private:
 
     void append(Bytes piece) {
         reserve(size_ + piece.size());
-        std::memcpy(memory_.get() + size_, piece.data(), piece.size());
+        std::memcpy(bytes_ + size_, piece.data(), piece.size());
         size_ += piece.size();
     }
 
@@ -263,9 +280,11 @@ private:
             const std::size_t known = std::min(last_.need, most);
             wanted = std::max(wanted, size < known / growth ? size * growth : known);
         }
-        auto larger = std::make_unique_for_overwrite<std::byte[]>(wanted);
-        if (size_ != 0) std::memcpy(larger.get(), memory_.get(), size_);
+        Buffer larger(wanted);
+        std::byte* const bytes = larger.writable().data();
+        if (size_ != 0) std::memcpy(bytes, bytes_, size_);
         memory_ = std::move(larger);
+        bytes_ = bytes;
         capacity_ = wanted;
     }
 
@@ -273,7 +292,8 @@ private:
     Phase phase_ = Phase::between;
     bool stuck_ = false; ///< the framer had what it needed, and has passed nothing
     Scan last_;          ///< inside: what the framer said last; failed: why
-    std::unique_ptr<std::byte[]> memory_;
+    Buffer memory_;
+    std::byte* bytes_ = nullptr; ///< where `memory_` begins
     std::size_t size_ = 0; ///< bytes kept
     std::size_t capacity_ = 0;
     std::size_t again_ = 0; ///< bytes that were shown again for the present frame

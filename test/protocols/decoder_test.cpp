@@ -191,3 +191,23 @@ TEST_CASE("A framer of one's own decodes across every cut") {
     check_decodes(CardFramer(), "0" + one + "x", {{one}, "malformed"});
     check_decodes(CardFramer(), "1" + one, {{}, "incomplete"});
 }
+
+TEST_CASE("A large message that was put together is kept without a copy, a small part with one") {
+    Decoder<LengthFramer> decoder;
+    const std::string stream = std::string("\0\1\0\0", 4) + std::string(65'536, 'm');
+    Bytes input = bytes_of(std::string_view(stream).substr(0, 60'000));
+    REQUIRE(!decoder.next(input));
+    input = bytes_of(std::string_view(stream).substr(60'000));
+    const auto next = decoder.next(input);
+    REQUIRE(next);
+    REQUIRE(decoder.holds(next.message));
+    CHECK(!decoder.holds(bytes_of(stream)));
+    const Buffer all = decoder.keep(next.message);
+    CHECK(all.data() == next.message.data());
+    const Buffer part = decoder.keep(next.message.first(5000));
+    CHECK(part.data() != next.message.data());
+    decoder.release();
+    CHECK(decoder.capacity() == 0);
+    CHECK(all.text() == std::string(65'536, 'm'));
+    CHECK(part.text() == std::string(5000, 'm'));
+}
