@@ -12,7 +12,8 @@ struct Connection final : weft::FramedProtocol<memcached::Framer> {
     explicit Connection(memcached::Store& s) : FramedProtocol(memcached::framer()), store(s) {}
 
     void message_received(memcached::Command command) override {
-        if (!store.execute(command, transport())) transport().close();
+        const auto keep_part = [this](weft::Bytes part) { return keep(part); };
+        if (!store.execute(command, transport(), keep_part)) transport().close();
     }
     void framing_error(const weft::Error& error) override {
         transport().write("CLIENT_ERROR " + error.message() + "\r\n");

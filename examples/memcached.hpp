@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/protocols/body_framing.hpp>
+#include <weft/reactor/buffer.hpp>
 
 #include <algorithm>
 #include <array>
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <ctime>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -54,9 +54,10 @@ inline Framer framer() { return Framer(weft::LineFramer(), {}, max_value, "\r\n"
 
 class Store {
 public:
-    /// Does one command. False: the client wants to go.
-    template<class Out>
-    bool execute(const Command& command, Out& out) {
+    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False: the client wants to
+    /// go.
+    template<class Out, class Keep>
+    bool execute(const Command& command, Out& out, Keep keep) {
         std::string_view rest = command.head;
         const std::string_view name = word(rest);
         const bool silent = rest.ends_with(" noreply");
@@ -72,7 +73,9 @@ public:
             }
             out.write("END\r\n");
         } else if (command.body) {
-            answer(store(name, rest, weft::text_of(*command.body)));
+            // With the "\r\n" that stands behind it, and will when it is sent.
+            const weft::Bytes value(command.body->data(), command.body->size() + 2);
+            answer(store(name, rest, value, keep));
         } else if (name == "delete") {
             answer(erase(word(rest)) ? "DELETED\r\n" : "NOT_FOUND\r\n");
         } else if (name == "incr" || name == "decr") {
@@ -103,11 +106,13 @@ public:
 
 private:
     struct Item {
-        /// Shared by the store and the answers that are under way, and never changed.
-        std::shared_ptr<const std::string> value;
+        /// With the "\r\n" behind it. Shared with the answers that are under way, and never changed.
+        weft::Buffer value;
         std::uint32_t flags = 0;
         std::int64_t expires = 0; ///< in seconds since 1970; 0 never
         std::uint64_t change = 0; ///< for `gets` and `cas`
+
+        std::string_view text() const { return value.text().substr(0, value.size() - 2); }
     };
     struct Hash : std::hash<std::string_view> {
         using is_transparent = void;
@@ -120,6 +125,8 @@ private:
         if (expires < 0) return 1;
         return expires <= month ? std::time(nullptr) + expires : expires;
     }
+
+    static weft::Buffer copy(std::string_view text) { return weft::Buffer::copy(weft::bytes_of(text)); }
 
     Item* find(std::string_view key) {
         const auto found = items_.find(key);
@@ -136,7 +143,7 @@ private:
 
     template<class Out>
     static void write_item(const Item& item, std::string_view key, bool with_change, Out& out) {
-        const auto value = item.value; // it may be replaced while a coroutine waits to write it
+        weft::Buffer value = item.value.share(); // the item may be gone when a coroutine has waited to write
         std::array<char, 72> numbers;
         char* end = numbers.data();
         const auto add = [&](std::uint64_t number) {
@@ -144,18 +151,18 @@ private:
             end = std::to_chars(end, end + 20, number).ptr;
         };
         add(item.flags);
-        add(value->size());
+        add(value.size() - 2);
         if (with_change) add(item.change);
         *end++ = '\r';
         *end++ = '\n';
         out.write("VALUE ");
         out.write(key);
         out.write(std::string_view(numbers.data(), static_cast<std::size_t>(end - numbers.data())));
-        out.write(*value);
-        out.write("\r\n");
+        out.write(std::move(value));
     }
 
-    std::string_view store(std::string_view how, std::string_view rest, std::string_view value) {
+    template<class Keep>
+    std::string_view store(std::string_view how, std::string_view rest, weft::Bytes value, Keep keep) {
         const std::string_view key = word(rest);
         const auto flags = number<std::uint32_t>(word(rest));
         const auto expires = number<std::int64_t>(word(rest));
@@ -164,20 +171,24 @@ private:
             return "CLIENT_ERROR bad command line format\r\n";
         }
         Item* const old = find(key);
-        std::string joined;
+        weft::Buffer stored;
+        bool joined = false;
         if (how == "add" && old != nullptr) return "NOT_STORED\r\n";
         if ((how == "replace" || how == "append" || how == "prepend") && old == nullptr) return "NOT_STORED\r\n";
         if (how == "cas") {
             if (old == nullptr) return "NOT_FOUND\r\n";
             if (number<std::uint64_t>(word(rest)) != old->change) return "EXISTS\r\n";
         } else if (how == "append") {
-            value = joined = *old->value + std::string(value);
+            joined = true;
+            stored = copy(std::string(old->text()) + std::string(weft::text_of(value)));
         } else if (how == "prepend") {
-            value = joined = std::string(value) + *old->value;
+            joined = true;
+            value = value.first(value.size() - 2);
+            stored = copy(std::string(weft::text_of(value)) + std::string(old->value.text()));
         }
         Item& item = old != nullptr ? *old : items_.emplace(key, Item()).first->second;
-        item.value = std::make_shared<const std::string>(value);
-        if (joined.empty()) {
+        item.value = joined ? std::move(stored) : keep(value);
+        if (!joined) {
             item.flags = *flags;
             item.expires = at(*expires);
         }
@@ -185,24 +196,22 @@ private:
         return "STORED\r\n";
     }
 
-    /// "incr" and "decr"; the answer is valid until the next one.
-    std::string_view add(std::string_view key, std::string_view by, bool up) {
+    /// "incr" and "decr".
+    std::string add(std::string_view key, std::string_view by, bool up) {
         const auto step = number<std::uint64_t>(by);
         if (!step) return "CLIENT_ERROR invalid numeric delta argument\r\n";
         Item* const item = find(key);
         if (item == nullptr) return "NOT_FOUND\r\n";
-        const auto old = number<std::uint64_t>(*item->value);
+        const auto old = number<std::uint64_t>(item->text());
         if (!old) return "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
         const std::uint64_t sum = up ? *old + *step : *old - std::min(*old, *step);
-        item->value = std::make_shared<const std::string>(std::to_string(sum));
+        item->value = copy(std::to_string(sum) + "\r\n");
         item->change = ++changes_;
-        answer_ = *item->value + "\r\n";
-        return answer_;
+        return std::to_string(sum) + "\r\n";
     }
 
     std::unordered_map<std::string, Item, Hash, std::equal_to<>> items_;
     std::uint64_t changes_ = 0;
-    std::string answer_;
 };
 
 } // namespace memcached

@@ -12,7 +12,8 @@ struct Connection final : weft::FramedProtocol<redis::Framer> {
     explicit Connection(redis::Store& s) : store(s) {}
 
     void message_received(redis::Args command) override {
-        if (!store.execute(command, transport())) transport().close();
+        const auto keep_part = [this](weft::Bytes part) { return keep(part); };
+        if (!store.execute(command, transport(), keep_part)) transport().close();
     }
     void framing_error(const weft::Error& error) override {
         transport().write("-ERR Protocol error: " + error.message() + "\r\n");

@@ -4,11 +4,12 @@
 
 #include "redis_framing.hpp"
 
+#include <weft/reactor/buffer.hpp>
+
 #include <array>
 #include <charconv>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,10 +34,10 @@ public:
     void error(std::string text) { out_.write("-ERR " + text + "\r\n"); }
     void number(std::int64_t value) { head(':', value); }
     void array(std::size_t size) { head('*', static_cast<std::int64_t>(size)); }
-    void bulk(std::string_view text) {
-        head('$', static_cast<std::int64_t>(text.size()));
-        out_.write(text);
-        out_.write("\r\n");
+    /// `value` and the "\r\n" behind it. The buffer is handed on, and nothing of it copied.
+    void bulk(weft::Buffer value) {
+        head('$', static_cast<std::int64_t>(value.size() - 2));
+        out_.write(std::move(value));
     }
 
 private:
@@ -53,9 +54,10 @@ private:
 
 class Store {
 public:
-    /// Does one command. False: the client wants to go.
-    template<class Out>
-    bool execute(Args args, Out& out) {
+    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False: the client wants to
+    /// go.
+    template<class Out, class Keep>
+    bool execute(Args args, Out& out, Keep keep) {
         if (args.empty()) return true;
         Reply reply(out);
         const std::string_view name = args[0];
@@ -69,7 +71,7 @@ public:
         if (takes("get", count == 2)) {
             if (!wrong_) get(args[1], reply);
         } else if (takes("set", count >= 3)) {
-            if (!wrong_) set(args, reply);
+            if (!wrong_) set(args, reply, keep);
         } else if (takes("incr", count == 2)) {
             if (!wrong_) add(args[1], 1, reply);
         } else if (takes("decr", count == 2)) {
@@ -80,7 +82,7 @@ public:
             for (std::size_t i = 1; i < count; ++i) get(args[i], reply);
         } else if (takes("mset", count >= 3 && count % 2 == 1)) {
             if (wrong_) return true;
-            for (std::size_t i = 1; i < count; i += 2) put(args[i], args[i + 1]);
+            for (std::size_t i = 1; i < count; i += 2) put(args[i], keep(with_end(args[i + 1])));
             reply.simple("+OK\r\n");
         } else if (takes("del", count >= 2)) {
             if (wrong_) return true;
@@ -94,10 +96,10 @@ public:
             reply.number(there);
         } else if (takes("ping", count <= 2)) {
             if (wrong_) return true;
-            if (count == 2) reply.bulk(args[1]);
+            if (count == 2) reply.bulk(keep(with_end(args[1])));
             else reply.simple("+PONG\r\n");
         } else if (takes("echo", count == 2)) {
-            if (!wrong_) reply.bulk(args[1]);
+            if (!wrong_) reply.bulk(keep(with_end(args[1])));
         } else if (takes("dbsize", count == 1)) {
             if (!wrong_) reply.number(static_cast<std::int64_t>(values_.size()));
         } else if (takes("flushall", true)) {
@@ -115,8 +117,6 @@ public:
     }
 
 private:
-    /// Shared by the store and the answers that are under way, and never changed.
-    using Value = std::shared_ptr<const std::string>;
     struct Hash : std::hash<std::string_view> {
         using is_transparent = void;
     };
@@ -129,15 +129,18 @@ private:
         return true;
     }
 
+    static weft::Bytes with_end(std::string_view arg) {
+        return weft::bytes_of(std::string_view(arg.data(), arg.size() + 2));
+    }
+
     template<class Reply>
     void get(std::string_view key, Reply& reply) const {
         const auto found = values_.find(key);
         if (found == values_.end()) return reply.simple("$-1\r\n");
-        const Value value = found->second; // it may be replaced while a coroutine waits to write it
-        reply.bulk(*value);
+        reply.bulk(found->second.share());
     }
-    template<class Reply>
-    void set(Args args, Reply& reply) {
+    template<class Reply, class Keep>
+    void set(Args args, Reply& reply, Keep keep) {
         bool only_new = false;
         bool only_old = false;
         for (const std::string_view option : args.subspan(3)) {
@@ -146,22 +149,21 @@ private:
             else return reply.error("syntax error");
         }
         if ((only_new || only_old) && values_.contains(args[1]) != only_old) return reply.simple("$-1\r\n");
-        put(args[1], args[2]);
+        put(args[1], keep(with_end(args[2])));
         reply.simple("+OK\r\n");
     }
     template<class Reply>
     void add(std::string_view key, std::int64_t by, Reply& reply) {
         const auto found = values_.find(key);
-        const auto old = found == values_.end() ? 0 : integer(*found->second);
+        const auto old = found == values_.end() ? 0 : integer(found->second.text().substr(0, found->second.size() - 2));
         std::int64_t sum = 0;
         if (!old || __builtin_add_overflow(*old, by, &sum)) {
             return reply.error("value is not an integer or out of range");
         }
-        put(key, std::to_string(sum));
+        put(key, weft::Buffer::copy(weft::bytes_of(std::to_string(sum) + "\r\n")));
         reply.number(sum);
     }
-    void put(std::string_view key, std::string_view text) {
-        auto value = std::make_shared<const std::string>(text);
+    void put(std::string_view key, weft::Buffer value) {
         if (const auto found = values_.find(key); found != values_.end()) found->second = std::move(value);
         else values_.emplace(key, std::move(value));
     }
@@ -172,7 +174,8 @@ private:
         return true;
     }
 
-    std::unordered_map<std::string, Value, Hash, std::equal_to<>> values_;
+    /// Each with the "\r\n" behind it. They are shared with the answers that are under way, and never changed.
+    std::unordered_map<std::string, weft::Buffer, Hash, std::equal_to<>> values_;
     bool wrong_ = false;
 };
 

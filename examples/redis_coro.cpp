@@ -12,16 +12,19 @@ using namespace weft;
 
 void serve_client(redis::Store& store, coro::Stream& peer) {
     Decoder<redis::Framer> commands;
-    while (true) {
-        const Bytes arrived = peer.peek();
-        if (arrived.empty()) return;
+    while (const Buffer arrived = peer.read()) {
+        // What is stored is shared with what it came in, where that saves a copy.
+        const auto keep = [&](Bytes part) {
+            if (commands.holds(part)) return commands.keep(part);
+            if (part.size() < arrived.size() / 2) return Buffer::copy(part);
+            return arrived.share(static_cast<std::size_t>(part.data() - arrived.data()), part.size());
+        };
         Bytes rest = arrived;
         while (const auto next = commands.next(rest))
-            if (!store.execute(next.message, peer)) return;
+            if (!store.execute(next.message, peer, keep)) return;
         if (commands.failed()) {
             return peer.write("-ERR Protocol error: " + commands.error().message() + "\r\n");
         }
-        peer.skip(arrived.size());
     }
 }
 

@@ -6,12 +6,14 @@
 #include <charconv>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 namespace redis {
 
-/// A command and its arguments, valid during the call that receives them.
+/// A command and its arguments, valid during the call that receives them. Behind each stands "\r\n", as it does where a
+/// value is sent, so that one can be kept together with it.
 using Args = std::span<const std::string_view>;
 
 class Framer {
@@ -44,9 +46,12 @@ public:
     }
 
     Args message(weft::Bytes frame) {
-        const std::string_view text = weft::text_of(frame);
+        std::string_view text = weft::text_of(frame);
         args_.clear();
-        if (is_line_) split(text);
+        if (is_line_) {
+            split(text);
+            text = line_;
+        }
         for (const Part& part : parts_)
             args_.push_back(text.substr(part.begin, part.size));
         return args_;
@@ -97,11 +102,15 @@ private:
         return open ? weft::Scan::pass(passed + at) : weft::Scan::malformed();
     }
 
+    /// Of a plain line, words.
     void split(std::string_view line) {
         constexpr std::string_view spaces = " \t\r";
+        line_.clear();
+        parts_.clear();
         for (std::size_t at = 0; (at = line.find_first_not_of(spaces, at)) != std::string_view::npos;) {
             const std::size_t end = std::min(line.find_first_of(spaces, at), line.size());
-            args_.push_back(line.substr(at, end - at));
+            parts_.push_back({line_.size(), end - at});
+            (line_ += line.substr(at, end - at)) += "\r\n";
             at = end;
         }
     }
@@ -109,6 +118,7 @@ private:
     std::vector<Part> parts_; ///< of the present command
     std::int64_t left_ = unknown; ///< parts still to come
     bool is_line_ = false;
+    std::string line_;
     std::vector<std::string_view> args_;
 };
 
