@@ -78,7 +78,7 @@ struct Line {
     std::array<std::atomic<std::int64_t>, 3> values{};
     std::atomic<std::uint64_t> operation{0};
 };
-constexpr std::size_t lines_kept = 64;
+constexpr std::size_t lines_kept = 200;
 std::array<Line, lines_kept> lines;
 std::atomic<std::uint64_t> lines_written{0};
 
