@@ -8,15 +8,13 @@
 #include <weft/transports/udp.hpp>
 
 #include <cstdio>
-#include <vector>
 
 namespace {
 
 void echo(weft::coro::Stream& peer, const bench::ServiceOptions& options) {
-    std::vector<std::byte> buffer(64 * 1024);
-    while (const std::size_t size = peer.read_some(buffer)) {
-        if (options.hog && char(buffer[0]) == '!') bench::compute();
-        peer.write(weft::Bytes(buffer).first(size));
+    while (weft::Buffer data = peer.read()) {
+        if (options.hog && char(data.bytes()[0]) == '!') bench::compute();
+        peer.write(std::move(data));
     }
 }
 

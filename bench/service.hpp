@@ -28,7 +28,11 @@ struct ServiceOptions {
     std::string address() const { return "127.0.0.1:" + std::to_string(port); }
     weft::LoopOptions loop() const {
         weft::LoopOptions options;
-        if (unbounded) options.reads_per_turn = std::numeric_limits<int>::max();
+        if (unbounded) {
+            options.reads_per_turn = std::numeric_limits<int>::max();
+            options.bytes_per_turn = std::numeric_limits<std::size_t>::max();
+            options.bulk_time_per_turn = std::chrono::hours(1);
+        }
         return options;
     }
     /// Whether a datagram is to be answered.

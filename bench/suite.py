@@ -36,12 +36,12 @@ def valued(values):
     """A figure from values that were each taken afresh."""
     median, low, high = turns.median_of(values)
     noisy = (high - low) / median > turns.WIDTH or len(values) < turns.FEWEST
-    return {"value": median, "interval": [low, high], "noisy": noisy, "taken": len(values)}
+    return {"value": median, "interval": [low, high], "noisy": noisy, "generations": len(values)}
 
 
 def exact(value):
     """A figure that is counted, or measured where noise has no part."""
-    return {"value": value, "interval": [value, value], "noisy": False, "taken": 1}
+    return {"value": value, "interval": [value, value], "noisy": False}
 
 
 class Suite:

@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from typing import NamedTuple
 
 import harness
+import turns
 
 STYLES = ("callback", "coroutine")
 
@@ -37,6 +38,8 @@ class Budget(NamedTuple):
             value, low, high, aimed = -value, -high, -low, -aimed
         # Only what lies beyond as a whole is a miss, and what lies within as a whole is met however wide it is.
         whole = "met" if high <= aimed else "missed" if low > aimed else ""
+        if figure.get("generations", turns.FEWEST) < turns.FEWEST:
+            return "too few"
         if figure["noisy"]:
             return f"{whole}, noisy" if whole else "noisy"
         return whole or ("met, nearly" if value <= aimed else "missed, nearly")

@@ -69,12 +69,6 @@ void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler
     } catch (const Cancelled&) {
         stream.abort();
         throw;
-    } catch (const IncompleteRead& error) { // the peer went away in the middle of something
-        log(LogLevel::debug, error.what());
-        stream.abort();
-    } catch (const TimeoutError& error) { // or is idle
-        scheduler.loop().log_limited(LogLevel::info, error.what());
-        stream.abort();
     } catch (const std::system_error& error) {
         // Peers that go away are the order of the day.
         if (stream.state() != nullptr && stream.state()->ended_by(error.code()))

@@ -68,7 +68,7 @@ public:
     explicit Stream(Transport& transport);
 
     // Reading.
-    /// What has come, at most 64 KiB, in memory of its own that may be kept, changed and handed on; empty at the end of
+    /// What has come, at most 64 KiB (256 KiB of a stream that fills those), in memory of its own that may be kept, changed and handed on; empty at the end of
     /// the stream: `while (Buffer data = peer.read()) peer.write(std::move(data));`. The way to read without an idea
     /// of how much will come: nothing is held while it waits, and nothing is copied on the way to another `write`.
     Buffer read(Deadline deadline = {});

@@ -240,7 +240,8 @@ Buffer StreamState::take_all(Coroutine& self) {
     all.truncate(end_);
     all.remove_prefix(begin_);
     begin_ = end_ = 0;
-    return kept_well(self.scheduler.loop().blocks(), std::move(all));
+    copy_if_many(self.scheduler.loop().blocks(), all);
+    return all;
 }
 
 void StreamState::put_back(Bytes data) {

@@ -174,14 +174,14 @@ private:
     std::uint32_t uses_ = 0;
     std::uint16_t borrowing_ = 0; // writers whose memory the transport may still be sending from
     bool dismissed_ = false;
+    bool fills_blocks_ = false; // what is read does not fit into a small block
 };
 
-/// A buffer that may be kept: once many blocks are, small input is not worth one.
-inline Buffer kept_well(const weft::detail::BlockPool& blocks, Buffer&& block) {
+/// For a buffer of what was read, which may be kept: once many blocks are, small input is not worth one.
+inline void copy_if_many(const weft::detail::BlockPool& blocks, Buffer& data) {
     constexpr std::size_t many = 16;
-    if (blocks.out() > many && block.size() < Loop::worth_a_block) [[unlikely]]
-        return Buffer::copy(block);
-    return std::move(block);
+    if (blocks.out() > many && data.size() < Loop::worth_a_block) [[unlikely]]
+        data = Buffer::copy(data);
 }
 
 class StreamState::ReadWait final : public Wait {
@@ -233,12 +233,18 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
 
 [[gnu::always_inline]] inline Buffer StreamState::receive_block(Coroutine& self, ReadResult::State& found) {
     weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
-    Buffer block = blocks.take();
+    Buffer block = fills_blocks_ ? blocks.take_large() : blocks.take();
     const ReadResult got = transport->try_read({const_cast<std::byte*>(block.data()), block.size()});
     found = got.state;
+    // Large messages come in fewer and larger pieces, as long as they go on coming.
+    if (got.size == block.size()) [[unlikely]]
+        fills_blocks_ = true;
+    else if (got.size < weft::detail::BlockPool::block_size / 4 && got.size != 0)
+        fills_blocks_ = false;
     block.truncate(got.size);
     self.scheduler.charge(self, got.size);
-    return kept_well(blocks, std::move(block));
+    copy_if_many(blocks, block);
+    return block;
 }
 
 [[gnu::always_inline]] inline Buffer

@@ -2,15 +2,13 @@
 
 #include <weft/coro/coro.hpp>
 
-#include <array>
 #include <csignal>
 #include <cstdio>
 
 using namespace weft;
 
 void echo(coro::Stream& peer) {
-    std::array<std::byte, 4096> buffer;
-    while (auto n = peer.read_some(buffer)) peer.write(Bytes(buffer).first(n));
+    while (auto data = peer.read()) peer.write(std::move(data));
 }
 
 int main(int argc, char** argv) try {

@@ -44,10 +44,12 @@ struct Constant final : Block {
 // --- The pool -------------------------------------------------------------------------------------------------
 
 struct BlockPool::Pooled final : Block {
-    explicit Pooled(BlockPool& p) noexcept : Block(&BlockPool::free_block), pool(p) {}
+    Pooled(BlockPool& p, Shelf& s) noexcept : Block(&BlockPool::free_block), pool(p), shelf(s) {}
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
     BlockPool& pool;
+    Shelf& shelf; // the pool's
     Pooled* next = nullptr;
+    const std::size_t size = shelf.size;
 };
 
 constinit thread_local char BlockPool::here = 0;
@@ -55,12 +57,13 @@ constinit thread_local char BlockPool::here = 0;
 namespace {
 
 // A use of what was given back is found by AddressSanitizer, as it would be in the heap.
-void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] bool hidden) noexcept {
+void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] std::size_t size,
+          [[maybe_unused]] bool hidden) noexcept {
 #if defined(__SANITIZE_ADDRESS__)
     if (hidden) {
-        ASAN_POISON_MEMORY_REGION(bytes, BlockPool::block_size);
+        ASAN_POISON_MEMORY_REGION(bytes, size);
     } else {
-        ASAN_UNPOISON_MEMORY_REGION(bytes, BlockPool::block_size);
+        ASAN_UNPOISON_MEMORY_REGION(bytes, size);
     }
 #endif
 }
@@ -75,46 +78,50 @@ BlockPool::Pooled* BlockPool::closed_mark() noexcept {
     return reinterpret_cast<Pooled*>(&mark);
 }
 
-BlockPool::Pooled* BlockPool::map() {
+BlockPool::Pooled* BlockPool::map(Shelf& shelf) {
     static_assert(sizeof(Pooled) <= header);
     void* memory =
-        ::mmap(nullptr, header + block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ::mmap(nullptr, header + shelf.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    return new (memory) Pooled(*this);
+    return new (memory) Pooled(*this, shelf);
 }
 
 void BlockPool::unmap(Pooled* block) noexcept {
-    hide(block->bytes(), false);
+    const std::size_t size = block->size;
+    hide(block->bytes(), size, false);
     block->~Pooled();
-    ::munmap(static_cast<void*>(block), header + block_size);
+    ::munmap(static_cast<void*>(block), header + size);
 }
 
-Buffer BlockPool::take() {
-    if (free_ == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
-    Pooled* block = free_;
+Buffer BlockPool::take(Shelf& shelf) {
+    if (shelf.free == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
+    Pooled* block = shelf.free;
     if (block != nullptr) [[likely]] {
-        free_ = block->next;
-        least_kept_ = std::min(least_kept_, --kept_);
+        shelf.free = block->next;
+        shelf.least_kept = std::min(shelf.least_kept, --shelf.kept);
         block->owners.store(1, std::memory_order_relaxed);
-        hide(block->bytes(), false);
+        hide(block->bytes(), block->size, false);
     } else {
-        block = map();
+        block = map(shelf);
     }
     ++out_;
-    return Buffer(block->bytes(), block_size, block);
+    return Buffer(block->bytes(), shelf.size, block);
+}
+
+void BlockPool::put(Pooled* block) noexcept {
+    Shelf& shelf = block->shelf;
+    block->next = shelf.free;
+    shelf.free = block;
+    ++shelf.kept;
+    --block->pool.out_;
 }
 
 void BlockPool::free_block(Block* freed) noexcept {
     auto* block = static_cast<Pooled*>(freed);
     BlockPool& pool = block->pool;
-    hide(block->bytes(), true);
-    if (pool.home_.load(std::memory_order_relaxed) == &here) [[likely]] {
-        block->next = pool.free_;
-        pool.free_ = block;
-        ++pool.kept_;
-        --pool.out_;
-        return;
-    }
+    hide(block->bytes(), block->size, true);
+    if (pool.home_.load(std::memory_order_relaxed) == &here) [[likely]]
+        return put(block);
     // Somebody else's thread, or nobody runs the loop.
     Pooled* top = pool.returned_.load(std::memory_order_relaxed);
     while (top != closed_mark()) {
@@ -128,42 +135,30 @@ void BlockPool::free_block(Block* freed) noexcept {
 
 void BlockPool::take_returned() noexcept {
     Pooled* block = returned_.exchange(nullptr, std::memory_order_acquire);
-    while (block != nullptr) {
-        Pooled* next = block->next;
-        block->next = free_;
-        free_ = block;
-        ++kept_;
-        --out_;
-        block = next;
-    }
+    while (block != nullptr) put(std::exchange(block, block->next));
+}
+
+void BlockPool::drop_some(Shelf& shelf, std::size_t count) noexcept {
+    for (; count != 0; --count, --shelf.kept) unmap(std::exchange(shelf.free, shelf.free->next));
+    shelf.least_kept = shelf.kept;
 }
 
 void BlockPool::trim() noexcept {
     take_returned();
-    std::size_t unneeded = std::min(least_kept_, kept_ > spared ? kept_ - spared : 0);
-    // Those at the end of the list were used longest ago, but any of them is as good once it is cold.
-    for (; unneeded != 0; --unneeded) {
-        Pooled* block = free_;
-        free_ = block->next;
-        --kept_;
-        unmap(block);
-    }
-    least_kept_ = kept_;
+    const auto unneeded = [](const Shelf& shelf, std::size_t few) {
+        return std::min(shelf.least_kept, shelf.kept > few ? shelf.kept - few : 0);
+    };
+    drop_some(small_, unneeded(small_, spared));
+    drop_some(large_, unneeded(large_, spared_large));
 }
 
 void BlockPool::close() noexcept {
     leave();
     take_returned();
-    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_) {
-        Pooled* next = late->next;
-        unmap(late);
-        late = next;
-    }
-    while (free_ != nullptr) {
-        Pooled* next = free_->next;
-        unmap(free_);
-        free_ = next;
-    }
+    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_)
+        unmap(std::exchange(late, late->next));
+    drop_some(small_, small_.kept);
+    drop_some(large_, large_.kept);
     const auto owed = static_cast<std::int64_t>(out_);
     if (holders_.fetch_add(owed - holding, std::memory_order_acq_rel) == holding - owed) delete this;
 }

@@ -71,6 +71,10 @@ public:
     /// Empties a plain one; the bytes stay where they are until the next `add`.
     Bytes take_copies() noexcept { return {data_.get(), std::exchange(copied_size_, 0)}; }
 
+    /// What was gathered if that is one reference, else null. It stays until `clear`.
+    Buffer* single() noexcept {
+        return references_ == 1 && copied_size_ == 0 ? &referred_[0].piece : nullptr;
+    }
     /// Calls `each(bytes, owner)` for what was gathered, in order, at most `most_pieces` times; `owner` shows the same
     /// bytes, and is null for copies. Nothing is dropped.
     template<class Each>

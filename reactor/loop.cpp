@@ -163,14 +163,17 @@ TimePoint Loop::trim_blocks(TimePoint until) noexcept {
 void Loop::renew_receive_buffer() {
     if (!receive_.unique()) {
         receive_ = {};
-        receive_ = options_.receive_buffer == detail::BlockPool::block_size ? blocks_->take()
-                                                                            : Buffer(options_.receive_buffer);
+        if (options_.receive_buffer == detail::BlockPool::large_size) {
+            receive_ = blocks_->take_large();
+        } else {
+            receive_ = Buffer(options_.receive_buffer);
+        }
     }
     receive_kept_ = false;
 }
 
 Buffer Loop::keep(Bytes bytes) {
-    if (bytes.size() < worth_a_block || !received(bytes)) return Buffer::copy(bytes);
+    if (bytes.size() < receive_.size() / 8 || !received(bytes)) return Buffer::copy(bytes);
     receive_kept_ = true;
     return receive_.share(static_cast<std::size_t>(bytes.data() - receive_.data()), bytes.size());
 }

@@ -5,17 +5,14 @@
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
 
-#include <array>
-
 namespace weft::tools {
 namespace {
 
 void echo_bytes(coro::Stream& peer, EchoCounters& counters) {
-    std::array<std::byte, 2048> buffer; // fits the one page of stack that an idle connection has
-    while (const std::size_t size = peer.read_some(buffer)) {
+    while (Buffer data = peer.read()) {
         ++counters.messages;
-        counters.bytes += size;
-        peer.write(Bytes(buffer).first(size));
+        counters.bytes += data.size();
+        peer.write(std::move(data));
     }
 }
 

@@ -116,6 +116,10 @@ void StreamTransport::send_gathered() {
     Cork& gathered = loop_.cork();
     if (gathered.plain()) [[likely]]
         return send_now(gathered.take_copies(), nullptr);
+    if (Buffer* const piece = gathered.single()) {
+        send_now(*piece, piece);
+        return gathered.clear();
+    }
     const bool sent = send_pieces([&](auto&& each) { gathered.for_each(each); });
     gathered.clear();
     if (sent) check_high_water();
@@ -150,7 +154,7 @@ void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
         Buffer kept = std::move(*owner);
         kept.remove_prefix(kept.size() - rest.size());
         queue_->append(std::move(kept));
-    } else if (received && rest.size() >= Loop::worth_a_block) {
+    } else if (received && rest.size() >= loop_.receive_buffer_size() / 8) {
         queue_->append(loop_.keep(rest));
     } else {
         queue_->append(rest, loop_.blocks());

@@ -64,12 +64,15 @@ void DatagramRoom::reserve(std::size_t count, std::size_t size, std::size_t view
 }
 
 std::span<DatagramSlot> DatagramRoom::slots(std::size_t count, std::size_t size) {
-    if (size != slot_size_ || count > slots_.size()) {
+    // The loop's buffer is another one when somebody has kept what a stream received.
+    const bool moved = borrowed_ != nullptr && loop_.receive_buffer().data() != borrowed_;
+    if (size != slot_size_ || count > slots_.size() || moved) {
         const std::size_t slots = std::max(count, slots_.size());
         const std::size_t stride = slot_stride(size);
         MutableBytes memory = loop_.receive_buffer();
         slot_size_ = 0;
         slots_.resize(slots);
+        borrowed_ = memory.data();
         if (memory.size() < slots * stride) {
             if (capacity_ < slots * stride) {
                 bytes_.reset();
@@ -78,6 +81,7 @@ std::span<DatagramSlot> DatagramRoom::slots(std::size_t count, std::size_t size)
                 capacity_ = slots * stride;
             }
             memory = {bytes_.get(), capacity_};
+            borrowed_ = nullptr;
         }
         for (std::size_t i = 0; i < slots; ++i) {
             slots_[i].data = memory.data() + i * stride;

@@ -40,6 +40,7 @@ public:
 private:
     Loop& loop_;
     std::vector<DatagramSlot> slots_;
+    const std::byte* borrowed_ = nullptr; // the loop's receive buffer, if the slots lie there
     std::unique_ptr<std::byte[]> bytes_;
     std::size_t capacity_ = 0;
     std::size_t slot_size_ = 0; ///< that `slots_` are set up for

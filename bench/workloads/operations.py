@@ -38,7 +38,7 @@ def million(suite):
     suite.compare_programs("million", unit, [
         ("coroutine", "{build}/bench/bench-coro"),
         ("go", "{build}/bench/peers/peer-go-tasks --suspended 1000000"),
-    ], chosen, suite.pick(3, 1))
+    ], chosen, suite.pick(6, 1))
 
 
 @workload("engine", "weft over a kernel that is a script: what the engine alone costs")

@@ -204,6 +204,7 @@ Operation on_stream(std::string name, F call) {
 Operations ready_streams() {
     static std::array<std::byte, 4> memory;
     return {
+        on_stream("Stream::read", [](Stream& s) { (void)s.read(); }),
         on_stream("Stream::read_some", [](Stream& s) { s.read_some(memory); }),
         on_stream("Stream::read_exactly", [](Stream& s) { s.read_exactly(memory); }),
         on_stream("Stream::read_until", [](Stream& s) { s.read_until("\n"); }),

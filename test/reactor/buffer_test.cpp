@@ -103,6 +103,20 @@ TEST_CASE("A pool gives the block out again that was freed last") {
     CHECK(second.data() == at);
 }
 
+TEST_CASE("Large blocks are kept apart from the others") {
+    Pool pool;
+    Buffer large = pool->take_large();
+    CHECK(large.size() == detail::BlockPool::large_size);
+    std::memset(large.writable().data(), 1, large.size());
+    const std::byte* const at = large.data();
+    large = {};
+    Buffer small = pool->take();
+    CHECK(small.data() != at);
+    large = pool->take_large();
+    CHECK(large.data() == at);
+    CHECK(pool->out() == 2);
+}
+
 TEST_CASE("Blocks that nobody has needed for a while go back to the system") {
     Pool pool;
     std::vector<Buffer> burst;
