@@ -70,9 +70,12 @@ struct WakePipe {
     static Sys make(WakePipe& pipe) noexcept {
         int fds[2];
         if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) return Sys::fail(errno);
-        pipe.out = OwnedFd(fds[0]);
-        pipe.in = OwnedFd(fds[1]);
-        return Sys(0);
+        // The other is owned before either can fail to move.
+        OwnedFd in(fds[1]);
+        pipe.out = OwnedFd(above_standard(fds[0]));
+        if (!pipe.out) return Sys::fail(errno);
+        pipe.in = OwnedFd(above_standard(in.release()));
+        return pipe.in ? Sys(0) : Sys::fail(errno);
     }
     void drain() noexcept {
         char bytes[256];

@@ -216,11 +216,20 @@ void PosixKernel::close(int fd, bool reset) noexcept {
 }
 
 Sys PosixKernel::socket(int family, int type, int protocol) noexcept {
-    return from_libc(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+    return from_libc(above_standard(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)));
 }
 
 Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
-    return from_libc(::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
+    int made[2];
+    if (::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, made) != 0)
+        return Sys::fail(errno);
+    OwnedFd second(made[1]);
+    OwnedFd first(above_standard(made[0]));
+    if (!first) return Sys::fail(errno);
+    if (second = OwnedFd(above_standard(second.release())); !second) return Sys::fail(errno);
+    fds[0] = first.release();
+    fds[1] = second.release();
+    return Sys(0);
 }
 
 Sys PosixKernel::bind(int fd, const Address& address) noexcept {
@@ -233,7 +242,7 @@ Sys PosixKernel::listen(int fd, int backlog) noexcept {
 
 Sys PosixKernel::accept(int fd, Address& peer) noexcept {
     return with_address(peer, [fd](sockaddr* address, socklen_t* size) {
-        return ::accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        return above_standard(::accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     });
 }
 
@@ -309,7 +318,7 @@ Sys PosixKernel::set_nonblocking(int fd) noexcept {
 }
 
 Sys PosixKernel::open_reserve() noexcept {
-    return uninterrupted([] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
+    return uninterrupted([] { return above_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC)); });
 }
 
 FileInfo PosixKernel::look_at(const std::string& path) noexcept {

@@ -3,6 +3,7 @@
 #include <weft/reactor/kernel.hpp>
 
 #include <cerrno>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -44,6 +45,18 @@ Sys uninterrupted(Call call) noexcept {
         if (result >= 0) return Sys(result);
         if (errno != EINTR) return Sys::fail(errno);
     }
+}
+
+/// A descriptor that was made, or -1 with errno, as one that is not 0, 1 or 2: what a program prints,
+/// or a child reads, must not end up in it when it was started without those.
+inline int above_standard(int fd) noexcept {
+    if (fd < 0 || fd > 2) [[likely]]
+        return fd;
+    const int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    const int error = errno;
+    ::close(fd);
+    errno = error;
+    return moved;
 }
 
 #ifdef WEFT_LIBC_CALLS
