@@ -23,6 +23,7 @@ Backoff::Backoff(const RetryPolicy& policy)
     (void)running("retry");
     const auto refuse = [](const char* what) { throw UsageError(std::string("retry: ") + what); };
     if (policy.pause < Duration::zero()) refuse("the pause is negative");
+    if (policy.longest_pause < Duration::zero()) refuse("the longest pause is negative");
     if (!(policy.factor >= 1)) refuse("the factor is less than 1");
     if (!(policy.jitter >= 0 && policy.jitter <= 1)) refuse("the jitter is not from 0 to 1");
 }

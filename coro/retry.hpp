@@ -60,8 +60,8 @@ private:
 /// policy says; the last failure is thrown: when there are no attempts left, when the pause would
 /// end after the deadline, and when `should_retry(std::exception_ptr)` says no. Errors of misuse
 /// (`UsageError`), fatal ones and `Cancelled` are never retried. Suspends where the function does
-/// and in the pauses; cancelling ends either. `UsageError` for a negative pause, a factor below 1
-/// or a jitter outside of 0 to 1.
+/// and in the pauses; cancelling ends either. `UsageError` for a negative pause or longest pause, a
+/// factor below 1 or a jitter outside of 0 to 1.
 template<class F, class P>
 requires std::is_invocable_r_v<bool, P&, const std::exception_ptr&>
 auto retry(const RetryPolicy& policy, F&& function, P&& should_retry) -> std::invoke_result_t<F&> {

@@ -125,6 +125,7 @@ Stream connect(std::string_view address, Deadline deadline, ConnectOptions optio
 void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
     detail::Coroutine& self = detail::running("serve");
     self.scheduler.check_cancelled(self);
+    weft::detail::check_not_negative("ServeOptions: grace", options.grace);
     detail::Scheduler& scheduler = self.scheduler;
     TaskGroup* handlers = nullptr; // set before anybody can connect
     const auto start = [&](Stream stream) {

@@ -30,8 +30,8 @@ using StreamHandler = Function<void(Stream&)>;
 /// How `serve` works.
 struct ServeOptions {
     ListenOptions listen = {};
-    /// How long the handlers that run have to end when `serve` is cancelled. Then they are
-    /// cancelled, too.
+    /// How long the handlers that run have to end when `serve` is cancelled; 0: no time,
+    /// `Duration::max()`: as long as it takes. Then they are cancelled, too. `UsageError` for less.
     Duration grace{0};
     /// Of the handlers' coroutines.
     SpawnOptions handler = {.name = "handler"};

@@ -48,4 +48,8 @@ std::string Error::message() const {
     return context.empty() ? code.message() : context + ": " + code.message();
 }
 
+void detail::refuse_option(const char* option, const std::string& value, const char* rule) {
+    throw UsageError(std::string(option) + " is " + value + ", and " + rule);
+}
+
 } // namespace weft

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <weft/reactor/clock.hpp>
+
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -55,6 +57,25 @@ struct Cancelled {};
 struct FatalError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+namespace detail {
+
+/// Throws the `UsageError` for an option that can not be meant.
+[[noreturn]] void refuse_option(const char* option, const std::string& value, const char* rule);
+
+/// Looks at a number given as an option: "LoopOptions: reads_per_turn is 0, and must be at least 1".
+template<class Number>
+void check_option(bool fine, const char* option, Number value, const char* rule) {
+    if (!fine) [[unlikely]]
+        refuse_option(option, std::to_string(value), rule);
+}
+/// The same for a duration, of which 0 means something and less does not.
+inline void check_not_negative(const char* option, Duration value) {
+    if (value < Duration::zero()) [[unlikely]]
+        refuse_option(option, std::to_string(value.count()) + " ns", "can not be negative");
+}
+
+} // namespace detail
 
 /// The code for an errno value.
 inline std::error_code errno_code(int number) noexcept {

@@ -1,5 +1,7 @@
 #include "sim_kernel_state.hpp"
 
+#include <weft/reactor/error.hpp>
+
 #include <cerrno>
 #include <sys/socket.h>
 
@@ -26,6 +28,13 @@ SimKernel::State::State(const SimOptions& given)
     : options(given), now(given.start), user_random(given.seed),
       // Any other stream of the same seed: the complement starts splitmix64 elsewhere.
       network_random(~given.seed), next_port(given.first_port) {
+    weft::detail::check_option(given.send_buffer != 0, "SimOptions: send_buffer", given.send_buffer,
+                               "must be at least 1");
+    weft::detail::check_option(given.receive_buffer != 0, "SimOptions: receive_buffer",
+                               given.receive_buffer, "must be at least 1");
+    weft::detail::check_option(given.first_port != 0 && given.first_port <= given.last_port,
+                               "SimOptions: first_port", given.first_port,
+                               "must be from 1 to last_port");
     hosts["localhost"] = {Address::loopback_ipv4(0), Address::loopback_ipv6(0)};
 }
 

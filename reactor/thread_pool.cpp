@@ -166,7 +166,10 @@ bool cancel_job(const std::weak_ptr<JobQueue>& queue, ThreadPool::JobId id) {
 ThreadPool::ThreadPool(Options options)
     : threads_limit_(options.threads != 0 ? options.threads
                                           : std::max(1U, std::thread::hardware_concurrency()) + 4),
-      queue_(std::make_shared<detail::JobQueue>(options.queue_limit)) {}
+      queue_(std::make_shared<detail::JobQueue>(options.queue_limit)) {
+    detail::check_option(options.queue_limit != 0, "ThreadPool::Options: queue_limit", options.queue_limit,
+                         "must be at least 1");
+}
 
 ThreadPool::~ThreadPool() { shutdown(); }
 

@@ -22,7 +22,7 @@ class ThreadPool {
 public:
     struct Options {
         unsigned threads = 0;            ///< at most; 0: one per processor, plus 4
-        std::size_t queue_limit = 65536; ///< jobs that may wait
+        std::size_t queue_limit = 65536; ///< jobs that may wait; `UsageError` for 0, with which none could run
     };
     ThreadPool() : ThreadPool(Options{}) {}
     explicit ThreadPool(Options options);

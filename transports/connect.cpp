@@ -358,6 +358,11 @@ std::shared_ptr<Connecting> make(Loop& loop, std::string_view target,
                                  std::unique_ptr<Protocol> protocol, ConnectOptions options) {
     loop.check_usable("connect");
     if (!protocol) throw UsageError("connect to " + printable(target) + ": the protocol is null");
+    check_not_negative("ConnectOptions: timeout", options.timeout);
+    check_not_negative("ConnectOptions: attempt_delay", options.attempt_delay);
+    check_keep_alive(options.keep_alive);
+    check_option(options.socket >= -1, "ConnectOptions: socket", options.socket,
+                 "must be a descriptor, or -1 for none");
     return std::make_shared<Connecting>(loop, printable(target), std::move(protocol),
                                         std::move(options));
 }

@@ -12,6 +12,8 @@
 
 namespace weft {
 
+/// How to connect. What can not be meant, a negative duration or descriptor, is a `UsageError` that
+/// names it.
 struct ConnectOptions {
     /// Bound before connecting: it chooses the interface or the port, and only addresses of its
     /// family are tried; with a port strictly one after the other, since only one of them can have
@@ -21,7 +23,7 @@ struct ConnectOptions {
     /// gives up.
     Duration timeout{0};
     /// How long one address is tried before the next is tried beside it (RFC 8305, 8). A failure
-    /// starts the next at once. `Duration::max()`: strictly one after the other.
+    /// starts the next at once. 0: all at once; `Duration::max()`: strictly one after the other.
     Duration attempt_delay = std::chrono::milliseconds(250);
     bool nodelay = true;                 ///< TCP: small writes leave at once
     std::optional<KeepAlive> keep_alive = {}; ///< TCP

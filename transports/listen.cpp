@@ -20,6 +20,25 @@ void OptionSetter::set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_al
     set(IPPROTO_TCP, TCP_KEEPCNT, keep_alive->probes);
 }
 
+void check_keep_alive(const std::optional<KeepAlive>& keep_alive) {
+    if (!keep_alive) return;
+    // What Linux takes (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT).
+    const auto seconds = [](const char* option, std::chrono::seconds value) {
+        check_option(value.count() >= 1 && value.count() <= 32767, option, value.count(),
+                     "must be from 1 to 32767 seconds");
+    };
+    seconds("KeepAlive: idle", keep_alive->idle);
+    seconds("KeepAlive: interval", keep_alive->interval);
+    check_option(keep_alive->probes >= 1 && keep_alive->probes <= 127, "KeepAlive: probes",
+                 keep_alive->probes, "must be from 1 to 127");
+}
+
+void check_write_limits(const char* option, const std::optional<WriteLimits>& limits) {
+    if (limits)
+        check_option(limits->low <= limits->high, option, limits->low,
+                     ("can not be above `high`, " + std::to_string(limits->high)).c_str());
+}
+
 namespace {
 
 int family_of(const Address& address) noexcept {

@@ -23,9 +23,12 @@ ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_
     : loop(l), options(std::move(listen_options)), remote_(l.mailbox()),
       factory_(std::move(factory)) {
     if (!factory_) throw UsageError("listen: the protocol factory is empty");
-    if (const auto& limits = options.write_limits; limits && limits->low > limits->high)
-        throw UsageError("listen: write_limits: low (" + std::to_string(limits->low) +
-                         ") is above high (" + std::to_string(limits->high) + ")");
+    check_option(options.backlog >= 0, "ListenOptions: backlog", options.backlog,
+                 "can not be negative");
+    check_not_negative("ListenOptions: idle_timeout", options.idle_timeout);
+    if (options.linger) check_not_negative("ListenOptions: linger.timeout", options.linger->timeout);
+    check_write_limits("ListenOptions: write_limits.low", options.write_limits);
+    check_keep_alive(options.keep_alive);
     open_reserve();
 }
 
@@ -216,9 +219,11 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
         check_done();
         return future;
     }
-    // Never before returning: the protocols hear of it in the next turn.
-    loop.call_soon([self = shared_from_this()] {
-        self->each_connection([](StreamTransport& transport) { transport.tell_draining(); });
+    // Never before returning: the protocols hear of it in the next turn, one by one.
+    each_connection([this](StreamTransport& transport) {
+        loop.call_soon([ref = transport.ref()] {
+            if (Transport* open = ref.get()) static_cast<StreamTransport&>(*open).tell_draining();
+        });
     });
     const TimePoint end = loop.deadline_in(deadline);
     if (!drain_timer_.active() || end < drain_timer_.when()) {

@@ -22,16 +22,18 @@ class ServerState;
 using ProtocolFactory = Function<std::unique_ptr<Protocol>()>;
 
 /// TCP keep-alive (tcp(7)): the first probe after `idle`, then one per `interval`, lost after
-/// `probes`.
+/// `probes`. 1 to 32767 seconds and 1 to 127 probes; `UsageError` for others.
 struct KeepAlive {
     std::chrono::seconds idle{60};
     std::chrono::seconds interval{10};
     int probes = 6;
 };
 
+/// How a server listens. What can not be meant, a negative number or duration, is a `UsageError` that
+/// names it.
 struct ListenOptions {
-    int backlog =
-        1024; ///< connections the kernel completes ahead of us; capped by net.core.somaxconn
+    int backlog = 1024; ///< connections the kernel completes ahead of us; capped by
+                        ///< net.core.somaxconn, and 0 is the fewest there can be
     bool reuse_address = true; ///< TCP: bind although old connections linger in TIME_WAIT
     bool reuse_port = false;   ///< TCP: several listeners share the port, one per loop
     bool ipv6_only = false;    ///< TCP: an IPv6 address does not take IPv4 connections as well
@@ -72,8 +74,8 @@ public:
     void close_clients();
     void abort_clients();
     /// Stops listening, tells every protocol (`Protocol::draining`, in the next turn), and aborts
-    /// what is still open after `deadline`. Completes when the last connection is gone, with the
-    /// number of those aborted.
+    /// what is still open after `deadline`: 0 or less is the next turn, `Duration::max()` is for
+    /// ever. Completes when the last connection is gone, with the number of those aborted.
     Future<std::size_t> drain(Duration deadline);
     /// Completes when it does not listen any more and the last connection is gone.
     Future<void> wait_closed();

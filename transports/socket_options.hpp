@@ -42,4 +42,9 @@ private:
     Sys done_ = 0;
 };
 
+/// `UsageError` unless the system can take them.
+void check_keep_alive(const std::optional<KeepAlive>& keep_alive);
+/// `UsageError` unless the low-water mark is at or below the high one.
+void check_write_limits(const char* option, const std::optional<WriteLimits>& limits);
+
 } // namespace weft::detail

@@ -99,9 +99,17 @@ Sys set_options(Kernel& kernel, int fd, Address::Family family,
     return set_error_queue(kernel, fd, ipv6);
 }
 
-void check(Loop& loop, const char* what, const std::unique_ptr<DatagramProtocol>& protocol) {
+void check(Loop& loop, const char* what, const std::unique_ptr<DatagramProtocol>& protocol,
+           const UdpOptions& options) {
     loop.check_usable(what);
     if (!protocol) throw UsageError(std::string(what) + ": the protocol is null");
+    constexpr std::size_t most = detail::DatagramRoom::max_batch;
+    detail::check_option(options.batch >= 1 && options.batch <= most, "UdpOptions: batch",
+                         options.batch, "must be from 1 to 64");
+    detail::check_option(options.datagram_size >= 1 && options.datagram_size <= 65536,
+                         "UdpOptions: datagram_size", options.datagram_size,
+                         "must be from 1 to 65536");
+    detail::check_write_limits("UdpOptions: write_limits.low", options.write_limits);
 }
 
 /// Makes the endpoint; on success the loop owns it from then on, and it the descriptor.
@@ -137,14 +145,14 @@ Result<DatagramRef> bind_to(Loop& loop, const Address& address,
 
 Result<DatagramRef> bind(Loop& loop, const Address& address,
                          std::unique_ptr<DatagramProtocol> protocol, const UdpOptions& options) {
-    check(loop, "udp::bind", protocol);
+    check(loop, "udp::bind", protocol, options);
     if (!address.is_ip()) return Error{Errc::bad_address, on(bind_text, address)};
     return bind_to(loop, address, protocol, options);
 }
 
 Result<DatagramRef> bind(Loop& loop, std::string_view address,
                          std::unique_ptr<DatagramProtocol> protocol, const UdpOptions& options) {
-    check(loop, "udp::bind", protocol);
+    check(loop, "udp::bind", protocol, options);
     const auto parsed = parse(address);
     if (!parsed.ok()) return parsed.error();
     auto bound = bind_to(loop, *parsed, protocol, options);
@@ -155,7 +163,7 @@ Result<DatagramRef> bind(Loop& loop, std::string_view address,
 
 Result<DatagramRef> connect(Loop& loop, const Address& peer,
                             std::unique_ptr<DatagramProtocol> protocol, const UdpOptions& options) {
-    check(loop, "udp::connect", protocol);
+    check(loop, "udp::connect", protocol, options);
     const std::string what = on("connect a datagram endpoint to", peer);
     if (!peer.is_ip()) return Error{Errc::bad_address, what};
     Kernel& kernel = loop.kernel();
@@ -181,7 +189,7 @@ Result<DatagramRef> connect(Loop& loop, const Address& peer,
 
 Result<DatagramRef> connect(Loop& loop, std::string_view peer,
                             std::unique_ptr<DatagramProtocol> protocol, const UdpOptions& options) {
-    check(loop, "udp::connect", protocol);
+    check(loop, "udp::connect", protocol, options);
     const auto parsed = parse(peer);
     if (!parsed.ok()) return parsed.error();
     return connect(loop, *parsed, std::move(protocol), options);
@@ -189,7 +197,7 @@ Result<DatagramRef> connect(Loop& loop, std::string_view peer,
 
 Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
                           const UdpOptions& options) {
-    check(loop, "udp::adopt", protocol);
+    check(loop, "udp::adopt", protocol, options);
     const std::string what = "adopt a datagram endpoint from descriptor " + std::to_string(fd);
     Kernel& kernel = loop.kernel();
     const FileKind kind = kernel.kind_of(fd);
@@ -200,6 +208,10 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
     if (const Sys known = kernel.local_address(fd, local); !known.ok())
         return Error{known.code(), what};
     (void)kernel.peer_address(fd, peer); // ENOTCONN: it is not connected
+    // What can not be registered is refused before anything about it is changed.
+    if (const Sys added = kernel.add(fd, Token(), Interest::none); !added.ok())
+        return Error{added.code(), what};
+    (void)kernel.remove(fd);
     Sys done = kernel.set_nonblocking(fd);
     if (done.ok()) done = set_options(kernel, fd, local.family(), options);
     if (!done.ok()) return Error{done.code(), what};

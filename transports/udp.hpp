@@ -10,7 +10,8 @@
 
 namespace weft {
 
-/// How a datagram endpoint is made.
+/// How a datagram endpoint is made. `UsageError` for a `batch` or `datagram_size` outside of what is
+/// said here, and for water marks the wrong way round.
 struct UdpOptions {
     /// Bind although others are bound to the same address: for several receivers of a group.
     bool reuse_address = false;
@@ -32,7 +33,7 @@ struct UdpOptions {
     /// Bytes of SO_RCVBUF and SO_SNDBUF; 0 leaves them to the system.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
-    /// Longer datagrams are truncated, and say so. The default takes every datagram there is. The
+    /// 1 to 65536. Longer datagrams are truncated, and say so. The default takes every datagram there is. The
     /// slots are shared by all endpoints of a loop, and memory that is not filled costs nothing.
     std::size_t datagram_size = 65536;
     /// Datagrams received by one system call, 1 to 64. Beyond 32 the kernel's own cost per datagram
