@@ -43,7 +43,7 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
 }
 
 void Scheduler::resume(Coroutine& coroutine) {
-    jumps_left_ = -jumps_;
+    jumps_left_ = loop_.limited() ? 0 : -jumps_;
     enter(coroutine);
 }
 
@@ -59,6 +59,14 @@ void Scheduler::run() {
             if (scheduler.ready_ != nullptr) scheduler.loop_.run_front_end();
         }
     } in_run(*this);
+    if (loop_.limited()) { // each comes back here, to be counted
+        jumps_left_ = 0;
+        while (ready_ != nullptr) {
+            enter(*std::exchange(ready_, ready_->next_ready));
+            if (--jumps == 0 || !loop_.spend()) return;
+        }
+        return;
+    }
     jumps_left_ = debug_ ? -jumps : jumps;
     while (Coroutine* next = next_ready())
         enter(*next);
@@ -494,6 +502,14 @@ void Scheduler::on_loop_closing() noexcept {
                 {"while the loop was closed", std::current_exception(), Loop::no_location()});
         }
     }
+}
+
+void* Scheduler::step_aside() noexcept {
+    return std::exchange(current, nullptr);
+}
+
+void Scheduler::step_back(void* running) noexcept {
+    current = static_cast<Coroutine*>(running);
 }
 
 void Scheduler::on_nothing_to_wait_for() {

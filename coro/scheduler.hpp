@@ -153,6 +153,8 @@ public:
     bool alive() const noexcept override { return count_ != 0; }
     void on_nothing_to_wait_for() override;
     void run() override;
+    void* step_aside() noexcept override;
+    void step_back(void* running) noexcept override;
 
     /// Stops the loop when this task of the root has ended, or, with null, when all have.
     void stop_loop_after(const TaskBase* task) noexcept {

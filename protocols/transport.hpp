@@ -146,8 +146,13 @@ public:
     virtual detail::Source* source() noexcept { return nullptr; }
     /// Ends the sending direction once everything written has left. The peer may still send. Twice is once.
     virtual void write_eof() = 0;
-    /// Stops reading, sends what is buffered, then calls `connection_lost(reason)`. Never before it returns.
+    /// Stops reading, sends what is buffered, then calls `connection_lost(reason)`. Never before it returns. A peer that
+    /// does not read can make this take for ever, unless there is an idle time-out.
     virtual void close(std::error_code reason = {}) = 0;
+    /// The same with an end: what the peer has not taken when `limit` has passed is dropped, and the reason is
+    /// `std::errc::timed_out`. The wait that `Linger` asks for is part of it. After `close`, too; of several limits
+    /// the earliest holds. An idle time-out goes on to hold as well, and ends a transport that is closing at once.
+    virtual void close_within(Duration limit) = 0;
     /// Drops what is buffered and calls `connection_lost` in the closing phase, never before it returns. A TCP
     /// peer sees RST. `reason` is what `connection_lost` gets.
     virtual void abort(std::error_code reason = make_error_code(Errc::aborted)) = 0;

@@ -49,9 +49,16 @@
 // rounded up, since rounding down would wake a timer's loop early, over and over, for the last one.
 //
 // Waking. An eventfd that is registered edge-triggered reports each write, read or not, so it is
-// never read and a wake-up costs one call. The epoll descriptor can itself be polled: it is
-// readable while the ready list holds something true. A foreign loop can wait for it; for deadlines
-// it needs a timerfd in the set.
+// never read and a wake-up costs one call.
+//
+// Embedding. An epoll descriptor can itself be polled: it is readable while the ready list holds
+// something true. A foreign loop can wait for it; for deadlines it needs a timerfd in the set. What
+// it is given is a second set whose one member is the first. That set stays the same file when the
+// first one is made anew, for a host's epoll set refers to files and not to numbers. Its member's
+// mask is cleared while the loop runs, so that a host that polls meanwhile is not woken for what
+// nobody can handle then. And setting the mask again is an event for those who watch the outer set
+// edge-triggered, if the inner one holds anything at that time: but only if the member has left the
+// outer's ready list, which it does when it is looked at and found to be quiet.
 //
 // fork(2). The child shares the set: what it adds or removes, it does to its parent. So it may do
 // nothing before `reset`; closing its copies is harmless.
@@ -89,6 +96,7 @@ int milliseconds(const timespec* timeout) noexcept {
 
 /// Takes a descriptor over, or throws what prevented it.
 OwnedFd made(int fd, const char* call) {
+    fd = above_standard(fd);
     if (fd < 0) throw std::system_error(errno_code(errno), std::string("epoll kernel: ") + call);
     return OwnedFd(fd);
 }
@@ -98,7 +106,7 @@ public:
     EpollKernel()
         : epoll_(made(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
           wake_(made(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")) {
-        const Sys added = control(EPOLL_CTL_ADD, wake_.get(), EPOLLIN | EPOLLET, wake_token);
+        const Sys added = add_to(epoll_.get(), wake_.get(), EPOLLIN | EPOLLET, wake_token);
         if (!added.ok())
             throw std::system_error(added.code(), "epoll kernel: epoll_ctl of the eventfd");
         const timespec at_once{};
@@ -123,30 +131,39 @@ public:
     Sys wait(std::span<Event> events, TimePoint deadline) noexcept override;
     void wake() noexcept override;
     Sys pollable_fd() noexcept override;
+    void announce(bool on) noexcept override;
+    bool announces() const noexcept override { return static_cast<bool>(outer_); }
     Sys arm(TimePoint deadline) noexcept override;
     Sys reset() noexcept override;
 
 private:
-    Sys control(int operation, int fd, std::uint32_t mask, Token token) noexcept {
+    static Sys add_to(int epoll, int fd, std::uint32_t mask, Token token) noexcept {
+        return control(epoll, EPOLL_CTL_ADD, fd, mask, token);
+    }
+    static Sys control(int epoll, int operation, int fd, std::uint32_t mask, Token token) noexcept {
         epoll_event event{};
         event.events = mask;
         event.data.u64 = token;
-        return from_libc(epoll_ctl(epoll_.get(), operation, fd, &event));
+        return from_libc(epoll_ctl(epoll, operation, fd, &event));
     }
     Sys checked_control(int operation, int fd, std::uint32_t mask, Token token) noexcept {
         if (witness_.forked()) return Sys::fail(EOWNERDEAD);
-        return control(operation, fd, mask, token);
+        return control(epoll_.get(), operation, fd, mask, token);
     }
     Sys wait_once(int count, const timespec* timeout) noexcept {
         if (timeout && precise_ && (timeout->tv_sec | timeout->tv_nsec) != 0)
             return direct_epoll_pwait2(epoll_.get(), batch_.data(), count, timeout);
         return direct_epoll_pwait(epoll_.get(), batch_.data(), count, milliseconds(timeout));
     }
-    Sys make_timer() noexcept;
+    std::uint32_t mask_of_outer() const noexcept { return announced_ ? std::uint32_t{EPOLLIN} : 0; }
+    Sys make_timer(int epoll, OwnedFd& into) const noexcept;
+    Sys make_outer(int epoll, OwnedFd& into) const noexcept;
 
     OwnedFd epoll_;
     OwnedFd wake_;
     OwnedFd timer_; ///< made by the first `arm`
+    OwnedFd outer_; ///< made by `pollable_fd`
+    bool announced_ = false;
     bool precise_ = false;
     std::array<epoll_event, max_events> batch_;
 };
@@ -187,26 +204,46 @@ void EpollKernel::wake() noexcept {
     errno = saved_errno;
 }
 
-Sys EpollKernel::make_timer() noexcept {
-    OwnedFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+Sys EpollKernel::make_timer(int epoll, OwnedFd& into) const noexcept {
+    OwnedFd timer(above_standard(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)));
     if (!timer) return Sys::fail(errno);
-    const Sys added = control(EPOLL_CTL_ADD, timer.get(), EPOLLIN | EPOLLET, timer_token);
-    if (added.ok()) timer_ = std::move(timer);
+    const Sys added = add_to(epoll, timer.get(), EPOLLIN | EPOLLET, timer_token);
+    if (added.ok()) into = std::move(timer);
+    return added;
+}
+
+Sys EpollKernel::make_outer(int epoll, OwnedFd& into) const noexcept {
+    OwnedFd outer(above_standard(epoll_create1(EPOLL_CLOEXEC)));
+    if (!outer) return Sys::fail(errno);
+    const Sys added = add_to(outer.get(), epoll, mask_of_outer(), 0);
+    if (added.ok()) into = std::move(outer);
     return added;
 }
 
 // Whoever embeds the loop hears of missing descriptors now, and not when the first timer is set.
 Sys EpollKernel::pollable_fd() noexcept {
     if (!timer_ && !witness_.forked())
-        if (const Sys made = make_timer(); !made.ok()) return made;
-    return Sys(epoll_.get());
+        if (const Sys made = make_timer(epoll_.get(), timer_); !made.ok()) return made;
+    if (!outer_ && !witness_.forked())
+        if (const Sys made = make_outer(epoll_.get(), outer_); !made.ok()) return made;
+    return Sys(outer_.get());
+}
+
+void EpollKernel::announce(bool on) noexcept {
+    if (!outer_ || announced_ == on || witness_.forked()) return;
+    announced_ = on;
+    epoll_event event{};
+    event.events = mask_of_outer();
+    epoll_ctl(outer_.get(), EPOLL_CTL_MOD, epoll_.get(), &event);
+    // The look that takes the member off the list.
+    if (!on) (void)direct_epoll_pwait(outer_.get(), &event, 1, 0);
 }
 
 Sys EpollKernel::arm(TimePoint deadline) noexcept {
     if (witness_.forked()) return Sys::fail(EOWNERDEAD);
     if (!timer_) {
         if (deadline == TimePoint::max()) return Sys(0);
-        if (const Sys made = make_timer(); !made.ok()) return made;
+        if (const Sys made = make_timer(epoll_.get(), timer_); !made.ok()) return made;
     }
     itimerspec when{}; // all zero calls it off
     if (deadline != TimePoint::max()) {
@@ -219,27 +256,35 @@ Sys EpollKernel::arm(TimePoint deadline) noexcept {
 
 Sys EpollKernel::reset() noexcept {
     const bool child = witness_.forked();
-    OwnedFd epoll(epoll_create1(EPOLL_CLOEXEC));
+    OwnedFd epoll(above_standard(epoll_create1(EPOLL_CLOEXEC)));
     if (!epoll) return Sys::fail(errno);
-    // In a child both belong to the parent; otherwise they stay, for other threads may be writing
-    // to them.
-    OwnedFd wake_up(child ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1);
+    // In a child all of them belong to the parent; otherwise they stay, for other threads may be
+    // writing to the one, and a host may be watching the other.
+    OwnedFd wake_up(child ? above_standard(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) : -1);
     if (child && !wake_up) return Sys::fail(errno);
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLET;
-    event.data.u64 = wake_token;
     const int wake_fd = child ? wake_up.get() : wake_.get();
-    if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake_fd, &event) != 0) return Sys::fail(errno);
-    event.data.u64 = timer_token;
-    if (!child && timer_ && epoll_ctl(epoll.get(), EPOLL_CTL_ADD, timer_.get(), &event) != 0)
-        return Sys::fail(errno);
-    // The new set takes the old one's number, so that what `pollable_fd` told remains true.
-    if (dup3(epoll.get(), epoll_.get(), O_CLOEXEC) < 0) return Sys::fail(errno);
+    Sys done = add_to(epoll.get(), wake_fd, EPOLLIN | EPOLLET, wake_token);
+    OwnedFd timer;
+    if (done.ok() && timer_)
+        done = child ? make_timer(epoll.get(), timer)
+                     : add_to(epoll.get(), timer_.get(), EPOLLIN | EPOLLET, timer_token);
+    OwnedFd outer;
+    if (done.ok() && outer_)
+        done = child ? make_outer(epoll.get(), outer)
+                     : add_to(outer_.get(), epoll.get(), mask_of_outer(), 0);
+    // The number that `pollable_fd` told stays what it is.
+    if (done.ok() && outer) done = from_libc(dup3(outer.get(), outer_.get(), O_CLOEXEC));
+    if (!done.ok()) return done;
     if (child) {
-        timer_ = OwnedFd();
         wake_ = std::move(wake_up);
+        timer_ = std::move(timer);
         witness_.renew();
+    } else if (outer_) {
+        // Not only closed: a forked child may have the old set, which would then go on in this one.
+        epoll_event event{};
+        epoll_ctl(outer_.get(), EPOLL_CTL_DEL, epoll_.get(), &event);
     }
+    epoll_ = std::move(epoll);
     return Sys(0);
 }
 

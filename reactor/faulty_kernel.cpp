@@ -165,9 +165,10 @@ Sys FaultyKernel::add(int fd, Token token, Interest interest) noexcept {
 }
 Sys FaultyKernel::modify(int fd, Token token, Interest interest) noexcept {
     return forward(Call::modify, [&] {
+        const Sys result = inner_->modify(fd, token, interest);
         const auto found = registrations_.find(fd);
-        if (found != registrations_.end()) found->second = {token, interest};
-        return inner_->modify(fd, token, interest);
+        if (result.ok() && found != registrations_.end()) found->second = {token, interest};
+        return result;
     });
 }
 Sys FaultyKernel::remove(int fd) noexcept {

@@ -67,7 +67,7 @@ std::string_view name_of(Call call) noexcept;
 ///
 /// `fail`, `limit` and `clear` belong to the loop's thread, as most calls do; counts may be read on
 /// any.
-class FaultyKernel final : public Kernel {
+class FaultyKernel : public Kernel {
 public:
     /// Takes over `inner`, which must not be null.
     explicit FaultyKernel(std::unique_ptr<Kernel> inner) noexcept;
@@ -100,6 +100,8 @@ public:
 
     std::string_view name() const noexcept override { return inner_->name(); }
     TimePoint now() noexcept override;
+    void announce(bool on) noexcept override { inner_->announce(on); }
+    bool announces() const noexcept override { return inner_->announces(); }
     void random(MutableBytes out) noexcept override;
     Sys add(int fd, Token token, Interest interest) noexcept override;
     Sys modify(int fd, Token token, Interest interest) noexcept override;

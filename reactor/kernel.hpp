@@ -157,8 +157,14 @@ public:
     virtual Sys wait(std::span<Event> events, TimePoint deadline) noexcept = 0;
     /// Ends the present or the next `wait`. Any thread, and signal handlers. Wake-ups coalesce.
     virtual void wake() noexcept = 0;
-    /// A descriptor that poll(2) finds readable when `wait` would return at once, or ENOTSUP.
+    /// A descriptor that poll(2) finds readable when `wait` would return at once and `announce(true)` was called last;
+    /// the same one each time. ENOTSUP: this kernel has none.
     virtual Sys pollable_fd() noexcept = 0;
+    /// Whether the pollable descriptor may be readable. Switching it on tells those who watch it edge-triggered of
+    /// whatever is there.
+    virtual void announce(bool on) noexcept { (void)on; }
+    /// Whether there is a pollable descriptor.
+    virtual bool announces() const noexcept { return false; }
     /// Makes `pollable_fd()` readable at `deadline` too; `TimePoint::max()` calls that off.
     virtual Sys arm(TimePoint deadline) noexcept = 0;
     /// Starts over with nothing registered: in a forked child, or to shake off a stale registration.

@@ -46,10 +46,24 @@ std::string describe(const std::exception_ptr& error) {
     }
 }
 
+LoopOptions& checked(LoopOptions& options) {
+    const auto at_least_1 = [](const char* option, auto value) {
+        detail::check_option(value >= 1, option, value, "must be at least 1");
+    };
+    at_least_1("LoopOptions: receive_buffer", options.receive_buffer);
+    at_least_1("LoopOptions: reads_per_turn", options.reads_per_turn);
+    at_least_1("LoopOptions: bytes_per_turn", options.bytes_per_turn);
+    detail::check_not_negative("LoopOptions: bulk_time_per_turn", options.bulk_time_per_turn);
+    at_least_1("LoopOptions: accepts_per_turn", options.accepts_per_turn);
+    at_least_1("LoopOptions: turns_per_poll", options.turns_per_poll);
+    detail::check_not_negative("LoopOptions: slow_callback", options.slow_callback);
+    return options;
+}
+
 } // namespace
 
 Loop::Loop(LoopOptions options)
-    : kernel_(options.kernel ? std::move(options.kernel) : make_default_kernel()),
+    : kernel_(checked(options).kernel ? std::move(options.kernel) : make_default_kernel()),
       events_(events_per_wait), slots_(1),
       mailbox_(std::make_shared<detail::Mailbox>(*this, *kernel_)),
       debug_(debug_wanted(options.debug)), options_(std::move(options)) {}
@@ -64,12 +78,6 @@ Loop::~Loop() {
 }
 
 // --- The turn -------------------------------------------------------------------------------------------------
-
-[[gnu::always_inline]] inline bool Loop::spend() {
-    if (allowance_.left == 0 && !refill()) [[unlikely]] return false;
-    --allowance_.left;
-    return true;
-}
 
 bool Loop::refill() noexcept {
     if (allowance_.in_reserve == 0) return false;
@@ -86,12 +94,6 @@ bool Loop::refill() noexcept {
 
 bool Loop::ready_now() const noexcept {
     return soon_.head != nullptr || front_end_ready_ || !again_.empty() || !closing_.empty() || !flushing_.empty();
-}
-
-// What a turn that ran out of its budget, or that a FatalError left, has not come to.
-bool Loop::leftovers() const noexcept {
-    return event_next_ < event_end_ || batch_.head != nullptr || posted_next_ < posted_.size() || due_.linked() ||
-           signals_due_;
 }
 
 // Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
@@ -139,6 +141,7 @@ void Loop::wait(TimePoint until) {
         throw std::system_error(got.code(), "wait for events");
     }
     event_end_ = fresh_events_ = got.count();
+    removed_ = false;
     more_events_ = event_end_ == events_per_wait;
     if (!again_.empty()) {
         // Connections that used up their share of an earlier turn line up behind the new events.
@@ -215,9 +218,11 @@ namespace {
     fetch(next->path.stack, 448);
 }
 
-[[gnu::always_inline]] inline void Loop::dispatch_events() {
+// The phases return false when the budget ends before they do.
+
+[[gnu::always_inline]] inline bool Loop::dispatch_events() {
     const bool looks_ahead = front_end_ != nullptr; // sources alone are few lines each, and not worth it
-    while (event_next_ < event_end_ && spend()) {
+    while (event_next_ < event_end_) {
         // What is new comes before what had its share of an earlier turn.
         if (event_next_ >= fresh_events_ + bulk_per_turn && turn_is_long()) [[unlikely]] {
             again_.insert(again_.begin(), events_.begin() + static_cast<std::ptrdiff_t>(event_next_),
@@ -225,6 +230,7 @@ namespace {
             event_next_ = event_end_;
             break;
         }
+        if (!spend()) return false;
         const Event& event = events_[event_next_++];
         if (looks_ahead) look_ahead();
         // Tokens come from add_source and slots are never taken away, so the index is good; the use may be over.
@@ -232,24 +238,27 @@ namespace {
         if (slot.generation == event.token >> 32) [[likely]] {
             slot.source->on_ready(event.ready);
         } else {
-            note_stale();
+            note_stale(event_next_ <= fresh_events_);
         }
     }
+    return true;
 }
 
-void Loop::fire_timers() {
-    timers_.expire(now_, due_);
-    while (due_.linked() && spend()) {
+bool Loop::fire_timers() {
+    while (due_.linked()) {
+        if (!spend()) return false;
         auto& timer = static_cast<detail::TimerNode&>(*due_.next);
         timers_.fired(timer);
         timer.on_timer();
     }
+    return true;
 }
 
-void Loop::run_callbacks() {
-    if (signals_due_) [[unlikely]]
-        deliver_signals();
-    while (batch_.head != nullptr && spend()) {
+bool Loop::run_callbacks() {
+    if (signals_due_ && !deliver_signals()) [[unlikely]]
+        return false;
+    while (batch_.head != nullptr) {
+        if (!spend()) return false;
         detail::CallNode* node = batch_.pop();
         if (!node->function) { // cancelled
             recycle(node);
@@ -260,11 +269,22 @@ void Loop::run_callbacks() {
         recycle(node);
         watched_call(function, "a queued callback", location);
     }
-    while (posted_next_ < posted_.size() && spend()) {
+    while (posted_next_ < posted_.size()) {
+        if (!spend()) return false;
         auto [function, location] = std::move(posted_[posted_next_++]);
         if (posted_next_ == posted_.size()) forget_posted();
         watched_call(function, "a queued callback", location);
     }
+    return true;
+}
+
+bool Loop::run_coroutines() {
+    if (!front_end_ready_) return true;
+    if (!spend()) return false; // for the first of them
+    front_end_ready_ = false;
+    work_queued_ = ready_now();
+    front_end_->run();
+    return true;
 }
 
 void Loop::forget_posted() noexcept {
@@ -281,49 +301,42 @@ void Loop::note_signals() {
     }
 }
 
-void Loop::deliver_signals() {
+bool Loop::deliver_signals() {
     // A callback may end any of these watches or add new ones, so the walk starts over after each.
     for (auto* node = signals_.next; node != &signals_;) {
         auto& watched = static_cast<detail::WatchedSignal&>(*node);
         node = node->next;
         if (!watched.due) continue;
-        if (!spend()) return;
+        if (!spend()) return false;
         watched.due = false;
         watched.deliver();
         node = signals_.next;
     }
     signals_due_ = false;
+    return true;
 }
 
-namespace {
-
-// Calls `each` for the sources of `list`, which may get new ones meanwhile: those are for the next time. If one throws,
-// those after it are put back, and itself is not: it had its turn, and may be gone.
+// Those that come meanwhile are for the next time. One that throws has had its turn, and may be gone.
 template<class Each>
-void for_all_now(std::vector<detail::Source*>& list, std::vector<detail::Source*>& now, Each each) {
-    now.swap(list);
-    std::size_t next = 0;
-    struct Rest {
-        std::vector<detail::Source*>& list;
-        std::vector<detail::Source*>& now;
-        std::size_t& next;
-        ~Rest() {
-            if (next < now.size())
-                list.insert(list.begin(), now.begin() + static_cast<std::ptrdiff_t>(next), now.end());
-            now.clear();
-        }
-    } rest{list, now, next};
-    while (next < now.size()) each(*now[next++]);
+bool Loop::call_each(SourceQueue& queue, Each each) {
+    if (queue.next == queue.now.size()) {
+        queue.now.clear();
+        queue.next = 0;
+        queue.now.swap(queue.coming);
+    }
+    while (queue.next < queue.now.size()) {
+        if (!spend()) return false;
+        each(*queue.now[queue.next++]);
+    }
+    return true;
 }
 
-} // namespace
-
-void Loop::flush() {
-    for_all_now(flushing_, flushing_now_, [](detail::Source& source) { source.on_flush(); });
+bool Loop::flush() {
+    return flushing_.empty() || call_each(flushing_, [](detail::Source& source) { source.on_flush(); });
 }
 
-void Loop::finish_closing() {
-    for_all_now(closing_, closing_now_, [](detail::Source& source) { source.on_finish(); });
+bool Loop::finish_closing() {
+    return closing_.empty() || call_each(closing_, [](detail::Source& source) { source.on_finish(); });
 }
 
 void Loop::settle_activity() noexcept {
@@ -335,26 +348,49 @@ void Loop::settle_activity() noexcept {
     }
 }
 
-/// One turn: the phases of the loop, in the words of its documentation. A turn that its budget cut short goes
-/// on where it stopped, without waiting.
+/// One turn: the phases of the loop, in the words of its documentation. One that its budget cut short, or that a
+/// `FatalError` left, goes on where it stopped, without waiting.
+bool Loop::go_on() {
+    switch (phase_) {
+    case Phase::wait:
+    case Phase::events:
+        phase_ = Phase::events;
+        if (!dispatch_events()) return false;
+        timers_.expire(now_, due_);
+        phase_ = Phase::timers;
+        [[fallthrough]];
+    case Phase::timers:
+        if (!fire_timers()) return false;
+        phase_ = Phase::callbacks;
+        [[fallthrough]];
+    case Phase::callbacks:
+        if (!run_callbacks()) return false;
+        phase_ = Phase::coroutines;
+        [[fallthrough]];
+    case Phase::coroutines:
+        if (!run_coroutines()) return false;
+        phase_ = Phase::flush;
+        [[fallthrough]];
+    case Phase::flush:
+        if (!flush()) return false;
+        phase_ = Phase::closing;
+        [[fallthrough]];
+    case Phase::closing:
+        if (!finish_closing()) return false;
+        phase_ = Phase::wait;
+    }
+    return true;
+}
+
 void Loop::turn(TimePoint wait_until) {
     if (!leftovers()) {
         ++turns_;
         wait(wait_until);
         collect();
     }
-    dispatch_events();
-    fire_timers();
-    run_callbacks();
-    if (front_end_ready_ && spend()) {
-        front_end_ready_ = false;
-        work_queued_ = ready_now();
-        front_end_->run();
-    }
-    if (!flushing_.empty()) flush();
-    if (!closing_.empty()) finish_closing();
+    const bool whole = go_on();
     if (active_.linked()) settle_activity();
-    if (rebuild_wanted_) {
+    if (rebuild_wanted_ && whole) {
         log(LogLevel::warning, "events for closed descriptors keep coming: the kernel's set of them is rebuilt");
         if (const auto done = rebuild_kernel(); !done.ok()) log(LogLevel::error, done.error().message());
     }
@@ -421,6 +457,11 @@ void Loop::run_until_done(detail::FutureStateBase& state) {
 void Loop::stop() noexcept { stopping_ = true; }
 
 Loop* Loop::current() noexcept { return Entered::current; }
+
+bool Loop::could_call_back() const noexcept {
+    return sources_ != 0 || timers_.size() != 0 || signal_count_ > own_signals_ || job_count_ != 0 || ready_now() ||
+           leftovers() || !mailbox_->empty() || (front_end_ && front_end_->alive());
+}
 
 bool Loop::idle() const noexcept {
     return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 && !ready_now() &&
@@ -595,9 +636,11 @@ void Loop::check_usable(std::string_view what) const {
     throw UsageError(text.str());
 }
 
-void Loop::note_stale() {
+// Nothing is stale of what this loop had put in line itself, and not what the kernel told of before this turn removed it.
+void Loop::note_stale(bool by_kernel) {
+    if (!by_kernel) return;
     ++stale_events_;
-    if (stale_turn_ == turns_) return;
+    if (removed_ || stale_turn_ == turns_) return;
     stale_turns_ = stale_turn_ + 1 == turns_ ? stale_turns_ + 1 : 1;
     stale_turn_ = turns_;
     if (stale_turns_ >= stale_turns_limit) rebuild_wanted_ = true;

@@ -67,16 +67,17 @@ private:
 
 } // namespace detail
 
-/// How a loop is made. The bounds keep one busy party from starving the others.
+/// How a loop is made. The bounds keep one busy party from starving the others; the constructor throws `UsageError` for
+/// one that is 0 or less, and names it.
 struct LoopOptions {
     /// The seam to the system; empty: `make_default_kernel()`.
     std::unique_ptr<Kernel> kernel = {};
     /// Checks that cost something: wrong threads, slow callbacks, unread errors, a poisoned receive buffer.
     /// Empty: on iff the environment has `WEFT_DEBUG` set to anything but "" and "0".
     std::optional<bool> debug = {};
-    /// In debug mode, a callback that runs longer is reported with the place that scheduled it.
+    /// In debug mode, a callback that runs longer is reported with the place that scheduled it. 0: every one.
     Duration slow_callback = std::chrono::milliseconds(100);
-    /// Bytes of the one buffer that `data_received` is served from: small messages use its beginning over and over, and
+    /// Bytes (1 or more) of the one buffer that `data_received` is served from: small messages use its beginning over and over, and
     /// megabytes come in a quarter of the calls that 64 KiB would take.
     std::size_t receive_buffer = 256 * 1024;
     /// Reads of one connection, or sends of what has waited, before the others get their turn.
@@ -85,7 +86,7 @@ struct LoopOptions {
     /// some 100 us.
     std::size_t bytes_per_turn = 256 * 1024;
     /// A connection with more to read or send than fits into one call goes on in the same turn only until the turn is
-    /// as old as this; those that have used up their share wait for a later one.
+    /// as old as this (0: not at all); those that have used up their share wait for a later one.
     Duration bulk_time_per_turn = std::chrono::milliseconds(1);
     /// Connections accepted from one listener before the rest of the loop gets its turn.
     int accepts_per_turn = 64;
@@ -132,10 +133,13 @@ private:
     std::uint64_t sequence_ = 0;
 };
 
-/// What a call of `Loop::step` left behind.
+/// What a call of `Loop::step` left behind. A host calls again at once if `more_ready`, at `next_deadline` at the
+/// latest, and when the pollable descriptor or `on_wake` tells it to; it may give the loop up when it is not `alive`.
 struct StepResult {
-    std::size_t ran = 0;    ///< callbacks, events and timers handled
-    bool more_ready = false; ///< the budget ended before the work did: call `step` again soon
+    std::size_t ran = 0;     ///< what was handled: events, timers, callbacks, resumed coroutines, flushes, closings
+    bool more_ready = false; ///< work is left: the budget ended before it did, or it was queued for the next turn
+    bool stopped = false;    ///< `stop` was called, in the step or since the last; that is over with this result
+    bool alive = false;      ///< something is left that could call back, `more_ready` included: see `run_until_idle`
     TimePoint next_deadline = TimePoint::max(); ///< when the next timer is due
 };
 
@@ -159,7 +163,8 @@ public:
     Loop& operator=(const Loop&) = delete;
 
     // Running.
-    /// Runs turns until `stop`. Throws `UsageError` when it runs already, when another loop runs on this thread,
+    /// Runs turns until `stop`. Throws `UsageError` when it runs already, when another loop runs on this thread (of
+    /// which `step` alone may be called inside a callback),
     /// or when it is closed; `std::system_error` with `Errc::deadlock` when a simulated kernel finds that nothing
     /// can ever happen; and whatever `FatalError` left a callback.
     void run();
@@ -243,18 +248,30 @@ public:
     void log_limited(LogLevel level, std::string_view text) noexcept;
 
     // Embedding in a foreign main loop.
-    /// Readable whenever a `step` would find something to do: I/O, timers, posts, signals. ENOTSUP on kernels without such
-    /// a descriptor (poll, sim). The loop keeps it.
+    /// Readable whenever a `step` would find something to do: I/O, timers, posts, signals. It may be watched level- or
+    /// edge-triggered: whatever a step leaves is told anew when it ends. While the loop runs it is not readable, so that
+    /// a host's main loop inside a callback of this loop stays quiet. ENOTSUP on kernels without such a descriptor
+    /// (poll, sim). The loop keeps it, and it stays the same descriptor; in a forked child, after `after_fork`, it is
+    /// another file under that number, which an epoll set of the host has to be told of.
     Result<int> pollable_fd();
+    /// What one step may do. Everything counts as one: an event (with one read, or one accepted connection), a timer, a
+    /// callback, a resumed coroutine, a flush, a closing with its `connection_lost`. Each is at most one call of the
+    /// user, who may take as long as that takes.
     struct Budget {
-        Duration time = std::chrono::milliseconds(10); ///< looked at before each callback but the first
-        std::size_t count = 1000;                      ///< events, timers and callbacks
+        /// Looked at before each but the first, so that every step gets somewhere: with 0 or less it is the first alone.
+        Duration time = std::chrono::milliseconds(10);
+        std::size_t count = 1000; ///< 0: only looks what there is, which `more_ready` then tells
     };
-    /// Handles what is ready, within the budget, and never waits. `UsageError` inside a callback of this loop, or its hook.
-    /// From the first call on the loop belongs to the calling thread also between steps.
+    /// Handles what is ready, within the budget, and never waits. `UsageError` inside a callback of this loop, or its
+    /// hook; inside one of another loop it is fine.
+    ///
+    /// From the first call on the loop belongs to the calling thread also between steps. Another thread may take it over
+    /// when the two agree on that (a lock, a queue), between steps: by stepping or running it. Whose it is then is all
+    /// that changes: callbacks, `Loop::current`, coroutines and thread-local variables are those of the new thread,
+    /// debug mode refuses the old one, and what a callback keeps per thread (errno, a locale) does not come along.
     StepResult step(Budget budget);
     StepResult step() { return step(Budget{}); }
-    /// When the next timer is due; `TimePoint::min()` if there is work right now, `max()` if there is no timer.
+    /// When the next timer is due; `TimePoint::min()` if work waits, `max()` without a timer, and while the loop runs.
     TimePoint next_deadline() noexcept;
     /// Called on the loop's thread when, outside a step, `next_deadline()` became earlier or work was queued: for hosts that
     /// sleep until `next_deadline()` instead of polling the descriptor. Posts from other threads show at the
@@ -295,6 +312,17 @@ public:
     /// `on_flush()` in this turn's flush phase; outside a turn, the next one's.
     void flush_later(detail::Source& source);
     bool in_turn() const noexcept { return in_turn_; }
+    /// Whether a `step` bounds what may be done: then one thing at a time, and `spend` before each further one.
+    bool limited() const noexcept { return limited_; }
+    /// Counts one thing of the budget. False: there is none left, and it is for the next turn.
+    bool spend() {
+        if (allowance_.left == 0 && !refill()) [[unlikely]] return false;
+        --allowance_.left;
+        return true;
+    }
+    /// How often one source may read, or accept, before it stands in line again.
+    int reads_per_turn() const noexcept { return limited_ ? 1 : options_.reads_per_turn; }
+    int accepts_per_turn() const noexcept { return limited_ ? 1 : options_.accepts_per_turn; }
     /// Something happens now. The clock is read when the turn ends, once for all of them: what blocks the turn, a
     /// callback that computes, does not count as time in which nothing happened.
     void note_activity(detail::Activity& activity) noexcept {
@@ -401,22 +429,33 @@ private:
         TimePoint until = TimePoint::max();
         std::size_t spent = 0;           ///< of the reserve
     };
+    /// Sources that want a call in one phase, of those that are there when the phase begins.
+    struct SourceQueue {
+        std::vector<detail::Source*> coming;
+        std::vector<detail::Source*> now;
+        std::size_t next = 0; ///< of `now`
+        bool empty() const noexcept { return coming.empty() && next == now.size(); }
+    };
+    template<class Each>
+    bool call_each(SourceQueue& queue, Each each);
     class Entered;
+    enum class Phase : std::uint8_t { wait, events, timers, callbacks, coroutines, flush, closing };
 
     void turn(TimePoint wait_until);
+    bool go_on();
     void wait(TimePoint until);
     TimePoint sleep_until(TimePoint until);
     void collect();
     void look_ahead() const noexcept;
-    void dispatch_events();
-    void fire_timers();
-    void run_callbacks();
+    bool dispatch_events();
+    bool fire_timers();
+    bool run_callbacks();
+    bool run_coroutines();
     void forget_posted() noexcept;
-    void flush();
-    void finish_closing();
+    bool flush();
+    bool finish_closing();
     void settle_activity() noexcept;
 
-    bool spend();
     bool refill() noexcept;
     bool may_skip_poll() noexcept;
     void watched_call(Function<void()>& function, std::string_view what, std::source_location location) {
@@ -424,22 +463,24 @@ private:
     }
     void check_duration(TimePoint start, std::string_view what, std::source_location scheduled) const;
     void note_signals();
-    void deliver_signals();
+    bool deliver_signals();
     void renew_receive_buffer();
     TimePoint trim_blocks(TimePoint until) noexcept;
     void outside_change();
     void hand_to_host() noexcept;
+    void arm_kernel(TimePoint next) noexcept;
     void end_everything() noexcept;
     void abort_jobs(bool running_too) noexcept;
     std::size_t running_jobs() const noexcept;
     void abandon_futures() noexcept;
     void end_callbacks() noexcept;
     bool anything_alive() const noexcept;
-    void note_stale();
+    bool could_call_back() const noexcept;
+    void note_stale(bool by_kernel);
     Result<void> rebuild_kernel();
     void run_turns(bool until_idle);
     void end_sources();
-    bool leftovers() const noexcept;
+    bool leftovers() const noexcept { return phase_ != Phase::wait; }
     std::size_t make_turn(TimePoint wait_until);
     bool ready_now() const noexcept;
     detail::CallNode* new_node();
@@ -467,10 +508,8 @@ private:
     detail::TimerQueue timers_;
     detail::ListNode due_;
     detail::ListNode active_; // since the turn began
-    std::vector<detail::Source*> closing_;
-    std::vector<detail::Source*> closing_now_;
-    std::vector<detail::Source*> flushing_;
-    std::vector<detail::Source*> flushing_now_;
+    SourceQueue closing_;
+    SourceQueue flushing_;
     TimePoint now_{};
     Allowance allowance_;
     std::shared_ptr<detail::Mailbox> mailbox_;
@@ -481,6 +520,9 @@ private:
     int turns_since_poll_ = 0;
     bool front_end_ready_ = false;
     bool more_events_ = false;
+    Phase phase_ = Phase::wait; // where a turn that was cut short goes on
+    bool limited_ = false;
+    bool removed_ = false; // a source, since the last look at the kernel
     bool in_turn_ = false;
     bool running_ = false;
     bool stopping_ = false;

@@ -10,16 +10,20 @@ namespace weft {
 /// that its host hears of what is to be done.
 class Loop::Entered {
 public:
-    Entered(Loop& loop, const char* what) : loop_(loop), outer_(current) {
+    /// `nests`: also inside a callback of another loop.
+    Entered(Loop& loop, const char* what, bool nests = false) : loop_(loop), outer_(current) {
         const auto refuse = [what](const char* why) { throw UsageError(std::string(what) + ": " + why); };
         if (loop.state_ == State::closed) refuse("the loop is closed");
-        if (loop.running_ || loop.in_turn_) refuse("this loop is already running");
-        if (loop.in_hook_) refuse("called inside the on_wake hook");
-        if (outer_ != nullptr) refuse("another loop is running on this thread");
+        if (loop.running_ || loop.in_turn_) refuse("called inside a callback of this loop");
+        if (loop.in_hook_) refuse("called inside the on_wake hook of this loop");
+        if (outer_ != nullptr && !nests)
+            refuse("called inside a callback of another loop, where only `step` is possible");
+        if (loop.embedded_) loop.kernel_->announce(false);
         loop.running_ = true;
         loop.mailbox_->set_owner(std::this_thread::get_id());
         loop.blocks_->enter();
         loop.allowance_ = {};
+        if (outer_ != nullptr && outer_->front_end_) outer_running_ = outer_->front_end_->step_aside();
         current = &loop;
     }
     ~Entered() {
@@ -27,7 +31,10 @@ public:
         loop_.in_turn_ = false;
         loop_.running_ = false;
         loop_.stopping_ = false;
+        loop_.limited_ = false;
+        loop_.allowance_ = {};
         current = outer_;
+        if (outer_ != nullptr && outer_->front_end_) outer_->front_end_->step_back(outer_running_);
         if (loop_.embedded_) {
             loop_.hand_to_host();
         } else {
@@ -43,6 +50,7 @@ public:
 private:
     Loop& loop_;
     Loop* outer_;
+    void* outer_running_ = nullptr;
 };
 
 } // namespace weft

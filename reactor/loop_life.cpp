@@ -28,6 +28,7 @@ Token Loop::add_source(detail::Source& source) {
 void Loop::remove_source(Token token) noexcept {
     const auto index = static_cast<std::uint32_t>(token);
     Slot& slot = slots_[index];
+    removed_ = true;
     slot.source = nullptr;
     ++slot.generation;
     slot.next_free = free_slot_;
@@ -52,13 +53,13 @@ void Loop::again(Token token, std::uint32_t ready) {
 }
 
 void Loop::finish_later(detail::Source& source) {
-    closing_.push_back(&source);
+    closing_.coming.push_back(&source);
     work_queued_ = true;
     if (!in_turn_) outside_change();
 }
 
 void Loop::flush_later(detail::Source& source) {
-    flushing_.push_back(&source);
+    flushing_.coming.push_back(&source);
     work_queued_ = true;
     if (!in_turn_) outside_change();
 }
@@ -298,8 +299,11 @@ void Loop::end_sources() {
         if (slots_[index].source != nullptr) slots_[index].source->on_loop_closing();
     again_.clear();
     event_next_ = event_end_ = 0;
-    flush();
-    finish_closing();
+    // Once for what an earlier turn has left of each, and once for what came since.
+    for (int round = 0; round < 2; ++round) {
+        (void)flush();
+        (void)finish_closing();
+    }
 }
 
 // --- Embedding ------------------------------------------------------------------------------------------------
@@ -316,6 +320,7 @@ Result<int> Loop::pollable_fd() {
 }
 
 TimePoint Loop::next_deadline() noexcept {
+    if (running_) return TimePoint::max();
     if (ready_now() || leftovers() || stopping_ || !mailbox_->empty()) return TimePoint::min();
     return timers_.next_deadline();
 }
@@ -323,8 +328,9 @@ TimePoint Loop::next_deadline() noexcept {
 StepResult Loop::step(Budget budget) {
     StepResult result;
     {
-        const Entered entered(*this, "step");
+        const Entered entered(*this, "step", true);
         embedded_ = true; // at its end `entered` tells the host what is left
+        limited_ = true;
         allowance_.left = 0;
         allowance_.in_reserve = budget.count;
         if (budget.time != Duration::max()) allowance_.until = deadline_in(budget.time);
@@ -335,8 +341,10 @@ StepResult Loop::step(Budget budget) {
             (void)make_turn(TimePoint::min());
         } while (allowance_.in_reserve != 0 && !stopping_ && (ready_now() || leftovers() || turns_ == looked));
         result.ran = allowance_.spent;
+        result.stopped = stopping_;
     }
     result.more_ready = announced_ == TimePoint::min();
+    result.alive = could_call_back();
     result.next_deadline = timers_.next_deadline();
     return result;
 }
@@ -349,8 +357,15 @@ void Loop::hand_to_host() noexcept {
     if (more) kernel_->wake();
     const TimePoint next = timers_.next_deadline();
     if (armed_ <= now_) armed_ = TimePoint::max(); // it went off, and does not do so again
-    if (next != armed_) (void)kernel_->arm(armed_ = next);
+    if (next != armed_) arm_kernel(next);
     announced_ = more ? TimePoint::min() : next;
+    kernel_->announce(true);
+}
+
+// Without a timer of the kernel's the host has to come by and look.
+void Loop::arm_kernel(TimePoint next) noexcept {
+    armed_ = kernel_->arm(next).ok() ? next : TimePoint::max();
+    if (armed_ != next && kernel_->announces()) kernel_->wake();
 }
 
 // Work was queued or a deadline was set by the host, not by a callback.
@@ -362,7 +377,7 @@ void Loop::outside_change() {
     if (next == TimePoint::min()) {
         kernel_->wake();
     } else {
-        (void)kernel_->arm(armed_ = next);
+        arm_kernel(next);
     }
     if (!wake_hook_ || in_hook_) return;
     // On the stack while it runs: it may replace itself.

@@ -74,6 +74,10 @@ public:
     virtual void on_nothing_to_wait_for() = 0;
     /// The phase of its own that it asked for with `Loop::run_front_end`.
     virtual void run() = 0;
+    /// Another loop is stepped inside a callback of this one: what runs here is out of sight until `step_back`, which
+    /// is given what this returned.
+    virtual void* step_aside() noexcept = 0;
+    virtual void step_back(void* running) noexcept = 0;
 };
 
 } // namespace detail

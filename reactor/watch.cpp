@@ -34,7 +34,11 @@ void WatchedFd::on_loop_closing() {
 }
 
 
-Sys WatchedFd::start() noexcept { return loop_->kernel().add(fd_, token_, Interest::none); }
+Sys WatchedFd::start() noexcept {
+    const Sys added = loop_->kernel().add(fd_, token_, Interest::none);
+    out_ = !added.ok();
+    return added;
+}
 
 void WatchedFd::end() noexcept {
     if (loop_ == nullptr) return;
@@ -190,12 +194,11 @@ Result<SignalWatch> Loop::on_signal(int number, Function<void()> function, std::
     check_usable("on_signal");
     if (number < 1 || number > 64)
         return Error{errno_code(EINVAL), "watch signal " + std::to_string(number)};
-    SignalWatch watch(new detail::WatchedSignal(*this, number, std::move(function), location));
-    if (signal_uses_[number] == 1) {
+    if (signal_uses_[number] == 0) {
         if (const Sys done = kernel_->watch_signal(number); !done.ok())
             return Error{done.code(), "watch signal " + std::to_string(number)};
     }
-    return watch;
+    return SignalWatch(new detail::WatchedSignal(*this, number, std::move(function), location));
 }
 
 } // namespace weft

@@ -43,7 +43,7 @@ private:
     int fd_;
     Token token_ = 0;
     Interest registered_ = Interest::none;
-    bool out_ = false; // taken out of the kernel's set, see on_ready
+    bool out_ = true; // not in the kernel's set: not yet, or taken out, see on_ready
     bool busy_ = false;
     bool orphan_ = false;
     std::source_location location_;

@@ -3,6 +3,12 @@
 #include <cerrno>
 
 namespace weft::detail {
+namespace {
+
+// Connections in a row that could not be accepted. A few that died in the queue are nothing special.
+constexpr int most_failures = 64;
+
+} // namespace
 
 void remove_file(Kernel& kernel, const Address& address, const FileInfo& file) noexcept {
     if (file.is_socket && kernel.look_at(address.path()) == file)
@@ -16,20 +22,27 @@ Listener::Listener(ServerState& server, int fd, StreamKind kind, const Address& 
 
 Listener::~Listener() {
     Kernel& kernel = server_.loop.kernel();
-    (void)kernel.remove(fd_); // it may have been passed on to other processes
-    kernel.close(fd_);
+    if (registered_) (void)kernel.remove(fd_); // it may have been passed on to other processes
+    if (fd_ >= 0) kernel.close(fd_);
     server_.loop.remove_source(token_);
     remove_file(kernel, address_, file_);
 }
 
 Sys Listener::start() noexcept {
-    return server_.loop.kernel().add(fd_, token_, Interest::read);
+    const Sys added = server_.loop.kernel().add(fd_, token_, Interest::read);
+    registered_ = added.ok();
+    if (added.error() == EEXIST) fd_ = -1; // another's here already, who goes on with it
+    return added;
 }
 
 void Listener::set_armed(bool armed) noexcept {
     if (armed == armed_) return;
-    armed_ = armed;
-    (void)server_.loop.kernel().modify(fd_, token_, armed ? Interest::read : Interest::none);
+    const Interest wanted = armed ? Interest::read : Interest::none;
+    if (server_.loop.kernel().modify(fd_, token_, wanted).ok()) {
+        armed_ = armed;
+    } else if (armed) {
+        server_.loop.again(token_, 0); // looks by itself, and tries once more
+    }
 }
 
 void Listener::on_ready(std::uint32_t) {
@@ -37,19 +50,20 @@ void Listener::on_ready(std::uint32_t) {
     const auto server = server_.shared_from_this();
     const Token token = token_;
     Loop& loop = server->loop;
+    set_armed(server->may_accept()); // which may have failed
     Sys got = 0;
-    int failures = 0;
-    const int most = loop.options().accepts_per_turn;
-    for (int left = most; left > 0; --left) {
+    for (int left = loop.accepts_per_turn(); left > 0; --left) {
         if (loop.find_source(token) != this || !server->may_accept()) return;
         Address peer;
         got = loop.kernel().accept(fd_, peer);
         if (got.ok()) {
+            failures_ = 0;
             server->accepted(got.fd(), kind_, peer);
             continue;
         }
         switch (got.error()) {
         case EAGAIN:
+            failures_ = 0;
             return;
         case EMFILE:
             return server->shed(fd_);
@@ -66,12 +80,13 @@ void Listener::on_ready(std::uint32_t) {
         default:
             // The connection died in the queue, or the network below it: accept(2) passes such
             // errors on. The next one is another connection.
-            ++failures;
+            ++failures_;
             break;
         }
     }
     // Nothing but failures: whatever it is does not go away by being asked again at once.
-    if (failures == most) server->back_off(got.error());
+    if (loop.find_source(token) == this && failures_ >= most_failures)
+        server->back_off(got.error());
 }
 
 void Listener::on_loop_closing() {

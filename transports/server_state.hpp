@@ -30,7 +30,7 @@ public:
     void on_ready(std::uint32_t ready) override;
     void on_loop_closing() override;
     Registration registration() const noexcept override {
-        return {fd_, armed_ ? Interest::read : Interest::none};
+        return {registered_ ? fd_ : -1, armed_ ? Interest::read : Interest::none};
     }
 
 private:
@@ -38,6 +38,8 @@ private:
     int fd_;
     StreamKind kind_;
     bool armed_ = true;
+    bool registered_ = false;
+    int failures_ = 0; // in a row
     Token token_;
     Address address_;
     FileInfo file_;

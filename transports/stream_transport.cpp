@@ -73,12 +73,17 @@ void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol
 std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
                                        std::unique_ptr<Protocol> protocol, TransportRef& ref) {
     Kernel& kernel = loop.kernel();
-    if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return done.code();
     auto transport = std::make_unique<StreamTransport>(loop, kernel, fd, kind, peer);
     const Token token = loop.add_source(*transport);
-    if (const Sys added = kernel.add(fd, token, Interest::stream); !added.ok()) {
+    Sys done = kernel.add(fd, token, Interest::stream);
+    // Only now: what is refused shall stay as it is.
+    if (done.ok()) {
+        done = kernel.set_nonblocking(fd);
+        if (!done.ok()) (void)kernel.remove(fd);
+    }
+    if (!done.ok()) {
         loop.remove_source(token);
-        return added.code();
+        return done.code();
     }
     transport->open_later(token, std::move(protocol));
     ref = transport.release()->ref(); // the loop owns it from here on
@@ -439,6 +444,14 @@ void StreamTransport::close(std::error_code reason) {
     if (!queue_ && !in_callback()) finish_or_linger();
 }
 
+void StreamTransport::close_within(Duration limit) {
+    close();
+    if (has(finishing)) return;
+    Extras& extra = extras();
+    extra.close_limit = std::min(extra.close_limit, loop_.deadline_in(limit));
+    arm(extra, extra.armed() ? extra.deadline() : TimePoint::max());
+}
+
 void StreamTransport::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | reset;
@@ -493,7 +506,7 @@ void StreamTransport::finish_or_linger() {
     if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     extras().idle_timeout = Duration(0);
-    loop_.arm(extras(), loop_.deadline_in(linger.timeout));
+    arm(extras(), loop_.deadline_in(linger.timeout));
     // In a turn of its own: the loop's buffer may be in the hands of another connection's callback.
     if (has(readable)) queue_again();
 }
@@ -520,20 +533,27 @@ void StreamTransport::discard_input() {
 
 // --- The rest ---
 
+/// For `when`, or the limit of a close that comes first.
+void StreamTransport::arm(Extras& extra, TimePoint when) {
+    loop_.arm(extra, std::min(when, extra.close_limit));
+}
+
 void StreamTransport::on_timer(Extras& extra) {
     if (has(lingering)) return finish({});
     if (has(finishing)) return;
+    const TimePoint now = loop_.now();
+    if (extra.close_limit <= now) return abort(std::make_error_code(std::errc::timed_out));
     // Activity only stores its time; the timer finds out here whether there was any.
-    if (extra.activity.linked()) return loop_.arm(extra, loop_.deadline_in(extra.idle_timeout));
+    if (extra.activity.linked()) return arm(extra, add_saturated(now, extra.idle_timeout));
     const TimePoint due = add_saturated(extra.activity.at, extra.idle_timeout);
-    if (due > loop_.now()) return loop_.arm(extra, due);
+    if (due > now) return arm(extra, due);
     // With very many events its own may be among those that the next turn is told of.
     if (loop_.more_events() && ++extra.put_off < most_put_off) return loop_.arm(extra, due);
     extra.put_off = 0;
     // Nobody is left to be asked: the peer does not take what was written before `close`.
     if (has(closing)) return abort(std::make_error_code(std::errc::timed_out));
     loop_.note_activity(extra.activity);
-    loop_.arm(extra, loop_.deadline_in(extra.idle_timeout));
+    arm(extra, add_saturated(now, extra.idle_timeout));
     if (has(unannounced)) return;
     guarded("idle_timeout", [&] { protocol_->idle_timeout(*this); });
 }
@@ -543,10 +563,11 @@ void StreamTransport::set_idle_timeout(Duration timeout) {
     Extras& extra = extras();
     extra.idle_timeout = timeout;
     loop_.note_activity(extra.activity);
-    if (timeout <= Duration::zero()) {
+    if (timeout <= Duration::zero() && extra.close_limit == TimePoint::max()) {
         loop_.timers().cancel(extra);
     } else {
-        loop_.arm(extra, loop_.deadline_in(timeout));
+        if (timeout <= Duration::zero()) extra.idle_timeout = Duration::max();
+        arm(extra, loop_.deadline_in(extra.idle_timeout));
     }
 }
 

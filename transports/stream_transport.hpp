@@ -64,6 +64,7 @@ public:
     }
     void write_eof() override;
     void close(std::error_code reason = {}) override;
+    void close_within(Duration limit) override;
     void abort(std::error_code reason) override;
     std::error_code write_error() const noexcept override {
         return has(write_broken) ? extras_->write_error : std::error_code();
@@ -140,6 +141,7 @@ private:
         Duration idle_timeout{0};
         Activity activity;
         unsigned put_off = 0; ///< times that its end was, since the kernel had more to tell
+        TimePoint close_limit = TimePoint::max(); ///< see `close_within`
         Linger linger;
         std::size_t discarded = 0;
         std::vector<std::byte> unread; ///< given back by the protocol
@@ -154,7 +156,7 @@ private:
     class Share {
     public:
         explicit Share(Loop& loop) noexcept
-            : loop_(loop), calls_(loop.options().reads_per_turn), bytes_(loop.options().bytes_per_turn) {}
+            : loop_(loop), calls_(loop.reads_per_turn()), bytes_(loop.options().bytes_per_turn) {}
         /// After a call that moved `bytes`: whether there may be another.
         bool spend(std::size_t bytes) noexcept {
             if (--calls_ <= 0 || bytes >= bytes_) return false;
@@ -242,6 +244,7 @@ private:
     void finish_or_linger();
     void discard_input();
     void on_timer(Extras& extras);
+    void arm(Extras& extras, TimePoint when);
     std::error_code reason() const noexcept {
         return extras_ ? extras_->reason : std::error_code();
     }

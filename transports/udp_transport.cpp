@@ -269,9 +269,10 @@ void DatagramEndpoint::receive(std::uint32_t ready) {
     if (backlog_) deliver_backlog();
     const bool told = (ready & (ready::readable | ready::read_hangup)) != 0;
     // What is left after these is reported again, behind everybody else's.
-    for (int left = loop_.options().reads_per_turn; told && left > 0; --left) {
+    for (int left = loop_.reads_per_turn(); told && left > 0; --left) {
         if (!can_read() || backlog_) return;
-        const auto slots = room_->slots(slot_count_, slot_size_);
+        auto slots = room_->slots(slot_count_, slot_size_);
+        if (loop_.limited()) slots = slots.first(1);
         const Sys got = loop_.kernel().recv_batch(fd_, slots);
         if (got.ok()) {
             deliver(slots.first(got.count()));

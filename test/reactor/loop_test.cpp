@@ -228,11 +228,11 @@ TEST_CASE("A loop runs once at a time, and one per thread [s9]") {
         refuse([&] { loop->close(); });
         refuse([&] { (void)loop->after_fork(); });
         refuse([&] { other->run(); });
-        refuse([&] { (void)other->step(); });
+        (void)other->step(); // alone does not wait
         CHECK(loop->running());
     });
     loop->run_once();
-    CHECK(refused == 8);
+    CHECK(refused == 7);
     CHECK(loop.unhandled.empty());
     other->call_soon([&] { other->stop(); });
     other->run();

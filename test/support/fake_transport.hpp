@@ -83,6 +83,7 @@ public:
     std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
     void close(std::error_code = {}) override { closing = true; }
+    void close_within(Duration) override { closing = true; }
     void abort(std::error_code why) override {
         closing = aborted = true;
         reason = why;

@@ -5,10 +5,6 @@ using namespace weft::test;
 
 namespace {
 
-std::unique_ptr<Kernel> simulated() {
-    return std::make_unique<sim::SimKernel>();
-}
-
 sim::SimKernel& clock_of(World& world) {
     return dynamic_cast<sim::SimKernel&>(world.loop.kernel);
 }
@@ -23,7 +19,7 @@ Duration until_lost(World& world, TimePoint from) {
 } // namespace
 
 TEST_CASE("A callback that takes longer than the idle time-out does not make its connection idle [s121]") {
-    World world(simulated);
+    World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;
     world.prepare = [&](Journal& journal) {
@@ -42,7 +38,7 @@ TEST_CASE("A callback that takes longer than the idle time-out does not make its
 }
 
 TEST_CASE("What blocks the loop does not make idle who has sent meanwhile [s121]") {
-    World world(simulated);
+    World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;
     world.listen(std::move(options));
@@ -57,7 +53,7 @@ TEST_CASE("What blocks the loop does not make idle who has sent meanwhile [s121]
 }
 
 TEST_CASE("An idle time-out waits for those whose events did not fit into one look at the kernel [s121]") {
-    World world(simulated);
+    World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;
     world.listen(std::move(options));
@@ -83,7 +79,7 @@ TEST_CASE("An idle time-out waits for those whose events did not fit into one lo
 }
 
 TEST_CASE("A time-out that is set late in a long callback counts from there [s121]") {
-    World world(simulated);
+    World world(simulated_kernels().front());
     TimePoint asked{};
     world.prepare = [&](Journal& journal) {
         journal.hooks["data_received"] = [&](Transport& t) {
@@ -100,7 +96,7 @@ TEST_CASE("A time-out that is set late in a long callback counts from there [s12
 }
 
 TEST_CASE("A lingering close, a drain and the time between accepts count from where they begin [s121]") {
-    World world(simulated);
+    World world(simulated_kernels().front());
     world.prepare = [](Journal& journal) {
         journal.hooks["made"] = [](Transport& t) { t.pause_reading(); };
         journal.hooks["draining"] = [](Transport&) {}; // goes on
@@ -162,7 +158,7 @@ TEST_CASE("A connect that is begun late in a long callback has all of its time [
 TEST_CASE("A transport's huge durations are for ever [s121]") {
     const Duration huge = GENERATE(Duration::max(), Duration(std::chrono::seconds::max()),
                                    Duration(std::chrono::years(300)));
-    World world(simulated);
+    World world(simulated_kernels().front());
     ListenOptions listening;
     listening.idle_timeout = huge;
     listening.linger = Linger{.mode = Linger::Mode::always, .bytes = 1000, .timeout = huge};
