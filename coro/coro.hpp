@@ -8,6 +8,7 @@
 #include <weft/coro/channel.hpp>
 #include <weft/coro/combine.hpp>
 #include <weft/coro/condition.hpp>
+#include <weft/coro/connect.hpp>
 #include <weft/coro/datagram.hpp>
 #include <weft/coro/event.hpp>
 #include <weft/coro/generator.hpp>

@@ -45,6 +45,18 @@ DatagramSocket DatagramSocket::connect(std::string_view peer, const UdpOptions& 
     });
 }
 
+DatagramSocket DatagramSocket::bind(const Address& address, const UdpOptions& options) {
+    return make_socket([&](std::unique_ptr<DatagramProtocol> protocol) {
+        return udp::bind(this_loop(), address, std::move(protocol), options);
+    });
+}
+
+DatagramSocket DatagramSocket::connect(const Address& peer, const UdpOptions& options) {
+    return make_socket([&](std::unique_ptr<DatagramProtocol> protocol) {
+        return udp::connect(this_loop(), peer, std::move(protocol), options);
+    });
+}
+
 DatagramSocket DatagramSocket::adopt(int fd, const UdpOptions& options) {
     return make_socket([&](std::unique_ptr<DatagramProtocol> protocol) {
         return udp::adopt(this_loop(), fd, std::move(protocol), options);
@@ -77,87 +89,110 @@ Received DatagramSocket::recv_from(MutableBytes into, Deadline deadline) {
         const std::size_t size = std::min(into.size(), datagram.data.size());
         if (size != 0) std::memcpy(into.data(), datagram.data.data(), size);
         return Received{size,         datagram.from,
-                        datagram.to,  datagram.interface,
-                        datagram.ecn, datagram.truncated || size < datagram.data.size()};
+                        datagram.to,  datagram.destination,
+                        datagram.interface, datagram.ecn,
+                        datagram.truncated || size < datagram.data.size()};
     };
     state->show();
-    if (state->shown.empty()) {
+    if (!state->shows()) {
         Received received = copy(state->live.front());
         state->live = state->live.subspan(1);
         return received;
     }
-    Received received = copy(state->shown.view(0, *state->transport));
-    state->shown.pop(1);
+    Received received = copy(state->shown->at(state->shown->first(), *state->transport));
+    state->taken(1);
     return received;
 }
 
-std::span<const Datagram> DatagramSocket::recv_batch(std::size_t most, Deadline deadline) {
+DatagramBatch DatagramSocket::recv_batch(std::size_t most, Deadline deadline) {
     if (most == 0) throw UsageError("recv_batch: at most 0 datagrams are none");
     const std::shared_ptr<State> state = this->state("recv_batch");
     detail::Coroutine& self = detail::running("recv_batch");
     self.scheduler.checkpoint(self);
     const HandOn hand_on{*state};
     state->wait_for_datagram(self, "recv_batch", deadline);
-    if (state->shown.empty()) {
-        state->keep_live(); // the views outlive the callback
+    if (!state->shows()) {
+        state->keep_live(); // the batch outlives the callback
         state->show();
     }
-    const std::size_t count = std::min(most, state->shown.count());
-    state->views.clear();
-    for (std::size_t i = 0; i < count; ++i)
-        state->views.push_back(state->shown.view(i, *state->transport));
-    state->shown.pop(count); // their memory stays until the next `show`
-    return state->views;
+    const std::size_t count = std::min(most, state->shown->count());
+    DatagramBatch batch(state->shown, state->shown->first(), count, *state->transport);
+    state->taken(count);
+    return batch;
+}
+
+DatagramBatch::DatagramBatch() noexcept = default;
+DatagramBatch::DatagramBatch(DatagramBatch&& other) noexcept
+    : kept_(std::move(other.kept_)), first_(other.first_), count_(std::exchange(other.count_, 0)),
+      transport_(other.transport_) {}
+DatagramBatch& DatagramBatch::operator=(DatagramBatch&& other) noexcept {
+    kept_ = std::move(other.kept_);
+    first_ = other.first_;
+    count_ = std::exchange(other.count_, 0);
+    transport_ = other.transport_;
+    return *this;
+}
+DatagramBatch::~DatagramBatch() = default;
+DatagramBatch::DatagramBatch(std::shared_ptr<const detail::KeptDatagrams> kept, std::size_t first,
+                             std::size_t count, DatagramTransport& transport) noexcept
+    : kept_(std::move(kept)), first_(first), count_(count), transport_(&transport) {}
+
+Datagram DatagramBatch::operator[](std::size_t index) const noexcept {
+    return kept_->at(first_ + index, *transport_);
 }
 
 template<class Send>
-void DatagramSocket::send_when_room(const char* what, Deadline deadline, Send send) {
+void DatagramSocket::send_when_room(const char* what, const Address* to, Deadline deadline,
+                                    Send send) {
     const std::shared_ptr<State> state = this->state(what);
     detail::Coroutine& self = detail::running(what);
     self.scheduler.checkpoint(self);
     (void)state->connection(what);
     state->wait_for_room(self, what, deadline);
-    send(state->connection(what));
+    DatagramTransport& transport = state->connection(what);
+    if (to != nullptr) state->throw_send_error(what, to);
+    send(transport);
 }
 
 void DatagramSocket::send_to(Bytes data, const Address& to, Deadline deadline) {
-    send_when_room("send_to", deadline,
+    send_when_room("send_to", &to, deadline,
                    [&](DatagramTransport& transport) { transport.send_to(data, to); });
 }
 
 void DatagramSocket::send_to(Bytes data, const Address& to,
                              const DatagramTransport::SendOptions& options, Deadline deadline) {
-    send_when_room("send_to", deadline,
+    send_when_room("send_to", &to, deadline,
                    [&](DatagramTransport& transport) { transport.send_to(data, to, options); });
 }
 
 void DatagramSocket::send(Bytes data, Deadline deadline) {
-    send_when_room("send", deadline, [&](DatagramTransport& transport) { transport.send(data); });
+    const Address peer;
+    send_when_room("send", &peer, deadline,
+                   [&](DatagramTransport& transport) { transport.send(data); });
 }
 
 void DatagramSocket::send_batch(std::span<const Outgoing> batch, Deadline deadline) {
-    send_when_room("send_batch", deadline, [&](DatagramTransport& transport) {
-        for (const Outgoing& datagram : batch) {
-            if (datagram.to.empty()) {
-                transport.send(datagram.data);
-            } else {
-                transport.send_to(datagram.data, datagram.to);
-            }
-        }
+    const std::shared_ptr<State> state = this->state("send_batch");
+    send_when_room("send_batch", nullptr, deadline, [&](DatagramTransport& transport) {
+        for (const Outgoing& each : batch)
+            state->throw_send_error("send_batch", &each.to);
+        transport.send_batch(batch);
     });
 }
 
 void DatagramSocket::flush() {
-    state("flush")->connection("flush").flush();
+    const std::shared_ptr<State> state = this->state("flush");
+    state->connection("flush").flush();
+    state->take_errors();
+    (void)state->connection("flush");
+    state->throw_send_error("flush", nullptr);
 }
 
 void DatagramSocket::drain(Deadline deadline) {
     const std::shared_ptr<State> state = this->state("drain");
     detail::Coroutine& self = detail::running("drain");
     self.scheduler.checkpoint(self);
-    state->connection("drain").flush();
-    state->wait_for_room(self, "drain", deadline);
-    (void)state->connection("drain");
+    state->drain(deadline);
 }
 
 void DatagramSocket::set_queue_limits(std::size_t datagrams, std::size_t bytes) {

@@ -15,17 +15,6 @@ namespace {
 // kernel. More are accepted once half of them are taken, so that not every one costs system calls.
 constexpr std::size_t most_waiting = 16;
 
-bool is_unix(std::string_view address) noexcept {
-    return address.starts_with('@') || address.find('/') != address.npos;
-}
-
-Result<Server> listen_at(Loop& loop, std::string_view address, ProtocolFactory factory,
-                         ListenOptions options) {
-    return is_unix(address)
-               ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
-               : tcp::listen(loop, address, std::move(factory), std::move(options));
-}
-
 using StartHandler = Function<void(Stream)>;
 
 /// Makes a stream of its connection, and hands it on when it is connected.
@@ -103,25 +92,6 @@ public:
 
 } // namespace
 
-Stream connect(std::string_view address, Deadline deadline, ConnectOptions options) {
-    detail::Coroutine& self = detail::running("connect");
-    self.scheduler.check_cancelled(self);
-    Loop& loop = self.scheduler.loop();
-    auto state = std::make_unique<detail::StreamState>();
-    auto protocol = state->make_protocol();
-    Future<TransportRef> connected =
-        is_unix(address)
-            ? unix_socket::connect(loop, address, std::move(protocol), std::move(options))
-            : tcp::connect(loop, address, std::move(protocol), std::move(options));
-    try {
-        detail::wait_for_future(connected.state_ref().get(), true, deadline.at());
-    } catch (const TimeoutError&) {
-        throw TimeoutError("connect to " + std::string(address) + ": the time is up");
-    }
-    (void)connected.take();
-    return Stream(std::move(state));
-}
-
 void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
     detail::Coroutine& self = detail::running("serve");
     self.scheduler.check_cancelled(self);
@@ -135,7 +105,8 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
             options.handler);
     };
     Server server =
-        listen_at(scheduler.loop(), address, factory_for(start), std::move(options.listen)).value();
+        weft::listen(scheduler.loop(), address, factory_for(start), std::move(options.listen))
+            .value();
     if (options.started) options.started(server.addresses());
 
     // Handlers may outlive a cancellation by the grace. So they are shielded from it, with the one
@@ -234,7 +205,8 @@ Listener::Listener(std::string_view address, ListenOptions options)
         if (state->waiting.size() >= most_waiting) state->server.pause_accepting();
     };
     state_->server =
-        listen_at(this_loop(), address, factory_for(std::move(start)), std::move(options)).value();
+        weft::listen(this_loop(), address, factory_for(std::move(start)), std::move(options))
+            .value();
 }
 
 Listener::Listener(Listener&&) noexcept = default;

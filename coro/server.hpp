@@ -1,9 +1,9 @@
 #pragma once
 
+#include <weft/coro/connect.hpp>
 #include <weft/coro/stream.hpp>
 #include <weft/coro/task.hpp>
 #include <weft/reactor/function.hpp>
-#include <weft/transports/connect.hpp>
 #include <weft/transports/server.hpp>
 
 #include <cstddef>
@@ -12,12 +12,6 @@
 #include <vector>
 
 namespace weft::coro {
-
-/// Connects to "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or to a Unix socket,
-/// given by a path with a slash in it or as "@name". Suspends. `std::system_error` names each
-/// address that was tried and its reason; `TimeoutError` after `deadline`. Cancelling closes what
-/// was begun.
-Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
 
 /// What a server does with a connection: called in a coroutine of its own, by any number of them at
 /// a time. The stream is closed when it returns, unless it moved or released it; then what was

@@ -16,8 +16,10 @@ void Protocol::idle_timeout(Transport& transport) {
 void Protocol::draining(Transport& transport) { transport.close(); }
 
 void DatagramProtocol::datagrams_received(std::span<const Datagram> batch) {
+    DatagramTransport& transport = batch.front().transport;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        if (!batch[i].transport.is_reading()) return batch[i].transport.unread(batch.subspan(i));
+        if (!transport.is_reading() || transport.has_unread())
+            return transport.unread_rest(batch.subspan(i));
         datagram_received(batch[i]);
     }
 }

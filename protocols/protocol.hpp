@@ -89,7 +89,11 @@ public:
 struct Datagram {
     Bytes data;              ///< may be empty: an empty datagram is a message
     const Address& from;     ///< the sender
-    const Address& to;       ///< the local address it was sent to; empty unless packet info is on
+    /// The local address to answer from (`SendOptions::from`); empty unless packet info is on. It is the one that
+    /// was asked; for a group or a broadcast address that of the interface it came in by, of which IPv6 leaves the
+    /// choice to the system ("[::%2]", which is good for answering as well).
+    const Address& to;
+    const Address& destination; ///< where it was sent to, a group perhaps; empty unless packet info is on
     std::uint32_t interface; ///< the interface it came in by; 0 unless packet info is on
     std::int8_t ecn;         ///< ECN bits (RFC 3168); -1 unless packet info is on
     bool truncated;          ///< it was longer than the receive slot, the rest is lost
@@ -108,12 +112,15 @@ public:
     virtual void datagram_received(const Datagram& datagram) { (void)datagram; }
 
     /// A batch arrived, in order; never empty. The default calls `datagram_received` for each until the
-    /// endpoint is closed or paused, and gives the rest back (`DatagramTransport::unread`).
+    /// endpoint is closed or paused or one is given back, and keeps the rest for later, behind what was given
+    /// back (`DatagramTransport::unread_rest`).
     virtual void datagrams_received(std::span<const Datagram> batch);
 
-    /// A datagram could not be sent or was answered by an ICMP error. The endpoint stays open.
+    /// A datagram was answered by an ICMP error, or could not be sent. The endpoint stays open, and receiving goes on.
     /// `to` is where it was sent, empty if the system did not say.
     virtual void error_received(std::error_code error, const Address& to) { (void)error; (void)to; }
+    /// A datagram could not be sent: the call that was to send it said so. The default calls `error_received`.
+    virtual void send_failed(std::error_code error, const Address& to) { error_received(error, to); }
 
     /// The endpoint is gone, `reason` is empty if it was closed.
     virtual void connection_lost(std::error_code reason) { (void)reason; }

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -227,23 +228,47 @@ private:
     static constexpr std::size_t copied_write = 512; // less is not worth a block that owns it
 };
 
+/// A datagram to be sent.
+struct Outgoing {
+    Bytes data = {};
+    Address to = {}; ///< empty: the connected peer
+};
+
 /// The system's half of a datagram endpoint. Rules as for `Transport`.
 class DatagramTransport {
 public:
     /// Sends one datagram: gathered with others and sent by the end of the callback or turn. `to` is left out on
-    /// connected endpoints and must be the peer if given (`UsageError` otherwise). Empty data is sent as an
-    /// empty datagram. Errors reach `error_received`. After `close` it is dropped.
+    /// connected endpoints and must be the peer if given (`UsageError` otherwise), in any form: IPv4 or mapped, or the
+    /// unspecified address that was connected to. Empty data is sent as an empty datagram. Errors reach
+    /// `DatagramProtocol::send_failed`. After `close` it is dropped.
+    ///
+    /// A Unix socket that is not connected sends to others meanwhile when a receiver's queue is full; what is for that
+    /// one waits, in order, and is tried again after 1 ms, later every 64 ms: the system does not tell when there is room.
     virtual void send_to(Bytes data, const Address& to) = 0;
+    void send_to(std::string_view text, const Address& to) { send_to(bytes_of(text), to); }
     virtual void send(Bytes data) = 0;
-    /// The same with a source address or ECN bits, or to be split by the kernel (GSO, UDP_SEGMENT; udp(7)).
+    void send(std::string_view text) { send(bytes_of(text)); }
+    /// The same with a source address (`Datagram::to`; its port does not count) or ECN bits, or to be split by the
+    /// kernel (GSO, UDP_SEGMENT; udp(7)). `UsageError` for a source that the endpoint's family can not have.
     struct SendOptions {
         const Address* from = nullptr;
         std::uint16_t segment_size = 0;
         std::int8_t ecn = -1;
     };
     virtual void send_to(Bytes data, const Address& to, const SendOptions& options) = 0;
+    void send_to(std::string_view text, const Address& to, const SendOptions& options) {
+        send_to(bytes_of(text), to, options);
+    }
+    /// Sends all of them, in order, or none if it throws.
+    virtual void send_batch(std::span<const Outgoing> batch) = 0;
     /// Sends what has been gathered, now.
     virtual void flush() = 0;
+    /// The same, and completes when the system has taken all of it, or refused it (`send_failed`); fails with the
+    /// reason if the endpoint ends before. Any number may wait.
+    virtual Future<void> drain() = 0;
+    /// Calls `send_failed` and `error_received` for what is known by now, before it returns; else they come when nothing
+    /// of the endpoint is on the stack. For front-ends.
+    virtual void deliver_errors() = 0;
 
     /// Sends what is buffered, then calls `connection_lost({})`; never before it returns.
     virtual void close() = 0;
@@ -257,6 +282,10 @@ public:
     /// Gives datagrams back, as `Transport::unread` does: they are copied and come again, before any others,
     /// while reading is on, never before the callback under way has returned. Dropped when closing.
     virtual void unread(std::span<const Datagram> batch) = 0;
+    /// The same, but behind those that were given back before: for what is left of a batch.
+    virtual void unread_rest(std::span<const Datagram> batch) = 0;
+    /// Whether datagrams that were given back wait to come again.
+    virtual bool has_unread() const noexcept = 0;
 
     virtual void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low = {}) = 0;
     virtual WriteLimits write_buffer_limits() const noexcept = 0;

@@ -1,27 +1,35 @@
 #include <weft/reactor/address.hpp>
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <charconv>
 #include <cstddef>
 #include <cstring>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <optional>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 namespace weft {
 namespace {
 
-static_assert(sizeof(sockaddr_un) <= Address::capacity);
+static_assert(sizeof(sockaddr_un) <= Address::max_size && sizeof(sockaddr_in6) <= Address::max_size);
 
+constexpr std::string_view unix_prefix = "unix:";
 constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
-// One byte of sun_path is kept for the terminator that some systems insist on.
+// Linux takes a path that fills sun_path, and other systems insist on a terminator (unix(7)).
+#ifdef __linux__
+constexpr std::size_t max_path = sizeof(sockaddr_un::sun_path);
+#else
 constexpr std::size_t max_path = sizeof(sockaddr_un::sun_path) - 1;
+#endif
 
 template<class T>
 T load(const Address& address) noexcept {
     T out{};
-    std::memcpy(&out, address.data(), std::min<std::size_t>(sizeof out, Address::capacity));
+    static_assert(sizeof out <= Address::capacity);
+    std::memcpy(&out, address.data(), sizeof out);
     return out;
 }
 
@@ -69,7 +77,12 @@ Address Address::loopback_ipv6(std::uint16_t port) noexcept {
     return ipv6({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, port);
 }
 
+bool Address::names_unix(std::string_view text) noexcept {
+    return text.starts_with(unix_prefix) || text.starts_with('@') || text.find('/') != text.npos;
+}
+
 Result<Address> Address::unix_path(std::string_view path) {
+    if (path.starts_with(unix_prefix)) path.remove_prefix(unix_prefix.size());
     if (path.empty()) return bad("unix:", "the path is empty");
     if (path.size() > max_path) {
         return Error{errno_code(ENAMETOOLONG), "address \"unix:" + std::string(path) + "\" (" +
@@ -83,11 +96,11 @@ Result<Address> Address::unix_path(std::string_view path) {
     std::memcpy(un.sun_path, path.data(), path.size());
     if (abstract) un.sun_path[0] = '\0';
     // An abstract name is all of its bytes; a path ends with its terminator (unix(7)).
-    return store(un, path_offset + path.size() + (abstract ? 0 : 1));
+    return store(un, std::min(path_offset + path.size() + (abstract ? 0 : 1), sizeof un));
 }
 
 Result<Address> Address::parse(std::string_view text) {
-    if (text.starts_with("unix:")) return unix_path(text.substr(5));
+    if (names_unix(text)) return unix_path(text);
     if (text.find('\0') != text.npos) return bad(text, "it holds a NUL byte");
     const auto colon = text.rfind(':');
     if (colon == text.npos) return bad(text, "no port; write HOST:PORT, [IPv6]:PORT or unix:PATH");
@@ -162,10 +175,11 @@ std::string Address::host() const {
 
 std::string Address::path() const {
     if (family() != Family::unix_socket || size_ <= path_offset) return {};
-    const auto un = load<sockaddr_un>(*this);
-    const std::size_t length = size_ - path_offset;
-    if (un.sun_path[0] == '\0') return "@" + std::string(un.sun_path + 1, length - 1);
-    return std::string(un.sun_path, strnlen(un.sun_path, length));
+    const auto* name = reinterpret_cast<const char*>(bytes_.data()) + path_offset;
+    const std::size_t length = std::min(size_ - path_offset, sizeof(sockaddr_un::sun_path));
+    if (name[0] == '\0') return "@" + std::string(name + 1, length - 1);
+    const std::string path(name, strnlen(name, length));
+    return path.front() == '@' || path.starts_with(unix_prefix) ? "./" + path : path;
 }
 
 bool Address::is_abstract() const noexcept {
@@ -173,22 +187,59 @@ bool Address::is_abstract() const noexcept {
            bytes_[path_offset] == std::byte{0};
 }
 
+namespace {
+
+/// The IPv4 address, in host order, if it is one or stands for one.
+std::optional<std::uint32_t> ipv4_of(const Address& address) noexcept {
+    if (address.family() == Address::Family::ipv4)
+        return ntohl(load<sockaddr_in>(address).sin_addr.s_addr);
+    if (!address.is_mapped()) return {};
+    const auto in = load<sockaddr_in6>(address);
+    std::uint32_t ip;
+    std::memcpy(&ip, in.sin6_addr.s6_addr + 12, sizeof ip);
+    return ntohl(ip);
+}
+
+} // namespace
+
+bool Address::is_mapped() const noexcept {
+    if (family() != Family::ipv6) return false;
+    const auto in = load<sockaddr_in6>(*this);
+    return IN6_IS_ADDR_V4MAPPED(&in.sin6_addr);
+}
+
+Address Address::unmapped() const noexcept {
+    if (!is_mapped()) return *this;
+    const std::uint32_t ip = *ipv4_of(*this);
+    const auto byte = [ip](int shift) { return static_cast<std::uint8_t>(ip >> shift); };
+    return ipv4({byte(24), byte(16), byte(8), byte(0)}, port());
+}
+
+Address Address::mapped() const noexcept {
+    if (family() != Family::ipv4) return *this;
+    const auto in = load<sockaddr_in>(*this);
+    std::array<std::uint8_t, 16> ip{};
+    ip[10] = ip[11] = 0xff;
+    std::memcpy(ip.data() + 12, &in.sin_addr, 4);
+    return ipv6(ip, port());
+}
+
 bool Address::is_any() const noexcept {
-    if (family() == Family::ipv4) return load<sockaddr_in>(*this).sin_addr.s_addr == INADDR_ANY;
+    if (const auto ip = ipv4_of(*this)) return *ip == INADDR_ANY;
     if (family() != Family::ipv6) return false;
     const auto in = load<sockaddr_in6>(*this);
     return IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr);
 }
 
 bool Address::is_loopback() const noexcept {
-    if (family() == Family::ipv4) return (ntohl(load<sockaddr_in>(*this).sin_addr.s_addr) >> 24) == 127;
+    if (const auto ip = ipv4_of(*this)) return *ip >> 24 == 127;
     if (family() != Family::ipv6) return false;
     const auto in = load<sockaddr_in6>(*this);
     return IN6_IS_ADDR_LOOPBACK(&in.sin6_addr);
 }
 
 bool Address::is_multicast() const noexcept {
-    if (family() == Family::ipv4) return (ntohl(load<sockaddr_in>(*this).sin_addr.s_addr) >> 28) == 14;
+    if (const auto ip = ipv4_of(*this)) return *ip >> 28 == 14;
     if (family() != Family::ipv6) return false;
     const auto in = load<sockaddr_in6>(*this);
     return IN6_IS_ADDR_MULTICAST(&in.sin6_addr);

@@ -121,6 +121,7 @@ public:
     std::string_view name() const noexcept override { return "epoll"; }
 
     Sys add(int fd, Token token, Interest interest) noexcept override {
+        not_inherited(fd);
         return checked_control(EPOLL_CTL_ADD, fd, mask_of(interest), token);
     }
     Sys modify(int fd, Token token, Interest interest) noexcept override {

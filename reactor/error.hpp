@@ -2,6 +2,7 @@
 
 #include <weft/reactor/clock.hpp>
 
+#include <cerrno>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -77,8 +78,9 @@ inline void check_not_negative(const char* option, Duration value) {
 
 } // namespace detail
 
-/// The code for an errno value.
+/// The code for an errno value; EOWNERDEAD, which kernels give in a forked child, as `Errc::forked`.
 inline std::error_code errno_code(int number) noexcept {
+    if (number == EOWNERDEAD) [[unlikely]] return make_error_code(Errc::forked);
     return {number, std::generic_category()};
 }
 

@@ -111,6 +111,8 @@ public:
     Sys pollable_fd() noexcept override;
     Sys arm(TimePoint deadline) noexcept override;
     Sys reset() noexcept override;
+    void inherited(int fd) override { inner_->inherited(fd); }
+    bool owns(int fd) noexcept override { return inner_->owns(fd); }
     void outside_work(int change) noexcept override;
     Sys watch_signal(int number) noexcept override;
     Sys unwatch_signal(int number) noexcept override;
@@ -144,6 +146,9 @@ public:
     FileInfo look_at(const std::string& path) noexcept override;
     Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept override;
     Sys unlink(const std::string& path) noexcept override;
+    Sys access_mode(int fd) noexcept override { return inner_->access_mode(fd); }
+    std::string absolute(const std::string& path) override { return inner_->absolute(path); }
+    Sys lock_folder(const std::string& path) noexcept override { return inner_->lock_folder(path); }
     std::error_code resolve(const std::string& host, std::uint16_t port,
                             std::vector<Address>& addresses) override;
 

@@ -2,12 +2,12 @@
 #include <weft/reactor/kernel.hpp>
 
 #include <cerrno>
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace weft {
 
 std::error_code Sys::code() const noexcept {
-    if (error() == EOWNERDEAD) return Errc::forked;
     return errno_code(error());
 }
 
@@ -27,6 +27,12 @@ Sys Kernel::read_file(int file, std::uint64_t offset, void* data, std::size_t si
         if (got >= 0) return Sys(got);
         if (errno != EINTR) return Sys::fail(errno);
     }
+}
+
+// Likewise the descriptors that a program opened: a simulated one can be used both ways.
+Sys Kernel::access_mode(int fd) noexcept {
+    (void)fd;
+    return Sys(O_RDWR);
 }
 
 } // namespace weft

@@ -4,6 +4,7 @@
 #include <weft/reactor/bytes.hpp>
 #include <weft/reactor/clock.hpp>
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -75,7 +76,11 @@ struct DatagramSlot {
     std::size_t capacity = 0;
     std::size_t size = 0;          ///< bytes stored, at most `capacity`; 0 is an empty datagram
     Address from = {};             ///< the sender
-    Address to = {};               ///< the local address it was sent to (packet info on), else empty
+    /// The local address to answer from (packet info on), else empty: where it was sent to, or for a
+    /// group or broadcast address the one that the system would answer from (ip(7),
+    /// `ipi_spec_dst`; unspecified for IPv6).
+    Address to = {};
+    Address destination = {};      ///< where it was sent to (packet info on), else empty
     std::uint32_t interface = 0;   ///< the interface it came in by (packet info on), else 0
     std::uint16_t segment_size = 0; ///< GRO: `data` is several datagrams of this size; else 0
     std::int8_t ecn = -1;          ///< the two ECN bits (RFC 3168), -1 when not asked for
@@ -131,8 +136,9 @@ protected:
 /// memory with a virtual clock, `sim::FaultyKernel` decorates another and makes calls fail.
 ///
 /// A kernel serves one loop and is used on its thread; only `wake`, `outside_work` and `resolve` may be
-/// called from other threads. No call blocks, but `wait` and `resolve`. Calls report errors as errno
-/// values; EINTR is handled inside and never seen.
+/// called from other threads. No call blocks, but `wait` and `resolve`, and `lock_folder` for a moment. Calls report errors as errno
+/// values; EINTR is handled inside and never seen. In a forked child, until `reset`, calls that the parent,
+/// its peers or its files would notice do nothing and say EOWNERDEAD; `close` closes the child's copy.
 class Kernel : public ByteChannel {
 public:
     virtual ~Kernel() = default;
@@ -169,6 +175,15 @@ public:
     virtual Sys arm(TimePoint deadline) noexcept = 0;
     /// Starts over with nothing registered: in a forked child, or to shake off a stale registration.
     virtual Sys reset() noexcept = 0;
+    /// In a forked child after `reset`: `fd` came from the parent, which may still be using it: `owns(fd)` is false
+    /// until it is closed, or its number registered anew.
+    virtual void inherited(int fd) { (void)fd; }
+    /// Whether the end of `fd` is this process's to make. False in a forked child, and after `reset` there for what
+    /// `inherited` named: then closing is all that may be done, and neither a reset nor a file's removal goes with it.
+    virtual bool owns(int fd) noexcept {
+        (void)fd;
+        return true;
+    }
     /// Work that will wake the loop is under way on other threads (+1) or over (-1). A virtual clock stands
     /// still meanwhile; real kernels ignore it.
     virtual void outside_work(int change) noexcept { (void)change; }
@@ -217,6 +232,16 @@ public:
     virtual Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept;
     virtual FileInfo look_at(const std::string& path) noexcept = 0;
     virtual Sys unlink(const std::string& path) noexcept = 0;
+    /// How a descriptor was opened: O_RDONLY, O_WRONLY or O_RDWR (F_GETFL, fcntl(2)).
+    virtual Sys access_mode(int fd) noexcept;
+    /// The path as it is written from the root: it means the same file after chdir(2).
+    virtual std::string absolute(const std::string& path) { return path; }
+    /// Locks the folder that `path` is in (flock(2)) against others that do the same: a descriptor, and closing it
+    /// unlocks. While another has the lock it waits, a fifth of a second at most; then it is EWOULDBLOCK.
+    virtual Sys lock_folder(const std::string& path) noexcept {
+        (void)path;
+        return Sys::fail(ENOTSUP);
+    }
 
     /// Looks a host name up, blocking; any thread. `addresses` receives it with `port`.
     virtual std::error_code resolve(const std::string& host, std::uint16_t port,

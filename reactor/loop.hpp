@@ -280,6 +280,10 @@ public:
 
     /// In a forked child that goes on using the loop: starts the kernel over, with every descriptor still watched. The
     /// child then shares its sockets with the parent. Executor jobs run in the parent alone; here they are aborted.
+    /// Without this a child can do nothing with its copy but let go of it: calls fail with `Errc::forked`, and closing
+    /// the loop, or what is in it, closes descriptors and nothing else. After it, what was open at the fork may be
+    /// used, but its end remains the parent's: a server that is closed leaves its socket file, and a connection that is
+    /// aborted is closed without a reset.
     Result<void> after_fork();
 
     bool debug() const noexcept { return debug_; }

@@ -68,16 +68,19 @@ Result<void> Loop::rebuild_kernel() {
     rebuild_wanted_ = false;
     stale_turns_ = 0;
     armed_ = announced_ = TimePoint::max();
+    const bool child = !kernel_->owns(-1); // of a fork that this loop has not been told of
     if (const Sys reset = kernel_->reset(); !reset.ok()) return Error{reset.code(), "start the kernel over"};
     Result<void> result;
     for (std::uint32_t index = 1; index < slots_.size(); ++index) {
         if (slots_[index].source == nullptr) continue;
         const auto [fd, interest] = slots_[index].source->registration();
         if (fd < 0) continue;
+        const bool inherited = child || !kernel_->owns(fd);
         const Sys added = kernel_->add(fd, Token{slots_[index].generation} << 32 | index, interest);
         // One that is gone must not cost the others theirs.
         if (!added.ok() && result.ok())
             result = Error{added.code(), "register descriptor " + std::to_string(fd) + " again"};
+        if (inherited) kernel_->inherited(fd);
     }
     if (embedded_ && !running_) hand_to_host();
     return result;

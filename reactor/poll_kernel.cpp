@@ -221,6 +221,7 @@ Sys PollKernel::add(int fd, Token token, Interest interest) noexcept {
     if (witness_.forked()) return Sys::fail(EOWNERDEAD);
     struct stat info;
     if (::fstat(fd, &info) != 0) return Sys::fail(errno);
+    not_inherited(fd);
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISBLK(info.st_mode))
         return Sys::fail(EPERM);
     if (const Entry* old = find(fd)) {

@@ -17,6 +17,12 @@
 // an IPv4-mapped peer reports packet info in the IPv6 form and TOS in the IPv4 form. TOS comes as
 // one byte, TCLASS and GRO as an int.
 //
+// Packet info of IPv4 has two addresses: the packet's destination, which may be a group or broadcast
+// address and can not be sent from, and the local address that an answer would leave from. IPv6
+// tells the destination alone; sent from the unspecified address with the interface, an answer
+// leaves from the one that the system chooses there. An IPv6 socket that has IP_PKTINFO on as well
+// reports the IPv4 form, too, for packets of IPv4, behind the IPv6 form.
+//
 // Descriptors that a Unix peer sends along (SCM_RIGHTS) are installed in this process by the
 // receive call if there is room in the control buffer, even when MSG_CTRUNC tells that some were
 // dropped. Nobody asked for them, so every one that was installed is closed.
@@ -67,11 +73,18 @@ void read_control(msghdr& header, DatagramSlot& slot) noexcept {
             close_descriptors(message);
         } else if (message->cmsg_level == IPPROTO_IP && type == IP_PKTINFO) {
             const auto info = payload<in_pktinfo>(message);
-            slot.to = make_address(info.ipi_addr);
+            const bool mapped = slot.from.family() == Address::Family::ipv6;
+            const auto show = [mapped](const in_addr& ip) {
+                const Address address = make_address(ip);
+                return mapped ? address.mapped() : address;
+            };
+            slot.to = show(info.ipi_spec_dst);
+            slot.destination = show(info.ipi_addr);
             slot.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
         } else if (message->cmsg_level == IPPROTO_IPV6 && type == IPV6_PKTINFO) {
             const auto info = payload<in6_pktinfo>(message);
-            slot.to = make_address(info);
+            slot.to = slot.destination = make_address(info);
+            if (slot.to.is_multicast()) slot.to = Address::ipv6({}, 0, info.ipi6_ifindex);
             slot.interface = info.ipi6_ifindex;
         } else if (message->cmsg_level == IPPROTO_IP && type == IP_TOS) {
             slot.ecn = static_cast<std::int8_t>(payload<std::uint8_t>(message) & 3);
@@ -198,6 +211,7 @@ Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
         slot.truncated = (header.msg_flags & MSG_TRUNC) != 0;
         slot.from.set_size(header.msg_namelen);
         slot.to.set_size(0);
+        slot.destination.set_size(0);
         slot.interface = 0;
         slot.segment_size = 0;
         slot.ecn = -1;
@@ -209,11 +223,13 @@ Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
         if (slot.to.empty()) continue;
         if (local.empty() && !local_address(fd, local).ok()) continue;
         slot.to.set_port(local.port());
+        slot.destination.set_port(local.port());
     }
     return got;
 }
 
 Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     DatagramScratch* room = scratch();
     if (!room) return Sys::fail(ENOMEM);
     const std::size_t count = std::min(datagrams.size(), DatagramScratch::batch);
@@ -227,6 +243,7 @@ Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noex
 }
 
 Sys PosixKernel::recv_error(int fd, Address& to) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     DatagramScratch::Control control;
     std::byte start[1]; // of the datagram that failed, which nobody wants; the rest is cut off
     iovec piece{start, sizeof start};

@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
 #include <limits.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #ifdef __linux__
@@ -78,8 +80,9 @@ ForkWitness::ForkWitness() {
     if (memory == MAP_FAILED)
         throw std::system_error(errno_code(errno), "kernel: mmap of one page");
     // Linux before 4.14 has no such advice.
-    if (madvise(memory, page, MADV_WIPEONFORK) != 0) owner_ = getpid();
-    mark_ = ::new (memory) std::atomic<unsigned char>(1);
+    const bool cleared = madvise(memory, page, MADV_WIPEONFORK) == 0;
+    if (!cleared) owner_ = getpid();
+    mark_ = ::new (memory) std::atomic<unsigned char>(cleared ? this_process : ask);
 }
 
 ForkWitness::~ForkWitness() {
@@ -88,7 +91,7 @@ ForkWitness::~ForkWitness() {
 
 void ForkWitness::renew() noexcept {
     if (owner_ != 0) owner_ = getpid();
-    mark_->store(1, std::memory_order_relaxed);
+    mark_->store(owner_ != 0 ? ask : this_process, std::memory_order_relaxed);
 }
 
 bool ForkWitness::is_other_process() const noexcept {
@@ -128,6 +131,17 @@ void PosixKernel::random(MutableBytes out) noexcept {
         }
         out = out.subspan(part);
     }
+}
+
+void PosixKernel::inherited(int fd) {
+    const auto place = static_cast<std::size_t>(fd);
+    if (place >= inherited_.size()) inherited_.resize(place + 1);
+    inherited_[place] = true;
+}
+
+bool PosixKernel::owns(int fd) noexcept {
+    const auto place = static_cast<std::size_t>(fd);
+    return !witness_.forked() && !(place < inherited_.size() && inherited_[place]);
 }
 
 Sys PosixKernel::watch_signal(int number) noexcept {
@@ -170,12 +184,14 @@ Sys PosixKernel::recv(int fd, void* data, std::size_t size) noexcept {
 }
 
 Sys PosixKernel::send(int fd, const void* data, std::size_t size) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     const Sys sent = direct_send(fd, data, size, send_flags);
     if (sent.ok()) [[likely]] return sent;
     return send_again(fd, data, size, sent);
 }
 
 Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     // Were the first IOV_MAX pieces all empty, nothing would be sent and the caller could not tell
     // why.
     for (; count > 0 && pieces->iov_len == 0; --count)
@@ -191,6 +207,7 @@ Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept 
 }
 
 Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
 #ifdef __linux__
     // There is no flag against SIGPIPE here (sendfile(2)).
     auto position = static_cast<off_t>(offset);
@@ -201,15 +218,18 @@ Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t s
 }
 
 Sys PosixKernel::shutdown_write(int fd) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     return from_libc(::shutdown(fd, SHUT_WR));
 }
 
 void PosixKernel::close(int fd, bool reset) noexcept {
-    if (reset) {
-        // A linger time of zero makes close(2) send RST and drop what is queued (socket(7)).
+    if (reset && owns(fd)) {
+        // A linger time of zero makes close(2) send RST and drop what is queued (socket(7)). The
+        // option is the socket's, and so everybody's who has a copy of the descriptor.
         const linger now{1, 0};
         ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
+    not_inherited(fd);
     // After EINTR the descriptor is gone on Linux, and may be somebody else's by the time of a
     // retry.
     ::close(fd);
@@ -233,10 +253,12 @@ Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
 }
 
 Sys PosixKernel::bind(int fd, const Address& address) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     return from_libc(::bind(fd, address.data(), address.size()));
 }
 
 Sys PosixKernel::listen(int fd, int backlog) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     return from_libc(::listen(fd, backlog));
 }
 
@@ -247,6 +269,7 @@ Sys PosixKernel::accept(int fd, Address& peer) noexcept {
 }
 
 Sys PosixKernel::connect(int fd, const Address& address) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     Sys result = from_libc(::connect(fd, address.data(), address.size()));
     if (result.error() != EINTR) [[likely]]
         return result;
@@ -268,6 +291,7 @@ Sys PosixKernel::peer_address(int fd, Address& address) noexcept {
 
 Sys PosixKernel::set_option(int fd, int level, int name, const void* value,
                             std::size_t size) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     return from_libc(::setsockopt(fd, level, name, value, static_cast<socklen_t>(size)));
 }
 
@@ -310,6 +334,7 @@ bool PosixKernel::is_listening(int fd) noexcept {
 }
 
 Sys PosixKernel::set_nonblocking(int fd) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     const int status = ::fcntl(fd, F_GETFL);
     if (status < 0 || ::fcntl(fd, F_SETFL, status | O_NONBLOCK) < 0) return Sys::fail(errno);
     const int flags = ::fcntl(fd, F_GETFD);
@@ -328,7 +353,38 @@ FileInfo PosixKernel::look_at(const std::string& path) noexcept {
 }
 
 Sys PosixKernel::unlink(const std::string& path) noexcept {
+    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
     return from_libc(::unlink(path.c_str()));
+}
+
+Sys PosixKernel::access_mode(int fd) noexcept {
+    const int flags = ::fcntl(fd, F_GETFL);
+    return flags < 0 ? Sys::fail(errno) : Sys(flags & O_ACCMODE);
+}
+
+std::string PosixKernel::absolute(const std::string& path) {
+    if (path.starts_with('/')) return path;
+    std::error_code error; // the folder was removed: then nothing is in it either
+    const auto folder = std::filesystem::current_path(error);
+    return error ? path : (folder / path).string();
+}
+
+Sys PosixKernel::lock_folder(const std::string& path) noexcept {
+    const auto slash = path.rfind('/');
+    char folder[Address::capacity] = ".";
+    if (slash != path.npos) {
+        if (slash >= sizeof folder) return Sys::fail(ENAMETOOLONG);
+        folder[path.copy(folder, std::max<std::size_t>(slash, 1))] = '\0';
+    }
+    OwnedFd lock(::open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!lock) return Sys::fail(errno);
+    constexpr timespec moment{0, 1'000'000};
+    for (int left = 200; ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0; --left) {
+        if (errno != EWOULDBLOCK && errno != EINTR) return Sys::fail(errno);
+        if (left == 0) return Sys::fail(EWOULDBLOCK);
+        nanosleep(&moment, nullptr);
+    }
+    return Sys(lock.release());
 }
 
 } // namespace weft::detail

@@ -7,6 +7,7 @@
 #include <memory>
 #include <sys/types.h>
 #include <utility>
+#include <vector>
 
 namespace weft::detail {
 
@@ -45,16 +46,19 @@ public:
 
     /// Any thread, and signal handlers.
     bool forked() const noexcept {
-        return mark_->load(std::memory_order_relaxed) == 0 || (owner_ != 0 && is_other_process());
+        const unsigned char mark = mark_->load(std::memory_order_relaxed);
+        return mark != this_process && (mark == wiped || is_other_process());
     }
     /// From now on this process is the one.
     void renew() noexcept;
 
 private:
+    // What the byte says; `ask` where pages can not be cleared.
+    static constexpr unsigned char wiped = 0, this_process = 1, ask = 2;
     bool is_other_process() const noexcept;
 
     std::atomic<unsigned char>* mark_; ///< alone in its page
-    pid_t owner_ = 0;                  ///< compared instead where pages can not be cleared, else 0
+    pid_t owner_ = 0;                  ///< compared if the byte says `ask`
 };
 
 /// What is left until `deadline` as a relative timeout, never rounded down; zero when it has
@@ -74,6 +78,8 @@ public:
 
     TimePoint now() noexcept override;
     void random(MutableBytes out) noexcept override;
+    void inherited(int fd) override;
+    bool owns(int fd) noexcept override;
 
     Sys watch_signal(int number) noexcept override;
     Sys unwatch_signal(int number) noexcept override;
@@ -111,6 +117,9 @@ public:
     Sys open_reserve() noexcept override;
     FileInfo look_at(const std::string& path) noexcept override;
     Sys unlink(const std::string& path) noexcept override;
+    Sys access_mode(int fd) noexcept override;
+    std::string absolute(const std::string& path) override;
+    Sys lock_folder(const std::string& path) noexcept override;
     std::error_code resolve(const std::string& host, std::uint16_t port,
                             std::vector<Address>& addresses) override;
 
@@ -121,6 +130,12 @@ protected:
     /// `wake`, since a handler on another thread may be about to call it.
     void stop_signals() noexcept;
 
+    /// `fd` is registered or closed: whatever had its number before is gone.
+    void not_inherited(int fd) noexcept {
+        if (static_cast<std::size_t>(fd) < inherited_.size()) [[unlikely]]
+            inherited_[static_cast<std::size_t>(fd)] = false;
+    }
+
     ForkWitness witness_;
 
 private:
@@ -128,6 +143,7 @@ private:
 
     SignalSink* signals_ = nullptr;
     std::unique_ptr<DatagramScratch> scratch_; ///< made by the first batch
+    std::vector<bool> inherited_;              ///< by descriptor; empty but in forked children
 };
 
 } // namespace weft::detail

@@ -347,7 +347,7 @@ std::error_code SimKernel::resolve(const std::string& host, std::uint16_t port,
     addresses.clear();
     const bool v6 = host.find(':') != host.npos;
     if (auto literal = Address::parse((v6 ? "[" + host + "]" : host) + ":0");
-        !host.empty() && literal.ok() && host != "*") {
+        !host.empty() && literal.ok() && literal->is_ip() && host != "*") {
         literal->set_port(port);
         addresses.push_back(*literal);
         return {};

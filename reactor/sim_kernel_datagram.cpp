@@ -152,7 +152,11 @@ Sys SimKernel::State::datagram_send(Socket& socket, const OutDatagram& datagram)
     }
     Endpoint from = socket.local;
     if (from.is_any()) from.ip = source_for(to).ip;
-    if (datagram.from && !datagram.from->empty()) from.ip = Endpoint::of(*datagram.from).ip;
+    if (datagram.from && datagram.from->is_ip()) {
+        const Endpoint source = Endpoint::of(*datagram.from);
+        if (source.is_multicast() || source.is_broadcast()) return Sys::fail(EINVAL);
+        if (!source.is_any()) from.ip = source.ip;
+    }
     const int tos =
         to.is_v4() ? socket.option(IPPROTO_IP, IP_TOS) : socket.option(IPPROTO_IPV6, IPV6_TCLASS);
     const int loop_option = to.is_v4() ? socket.option(IPPROTO_IP, IP_MULTICAST_LOOP, 1)
@@ -261,7 +265,10 @@ void SimKernel::State::deliver(Socket& socket, const Flight& flight) {
     Received received;
     received.data = flight.data;
     received.from = flight.from.address(socket.family);
-    received.to = flight.to.address(socket.family);
+    received.destination = received.to = flight.to.address(socket.family);
+    if (flight.to.is_multicast() || flight.to.is_broadcast())
+        received.to = flight.to.is_v4() ? source_for(flight.to).address(socket.family)
+                                        : Address::ipv6({}, 0, 1); // as packet info of IPv6 leaves it
     received.ecn = flight.ecn;
     state.queued_bytes += std::max<std::size_t>(flight.data.size(), 1);
     state.queue.push(std::move(received));
@@ -301,7 +308,7 @@ Sys SimKernel::State::datagram_recv(Socket& socket, DatagramSlot& slot) {
     if (slot.size > 0) std::memcpy(slot.data, received.data.data(), slot.size);
     slot.truncated = slot.size < received.data.size();
     slot.from = received.from;
-    slot.to = Address();
+    slot.to = slot.destination = Address();
     slot.interface = 0;
     slot.segment_size = 0;
     slot.ecn = -1;
@@ -314,6 +321,8 @@ Sys SimKernel::State::datagram_recv(Socket& socket, DatagramSlot& slot) {
     }
     if (wants_packet_info(socket)) {
         slot.to = received.to;
+        slot.to.set_port(socket.local.port);
+        slot.destination = received.destination;
         slot.interface = 1; // the only one, as the loopback interface is on Linux
     }
     if (wants_ecn(socket, Endpoint::of(received.from).is_v4())) slot.ecn = received.ecn;

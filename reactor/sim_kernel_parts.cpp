@@ -56,7 +56,9 @@ bool Endpoint::is_multicast() const noexcept {
     return is_v4() ? ip[12] >> 4 == 14 : ip[0] == 0xff;
 }
 bool Endpoint::is_broadcast() const noexcept {
-    return is_v4() && ip[12] == 255 && ip[13] == 255 && ip[14] == 255 && ip[15] == 255;
+    // 127.255.255.255 is that of the loopback interface, as on Linux.
+    return is_v4() && (ip[12] == 255 || ip[12] == 127) && ip[13] == 255 && ip[14] == 255 &&
+           ip[15] == 255;
 }
 
 std::size_t TupleHash::operator()(const Tuple& tuple) const noexcept {

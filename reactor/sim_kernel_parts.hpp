@@ -157,6 +157,7 @@ struct Received {
     std::vector<std::byte> data;
     Address from;
     Address to;
+    Address destination;
     std::int8_t ecn = 0;
     int sender_fd = -1; // Unix: whose send buffer it fills
     std::uint64_t sender_id = 0;

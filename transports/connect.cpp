@@ -121,8 +121,9 @@ std::error_code Attempt::start(const ConnectOptions& options) {
         if (!setter.result().ok()) return setter.result().code();
     }
     if (options.local_address) {
-        if (const Sys bound = kernel.bind(fd_, *options.local_address); !bound.ok())
-            return bound.code();
+        const auto local = local_for(*options.local_address, address_);
+        if (!local) return errno_code(EAFNOSUPPORT);
+        if (const Sys bound = kernel.bind(fd_, *local); !bound.ok()) return bound.code();
     }
     const Sys done = kernel.connect(fd_, address_);
     if (!done.ok() && done.error() != EINPROGRESS) return done.code();
@@ -223,7 +224,10 @@ void Connecting::look_up(const std::string& host, std::uint16_t port) {
 void Connecting::try_addresses(std::vector<Address> addresses) {
     addresses_ = std::move(addresses);
     if (addresses_.empty()) return fail({Errc::bad_address, "no address"});
-    if (options_.local_address) keep_family(options_.local_address->family());
+    if (options_.local_address)
+        std::erase_if(addresses_, [&](const Address& address) {
+            return !local_for(*options_.local_address, address);
+        });
     if (options_.socket >= 0) {
         Kernel& kernel = loop_.kernel();
         const std::string which = "descriptor " + std::to_string(options_.socket);
@@ -239,7 +243,8 @@ void Connecting::try_addresses(std::vector<Address> addresses) {
         return fail({std::make_error_code(std::errc::address_family_not_supported),
                      options_.socket >= 0
                          ? "no address of the socket's family"
-                         : "no address of the family of " + options_.local_address->to_string()});
+                         : "no address that can be reached from " +
+                               options_.local_address->to_string()});
     next_attempt();
 }
 
@@ -375,7 +380,7 @@ Result<std::pair<std::string, std::uint16_t>> split_name(std::string_view text) 
     const std::string_view host = text.substr(0, colon);
     // The numeric parser knows what a port is.
     const auto port = Address::parse("*:" + std::string(text.substr(colon + 1)));
-    if (!port.ok()) return bad("the port is not 0 to 65535");
+    if (!port.ok() || !port->is_ip()) return bad("the port is not 0 to 65535");
     if (host.find_first_not_of("0123456789.") == host.npos) return bad("not an IPv4 address");
     if (host.find_first_of("[]:") != host.npos) return bad("not an IPv6 address in brackets");
     // RFC 1035, 2.3.4: a name is at most 253 characters long, with a dot at the end 254.
@@ -387,6 +392,26 @@ Result<std::pair<std::string, std::uint16_t>> split_name(std::string_view text) 
 }
 
 } // namespace
+
+std::optional<Address> local_for(const Address& local, const Address& peer) noexcept {
+    if (!local.is_ip() || !peer.is_ip()) {
+        if (local.family() == peer.family()) return local;
+        return {};
+    }
+    const bool ipv4_peer = peer.family() == Address::Family::ipv4;
+    if (ipv4_peer || peer.is_mapped()) {
+        Address four = local.unmapped();
+        if (four.family() != Address::Family::ipv4) {
+            if (!local.is_any()) return {};
+            four = Address::any_ipv4(local.port());
+        }
+        return ipv4_peer ? four : four.mapped();
+    }
+    if (local.unmapped().family() != Address::Family::ipv4) return local;
+    if (!local.is_any()) return {};
+    return Address::any_ipv6(local.port());
+}
+
 } // namespace detail
 
 namespace tcp {
@@ -412,6 +437,21 @@ Future<TransportRef> connect(Loop& loop, std::string_view address,
     return future;
 }
 
+Future<TransportRef> connect(Loop& loop, std::string_view host, std::uint16_t port,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options) {
+    // Nothing of the text may be taken for another port, or for "any address".
+    const bool ipv6 = host.find(':') != host.npos && !host.starts_with('[');
+    const std::string text = ipv6 ? "[" + std::string(host) + "]" : std::string(host);
+    if (host.empty() || host == "*") {
+        auto connecting = detail::make(loop, text, std::move(protocol), std::move(options));
+        auto future = connecting->begin();
+        connecting->fail({Errc::bad_address, "no host"});
+        return future;
+    }
+    return tcp::connect(loop, text + ":" + std::to_string(port), std::move(protocol),
+                        std::move(options));
+}
+
 Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses,
                              std::unique_ptr<Protocol> protocol, ConnectOptions options) {
     std::string target;
@@ -432,7 +472,8 @@ Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<
                              ConnectOptions options) {
     auto address = Address::unix_path(path);
     auto connecting =
-        detail::make(loop, "unix:" + std::string(path), std::move(protocol), std::move(options));
+        detail::make(loop, address.ok() ? address->to_string() : "unix:" + std::string(path),
+                     std::move(protocol), std::move(options));
     auto future = connecting->begin();
     if (address.ok()) {
         connecting->try_addresses({*address});
@@ -443,4 +484,25 @@ Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<
 }
 
 } // namespace unix_socket
+
+Future<TransportRef> connect(Loop& loop, std::string_view address,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options) {
+    return Address::names_unix(address)
+               ? unix_socket::connect(loop, address, std::move(protocol), std::move(options))
+               : tcp::connect(loop, address, std::move(protocol), std::move(options));
+}
+
+Future<TransportRef> connect(Loop& loop, const Address& address, std::unique_ptr<Protocol> protocol,
+                             ConnectOptions options) {
+    auto connecting =
+        detail::make(loop, address.to_string(), std::move(protocol), std::move(options));
+    auto future = connecting->begin();
+    if (address.family() == Address::Family::none) {
+        connecting->fail({Errc::bad_address, {}});
+    } else {
+        connecting->try_addresses({address});
+    }
+    return future;
+}
+
 } // namespace weft

@@ -15,9 +15,10 @@ namespace weft {
 /// How to connect. What can not be meant, a negative duration or descriptor, is a `UsageError` that
 /// names it.
 struct ConnectOptions {
-    /// Bound before connecting: it chooses the interface or the port, and only addresses of its
-    /// family are tried; with a port strictly one after the other, since only one of them can have
-    /// it.
+    /// Bound before connecting: it chooses the interface or the port, and only addresses that can be
+    /// reached from it are tried: those of its family, of which IPv4 and IPv4-mapped are one, or all
+    /// for the unspecified address. With a port strictly one after the other, since only one of them
+    /// can have it.
     std::optional<Address> local_address = {};
     /// For the whole of it, the name look-up included; ETIMEDOUT afterwards. 0: until the system
     /// gives up.
@@ -47,6 +48,11 @@ namespace tcp {
 /// fails with `Errc::aborted`. Nothing is called before this returns.
 Future<TransportRef> connect(Loop& loop, std::string_view address,
                              std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+/// The same for a host, a name or a numeric address (an IPv6 one with or without brackets), and a
+/// port. What a proxy wants for a target that its client names: whatever the text says, this makes a
+/// TCP connection or none.
+Future<TransportRef> connect(Loop& loop, std::string_view host, std::uint16_t port,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
 /// The same for addresses, tried in this order.
 Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses,
                              std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
@@ -55,12 +61,22 @@ Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses,
 
 namespace unix_socket {
 
-/// Connects to a path or an abstract name ("@name"), as `tcp::connect` does. EAGAIN when the
-/// server's backlog is full: unlike with TCP the system does not wait for room (connect(2)).
+/// Connects to a path or an abstract name ("@name"), with or without "unix:" before it, as
+/// `tcp::connect` does. EAGAIN when the server's backlog is full: unlike with TCP the system does not
+/// wait for room (connect(2)).
 Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<Protocol> protocol,
                              ConnectOptions options = {});
 
 } // namespace unix_socket
+
+/// Connects to what a text names: to a Unix socket if `Address::names_unix` says so ("unix:/path",
+/// "/path", "@name"), else as `tcp::connect` does. Every address in the form of `Address::to_string`
+/// will do. For the texts of a program's owner; a client's go to `tcp::connect`.
+Future<TransportRef> connect(Loop& loop, std::string_view address,
+                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+/// The same for one address, IP or Unix.
+Future<TransportRef> connect(Loop& loop, const Address& address, std::unique_ptr<Protocol> protocol,
+                             ConnectOptions options = {});
 
 /// Two transports connected to each other in memory, without descriptors, with a buffer of 64 KiB
 /// each way. Both `connection_made` come in the next turn. They behave as a TCP connection does:

@@ -53,12 +53,21 @@ Sys set_tcp_options(Kernel& kernel, int fd, const Address& address,
     if (options.reuse_address) setter.set(SOL_SOCKET, SO_REUSEADDR, 1);
     if (options.reuse_port) setter.set(SOL_SOCKET, SO_REUSEPORT, 1);
     if (address.family() == Address::Family::ipv6)
-        setter.set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only || !address.is_any());
+        setter.set(IPPROTO_IPV6, IPV6_V6ONLY,
+                   options.ipv6_only || !(address.is_any() || address.is_mapped()));
     setter.set_tcp(options.nodelay, options.keep_alive);
     return setter.result();
 }
 
-Result<void> listen_on(ServerState& server, Address address, StreamKind kind) {
+/// What lies at the path of `address` now.
+SocketFile file_of(Kernel& kernel, const Address& address) {
+    if (address.is_abstract() || address.path().empty()) return {};
+    std::string path = kernel.absolute(address.path());
+    const FileInfo info = kernel.look_at(path);
+    return {std::move(path), info};
+}
+
+Result<void> listen_on(ServerState& server, const Address& address, StreamKind kind) {
     Kernel& kernel = server.loop.kernel();
     const auto failed = [&](Sys sys) { return address_error(sys.code(), "listen on", address); };
     const Sys made = kernel.socket(family_of(address), SOCK_STREAM, 0);
@@ -70,21 +79,20 @@ Result<void> listen_on(ServerState& server, Address address, StreamKind kind) {
             return failed(set);
     }
     if (const Sys bound = kernel.bind(socket.get(), address); !bound.ok()) return failed(bound);
-    FileInfo file;
-    if (!address.path().empty() && !address.is_abstract()) file = kernel.look_at(address.path());
+    SocketFile file = file_of(kernel, address);
     if (const Sys done = kernel.listen(socket.get(), server.options.backlog); !done.ok()) {
-        remove_file(kernel, address, file);
+        file.remove(kernel);
         return failed(done);
     }
     Address name = address;
     (void)kernel.local_address(socket.get(), name);
-    return server.add_listener(socket.release(), kind, name, file);
+    return server.add_listener(socket.release(), kind, name, std::move(file));
 }
 
 /// The addresses that a listening text stands for.
 Result<std::vector<Address>> listen_addresses(std::string_view text) {
     constexpr std::string_view localhost = "localhost:";
-    if (text.starts_with(localhost)) {
+    if (text.starts_with(localhost) && !Address::names_unix(text)) {
         // RFC 6761, 6.3: a name that means the loopback addresses, without a look-up.
         auto four = Address::parse("127.0.0.1:" + std::string(text.substr(localhost.size())));
         if (!four.ok()) return four.error();
@@ -103,20 +111,41 @@ bool no_such_family(std::error_code code) noexcept {
            code == std::errc::address_not_available;
 }
 
-Result<void> listen_on_text(ServerState& server, std::string_view text) {
-    auto addresses = listen_addresses(text);
-    if (!addresses.ok()) return addresses.error();
-    const bool any = text.starts_with('*') || text.starts_with(':');
+/// Listens on all of them, that is one name's, at one port. EADDRINUSE: the port that the system
+/// chose for the first is another's on the second, if `chosen`.
+Result<void> listen_on_all(ServerState& server, std::span<const Address> addresses, bool any,
+                           bool& chosen) {
     std::size_t listening = 0;
-    for (const Address& address : *addresses) {
+    std::uint16_t port = 0; // that the system chose
+    for (Address address : addresses) {
+        if (address.port() == 0) address.set_port(port);
         auto done = listen_on(server, address, StreamKind::tcp);
         // A host without IPv6 has one loopback address, and "any address" is IPv4's there.
         if (!done.ok() && any && no_such_family(done.error().code))
             done = listen_on(server, Address::any_ipv4(address.port()), StreamKind::tcp);
-        if (!done.ok() && !(listening != 0 && no_such_family(done.error().code))) return done;
-        if (done.ok()) ++listening;
+        if (!done.ok() && !(listening != 0 && no_such_family(done.error().code))) {
+            chosen = port != 0;
+            return done;
+        }
+        if (!done.ok()) continue;
+        ++listening;
+        port = server.listeners_.back()->address().port();
     }
     return {};
+}
+
+Result<void> listen_on_text(ServerState& server, std::string_view text) {
+    auto addresses = listen_addresses(text);
+    if (!addresses.ok()) return addresses.error();
+    const bool any = text.starts_with('*') || text.starts_with(':');
+    const std::size_t before = server.listeners_.size();
+    for (int left = 100;; --left) {
+        bool chosen = false;
+        auto done = listen_on_all(server, *addresses, any, chosen);
+        if (done.ok() || !chosen || left == 0 || done.error().code != errno_code(EADDRINUSE))
+            return done;
+        server.listeners_.resize(before); // another port
+    }
 }
 
 // Whether somebody accepts connections at a socket file.
@@ -163,16 +192,22 @@ Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory
     auto state =
         std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
     Server server(state);
+    // Between bind(2) and listen(2) a file refuses connections, as one does that was left behind.
+    // So whoever binds or replaces one has the folder to itself meanwhile. Without the lock, where
+    // the folder can not be read or another program keeps it locked, two that start at the same
+    // moment may both believe to have the path.
+    const Sys locked = address->is_abstract() ? Sys::fail(ENOTSUP)
+                                              : kernel.lock_folder(address->path());
+    const detail::Socket lock(kernel, locked.ok() ? locked.fd() : -1);
     auto done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
     if (!done.ok() && done.error().code == std::errc::address_in_use && !address->is_abstract()) {
-        const FileInfo found = kernel.look_at(address->path());
-        if (!found.is_socket)
+        const detail::SocketFile found = detail::file_of(kernel, *address);
+        if (!found.info.is_socket)
             return detail::address_error(errno_code(EEXIST), "listen on (the path is no socket)",
                                          *address);
         if (detail::answers(kernel, *address)) return done.error();
-        // Left behind by a server that is gone. Looked at again, so that another's new file is not
-        // removed.
-        detail::remove_file(kernel, *address, found);
+        // Left behind by a server that is gone.
+        found.remove(kernel);
         done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
     }
     if (!done.ok()) return done.error();
@@ -180,6 +215,13 @@ Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory
 }
 
 } // namespace unix_socket
+
+Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
+                      ListenOptions options) {
+    return Address::names_unix(address)
+               ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
+               : tcp::listen(loop, address, std::move(factory), std::move(options));
+}
 
 Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options) {
     loop.check_usable("adopt_listener");
@@ -193,6 +235,7 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
     if (const Sys done = kernel.set_nonblocking(fd); !done.ok()) return failed(done.code());
     Address address;
     if (const Sys done = kernel.local_address(fd, address); !done.ok()) return failed(done.code());
+    if (address.family() == Address::Family::none) return failed(errno_code(EAFNOSUPPORT));
     auto state =
         std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
     Server server(state);
@@ -214,6 +257,7 @@ Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protoc
     Address peer;
     if (const Sys done = kernel.local_address(fd, local); !done.ok()) return failed(done.code());
     if (const Sys done = kernel.peer_address(fd, peer); !done.ok()) return failed(done.code());
+    if (local.family() == Address::Family::none) return failed(errno_code(EAFNOSUPPORT));
     const auto kind = local.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     TransportRef ref;
     const auto error =

@@ -10,22 +10,22 @@ constexpr int most_failures = 64;
 
 } // namespace
 
-void remove_file(Kernel& kernel, const Address& address, const FileInfo& file) noexcept {
-    if (file.is_socket && kernel.look_at(address.path()) == file)
-        (void)kernel.unlink(address.path());
+void SocketFile::remove(Kernel& kernel) const noexcept {
+    if (info.is_socket && kernel.look_at(path) == info) (void)kernel.unlink(path);
 }
 
 Listener::Listener(ServerState& server, int fd, StreamKind kind, const Address& address,
-                   FileInfo file)
+                   SocketFile file)
     : server_(server), fd_(fd), kind_(kind), token_(server.loop.add_source(*this)),
-      address_(address), file_(file) {}
+      address_(address), file_(std::move(file)) {}
 
 Listener::~Listener() {
     Kernel& kernel = server_.loop.kernel();
+    // Before it is closed: a file that refuses connections may be replaced by others at any time.
+    if (fd_ >= 0 && kernel.owns(fd_)) file_.remove(kernel);
     if (registered_) (void)kernel.remove(fd_); // it may have been passed on to other processes
     if (fd_ >= 0) kernel.close(fd_);
     server_.loop.remove_source(token_);
-    remove_file(kernel, address_, file_);
 }
 
 Sys Listener::start() noexcept {

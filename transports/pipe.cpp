@@ -9,6 +9,8 @@
 
 #include <weft/transports/pipe.hpp>
 
+#include <cerrno>
+#include <fcntl.h>
 #include <string>
 
 namespace weft {
@@ -28,9 +30,24 @@ Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> 
     case FileKind::regular:
     case FileKind::directory:
         return failed(Errc::not_an_event_fd);
+    case FileKind::datagram_socket: // no stream of bytes, and no end
+        return failed(errno_code(EPROTOTYPE));
+    case FileKind::stream_socket: {
+        Address peer;
+        if (const Sys known = kernel.peer_address(fd, peer); !known.ok())
+            return failed(known.code());
+        break;
+    }
     default:
         break;
     }
+    const Sys mode = kernel.access_mode(fd);
+    const int wrong = kind == detail::StreamKind::pipe_reader ? O_WRONLY : O_RDONLY;
+    if (!mode.ok()) return failed(mode.code());
+    if (mode.value() == wrong)
+        return Error{errno_code(EBADF), std::string(what) + " (descriptor " + std::to_string(fd) +
+                                            " is open for " +
+                                            (wrong == O_WRONLY ? "writing" : "reading") + " alone)"};
     TransportRef ref;
     const auto error =
         detail::StreamTransport::adopt(loop, fd, kind, Address(), std::move(protocol), ref);

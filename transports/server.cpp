@@ -38,8 +38,8 @@ void ServerState::open_reserve() noexcept {
 }
 
 Result<void> ServerState::add_listener(int fd, StreamKind kind, const Address& address,
-                                       FileInfo file) {
-    auto listener = std::make_unique<Listener>(*this, fd, kind, address, file);
+                                       SocketFile file) {
+    auto listener = std::make_unique<Listener>(*this, fd, kind, address, std::move(file));
     if (const Sys started = listener->start(); !started.ok())
         return address_error(started.code(), "listen on", address);
     listeners_.push_back(std::move(listener));

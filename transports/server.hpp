@@ -96,7 +96,7 @@ private:
 namespace tcp {
 
 /// Listens on "127.0.0.1:80", "[::1]:80", "localhost:80" (both loopbacks), "*:80" or ":80" (any
-/// address, IPv6 and IPv4). Port 0 lets the system choose. Accepted connections never call back
+/// address, IPv6 and IPv4). Port 0 lets the system choose, one for both loopbacks. Accepted connections never call back
 /// before this returns. The error names the address.
 Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
                       ListenOptions options = {});
@@ -108,13 +108,21 @@ Result<Server> listen(Loop& loop, std::span<const std::string> addresses, Protoc
 
 namespace unix_socket {
 
-/// Listens on a path, or on an abstract name ("@name"; Linux). A socket file that nobody listens on
-/// any more is replaced, one that answers is EADDRINUSE, and anything else at the path is left
-/// alone (EEXIST).
+/// Listens on a path, or on an abstract name ("@name"; Linux), with or without "unix:" before it. A
+/// socket file that nobody listens on any more is replaced, one that answers is EADDRINUSE, and
+/// anything else at the path is left alone (EEXIST). The folder is locked meanwhile (flock(2)), so
+/// that of several that start at once one has the path and the others are told; it may take a fifth
+/// of a second to find that another program keeps it locked. A relative path is the file's in the
+/// program's present folder, also when that changes.
 Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
                       ListenOptions options = {});
 
 } // namespace unix_socket
+
+/// Listens on what a text names: a Unix socket if `Address::names_unix` says so ("unix:/path",
+/// "/path", "@name"), else as `tcp::listen` does.
+Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
+                      ListenOptions options = {});
 
 /// Serves a listening stream socket that was made elsewhere: inherited, or passed on by a
 /// supervisor. The descriptor is weft's from now on, also if this fails. ENOTSOCK or EINVAL if it

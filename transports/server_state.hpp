@@ -13,14 +13,19 @@
 
 namespace weft::detail {
 
-/// Removes the socket file of `address` if it is still `file`.
-void remove_file(Kernel& kernel, const Address& address, const FileInfo& file) noexcept;
+/// The file that binding a socket made, or found. Empty unless it was a path.
+struct SocketFile {
+    std::string path; ///< absolute: the program may change its folder
+    FileInfo info;
+    /// Removes the file if it is still the same.
+    void remove(Kernel& kernel) const noexcept;
+};
 
 /// One listening socket, level-triggered.
 class Listener final : public Source {
 public:
     /// `file` is what binding made, to be removed at the end if it is still the same.
-    Listener(ServerState& server, int fd, StreamKind kind, const Address& address, FileInfo file);
+    Listener(ServerState& server, int fd, StreamKind kind, const Address& address, SocketFile file);
     ~Listener();
     Sys start() noexcept;
     /// Accepting or not, without closing.
@@ -42,7 +47,7 @@ private:
     int failures_ = 0; // in a row
     Token token_;
     Address address_;
-    FileInfo file_;
+    SocketFile file_;
 };
 
 /// What a `Server` refers to. Lives as long as a handle or a connection does.
@@ -54,7 +59,7 @@ public:
     bool loop_alive() const noexcept { return remote_->loop() != nullptr; }
 
     /// Takes `fd` over, also if this fails.
-    Result<void> add_listener(int fd, StreamKind kind, const Address& address, FileInfo file);
+    Result<void> add_listener(int fd, StreamKind kind, const Address& address, SocketFile file);
 
     void add_connection(ListNode& link) noexcept;
     void remove_connection(ListNode& link) noexcept;

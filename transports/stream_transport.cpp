@@ -502,7 +502,7 @@ void StreamTransport::finish_or_linger() {
     if (is_pipe()) return finish({});
     const bool wanted = linger.mode == Linger::Mode::always ||
                         (linger.mode == Linger::Mode::unread && has(readable));
-    if (!wanted || has(eof_seen | write_broken)) return finish({});
+    if (!wanted || has(eof_seen | write_broken) || !loop_.kernel().owns(fd_)) return finish({});
     if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     extras().idle_timeout = Duration(0);

@@ -27,7 +27,7 @@ std::string on(const char* what, const Address& address) {
 /// "localhost" is 127.0.0.1: a datagram socket has one address (RFC 6761, 6.3).
 Result<Address> parse(std::string_view text) {
     constexpr std::string_view localhost = "localhost:";
-    if (text.starts_with(localhost))
+    if (text.starts_with(localhost) && !Address::names_unix(text))
         return Address::parse("127.0.0.1:" + std::string(text.substr(localhost.size())));
     auto address = Address::parse(text);
     if (address.ok() && !address->is_ip())
@@ -53,6 +53,10 @@ void set_packet_info(OptionSetter& setter, Kernel& kernel, int fd, bool ipv6) no
     if (ipv6) {
         setter.set(IPPROTO_IPV6, IPV6_RECVPKTINFO, yes);
         setter.set(IPPROTO_IPV6, IPV6_RECVTCLASS, yes);
+#ifdef IP_PKTINFO
+        // Of IPv4 peers, where to answer from; one that has none may refuse.
+        (void)kernel.set_option(fd, IPPROTO_IP, IP_PKTINFO, &yes, sizeof yes);
+#endif
     } else {
 #ifdef IP_PKTINFO
         setter.set(IPPROTO_IP, IP_PKTINFO, yes);
@@ -164,20 +168,24 @@ Result<DatagramRef> bind(Loop& loop, std::string_view address,
 Result<DatagramRef> connect(Loop& loop, const Address& peer,
                             std::unique_ptr<DatagramProtocol> protocol, const UdpOptions& options) {
     check(loop, "udp::connect", protocol, options);
-    const std::string what = on("connect a datagram endpoint to", peer);
+    std::string what = on("connect a datagram endpoint to", peer);
     if (!peer.is_ip()) return Error{Errc::bad_address, what};
+    std::optional<Address> local;
+    if (options.local_address) {
+        what += " from " + options.local_address->to_string();
+        local = detail::local_for(*options.local_address, peer);
+        if (!local) return Error{errno_code(EAFNOSUPPORT), what};
+    }
     Kernel& kernel = loop.kernel();
     const Sys made = kernel.socket(peer.data()->sa_family, SOCK_DGRAM, 0);
     if (!made.ok()) return Error{made.code(), what};
     Socket socket(kernel, made.fd());
-    Sys done = set_before(kernel, made.fd(), options.local_address.value_or(peer), options);
+    Sys done = set_before(kernel, made.fd(), peer, options);
     if (done.ok()) done = set_options(kernel, made.fd(), peer.family(), options);
     if (!done.ok()) return Error{done.code(), what};
-    if (options.local_address) {
-        const Sys bound = kernel.bind(made.fd(), *options.local_address);
-        if (!bound.ok())
-            return Error{bound.code(), what + " from " + options.local_address->to_string()};
-    }
+    if (local)
+        if (const Sys bound = kernel.bind(made.fd(), *local); !bound.ok())
+            return Error{bound.code(), what};
     if (done = kernel.connect(made.fd(), peer); !done.ok()) return Error{done.code(), what};
     // As the kernel spells it: a link-local address with its interface.
     Address name = peer;
@@ -207,6 +215,7 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
     Address local, peer;
     if (const Sys known = kernel.local_address(fd, local); !known.ok())
         return Error{known.code(), what};
+    if (local.family() == Address::Family::none) return Error{errno_code(EAFNOSUPPORT), what};
     (void)kernel.peer_address(fd, peer); // ENOTCONN: it is not connected
     // What can not be registered is refused before anything about it is changed.
     if (const Sys added = kernel.add(fd, Token(), Interest::none); !added.ok())
@@ -215,7 +224,13 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
     Sys done = kernel.set_nonblocking(fd);
     if (done.ok()) done = set_options(kernel, fd, local.family(), options);
     if (!done.ok()) return Error{done.code(), what};
-    return start(loop, fd, std::move(protocol), peer, options, what);
+    UdpOptions as_it_is = options;
+#ifdef UDP_GRO
+    int gro = 0; // whoever made the socket may have switched it on
+    if (local.is_ip() && kernel.get_option(fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro).ok())
+        as_it_is.gro = as_it_is.gro || gro != 0;
+#endif
+    return start(loop, fd, std::move(protocol), peer, as_it_is, what);
 }
 
 } // namespace weft::udp

@@ -21,14 +21,15 @@ struct UdpOptions {
     bool broadcast = false;
     /// An endpoint on the IPv6 wildcard address takes no IPv4 datagrams.
     bool ipv6_only = false;
-    /// `Datagram::to`, `interface` and `ecn` are filled in: what a server with several addresses
-    /// needs to answer from the one that was asked.
+    /// `Datagram::to`, `destination`, `interface` and `ecn` are filled in: what a server with several
+    /// addresses needs to answer from the one that was asked.
     bool packet_info = false;
     /// ICMP errors reach `error_received` although the endpoint is not connected, with the address
     /// that the datagram went to (IP_RECVERR; Linux). ENOPROTOOPT where that is unknown.
     bool report_errors = false;
     /// The kernel hands over runs of datagrams of one sender as one, to be split here: for bulk
-    /// (UDP_GRO; Linux). Nothing changes if it can not.
+    /// (UDP_GRO; Linux). Nothing changes if it can not. Such a run is received whole, whatever
+    /// `datagram_size` says of its parts.
     bool gro = false;
     /// Bytes of SO_RCVBUF and SO_SNDBUF; 0 leaves them to the system.
     std::size_t receive_buffer = 0;
@@ -39,7 +40,9 @@ struct UdpOptions {
     /// Datagrams received by one system call, 1 to 64. Beyond 32 the kernel's own cost per datagram
     /// is all that is left.
     std::size_t batch = 32;
-    /// `connect`: where to send from; empty: the system's choice.
+    /// `connect`: where to send from; empty: the system's choice. An IPv4 address and its mapped form
+    /// are one, an unspecified address is that of the peer's family; any other of another family is
+    /// an error.
     std::optional<Address> local_address = {};
     /// Else those of `WriteLimits`.
     std::optional<WriteLimits> write_limits = {};
@@ -72,7 +75,8 @@ Result<DatagramRef> connect(Loop& loop, const Address& peer,
 
 /// Makes an endpoint of a datagram socket that was made elsewhere, UDP or Unix, connected or not.
 /// Of the options, those of binding are ignored. The descriptor is weft's on success and stays the
-/// caller's on failure; ENOTSOCK or EINVAL if it is no datagram socket.
+/// caller's on failure; ENOTSOCK or EINVAL if it is no datagram socket, EAFNOSUPPORT if it is
+/// neither IP nor Unix.
 Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
                           const UdpOptions& options = {});
 

@@ -90,9 +90,12 @@ Result<void> DatagramEndpoint::set_multicast_interface(std::uint32_t interface) 
                    what);
 }
 
-Result<void> DatagramEndpoint::change_membership(const char* what, bool joins, const Address& group,
-                                                 std::uint32_t interface, const Address* source) {
+Result<void> DatagramEndpoint::change_membership(const char* what, bool joins, const Address& asked,
+                                                 std::uint32_t interface, const Address* from) {
     Kernel& kernel = loop_.kernel();
+    // A mapped address means the group of IPv4, whatever the socket is.
+    const Address group = asked.unmapped();
+    const std::optional<Address> source = from ? std::optional(from->unmapped()) : std::nullopt;
     std::string text = describe(what) + " of the group " + group.host();
     if (source) text += " with the source " + source->host();
     if (!group.is_multicast() || (source && source->family() != group.family()))

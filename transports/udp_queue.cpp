@@ -39,6 +39,34 @@ void DatagramQueue::append(const OutDatagram& datagram) {
     left_ += weight(record.size);
 }
 
+void DatagramQueue::reserve(std::size_t count, std::size_t bytes) {
+    const auto grow = [](auto& array, std::size_t more) {
+        const std::size_t wanted = array.size() + more;
+        if (wanted > array.capacity()) array.reserve(std::max(wanted, 2 * array.capacity()));
+    };
+    grow(records_, count);
+    grow(bytes_, bytes);
+}
+
+std::unique_ptr<DatagramQueue> DatagramQueue::split_off(const Address& to) {
+    const auto mine = [&](const Record& record) { return record.to == to; };
+    if (std::all_of(records_.begin() + static_cast<std::ptrdiff_t>(head_), records_.end(), mine))
+        return nullptr;
+    auto rest = std::make_unique<DatagramQueue>();
+    DatagramQueue kept;
+    kept.reserve(count(), bytes_.size());
+    rest->reserve(count(), bytes_.size());
+    for (std::size_t i = head_; i < records_.size(); ++i) {
+        const Record& record = records_[i];
+        DatagramQueue& target = mine(record) ? kept : *rest;
+        target.append({Bytes(bytes_.data() + record.offset, record.size), &record.to, nullptr,
+                       record.segment_size, record.ecn});
+        target.records_.back().split_here = record.split_here;
+    }
+    *this = std::move(kept);
+    return rest;
+}
+
 std::size_t DatagramQueue::piece_size(const Record& record, bool gso) noexcept {
     const std::size_t segment = record.segment_size;
     if (segment == 0) return record.size;

@@ -2,6 +2,7 @@
 
 #include <weft/reactor/kernel.hpp>
 
+#include <memory>
 #include <vector>
 
 namespace weft::detail {
@@ -11,6 +12,10 @@ namespace weft::detail {
 class DatagramQueue {
 public:
     void append(const OutDatagram& datagram);
+    /// So much more can be appended without an allocation.
+    void reserve(std::size_t count, std::size_t bytes);
+    /// Keeps what goes to `to`; the rest, in order, or null if there is none.
+    std::unique_ptr<DatagramQueue> split_off(const Address& to);
     bool empty() const noexcept { return head_ == records_.size(); }
     /// Bytes of all that is left. An empty datagram counts as one: it takes room as well.
     std::size_t bytes() const noexcept { return left_; }

@@ -3,6 +3,7 @@
 #include "udp_transport.hpp"
 
 #include <cerrno>
+#include <sys/socket.h>
 
 namespace weft::detail {
 namespace {
@@ -33,25 +34,89 @@ void DatagramEndpoint::send(Bytes data) {
 
 void DatagramEndpoint::send_to(Bytes data, const Address& to, const SendOptions& options) {
     if (has(closing)) return;
-    gather(data, checked_target(to), options);
+    Address room;
+    gather(data, checked_target(to, room), options);
+}
+
+void DatagramEndpoint::send_batch(std::span<const Outgoing> batch) {
+    if (has(closing) || batch.empty()) return;
+    // Whatever can be refused is refused before anything is taken.
+    Address room;
+    std::size_t bytes = 0;
+    for (const Outgoing& each : batch) {
+        (void)checked_target(each.to, room);
+        bytes += each.data.size();
+    }
+    if (!queue_) queue_ = room_->take_queue();
+    queue_->reserve(batch.size(), bytes);
+    for (const Outgoing& each : batch)
+        (void)append(each.data, checked_target(each.to, room), SendOptions());
+    after_append();
+}
+
+namespace {
+
+/// Whether a connected endpoint's peer is meant: in whatever form, and by the unspecified address
+/// if that was connected to, which leads to this host.
+bool same_place(const Address& to, const Address& peer) noexcept {
+    const Address a = to.unmapped(), b = peer.unmapped();
+    return a == b || (a.is_any() && b.is_loopback() && a.port() == b.port());
+}
+
+} // namespace
+
+/// An IP address in the form that the socket's family takes, if there is one.
+const Address* DatagramEndpoint::fitted(const Address& address, Address& room) const noexcept {
+    if (address.data()->sa_family == family_) [[likely]]
+        return &address;
+    room = family_ == AF_INET6 ? address.mapped() : address.unmapped();
+    return &room;
 }
 
 /// Where to send: null for the connected peer.
-const Address* DatagramEndpoint::checked_target(const Address& to) const {
+const Address* DatagramEndpoint::checked_target(const Address& to, Address& room) const {
     if (peer_.empty()) {
         if (to.empty()) throw UsageError(describe("send_to") + ": the address is empty");
-        return &to;
+        return fitted(to, room);
     }
-    if (!to.empty() && to != peer_)
+    if (!to.empty() && to != peer_ && !same_place(to, peer_))
         throw UsageError(describe("send_to") + ": it is connected, and can not send to " +
                          to.to_string());
     return nullptr;
 }
 
-void DatagramEndpoint::gather(Bytes data, const Address* to, const SendOptions& options) {
+/// Takes a datagram; false if it waits for its receiver, and there is nothing to send now.
+bool DatagramEndpoint::append(Bytes data, const Address* to, const SendOptions& options) {
+    Address room;
+    const Address* from = options.from;
+    if (from && !from->empty()) {
+        from = fitted(*from, room);
+        if (from->data()->sa_family != family_ || !has(internet))
+            throw UsageError(describe("send_to") + ": it can not send from " +
+                             options.from->to_string() + ", of another family");
+    }
+    const OutDatagram datagram{data, to, from, options.segment_size, options.ecn};
+    if (to && waiting_) [[unlikely]]
+        if (DatagramQueue* held = waiting_->queue_for(*to)) {
+            held->append(datagram);
+            return false;
+        }
     if (!queue_) queue_ = room_->take_queue();
-    queue_->append({data, to, options.from, options.segment_size, options.ecn});
+    queue_->append(datagram);
+    return true;
+}
+
+void DatagramEndpoint::gather(Bytes data, const Address* to, const SendOptions& options) {
+    if (!append(data, to, options)) return check_high_water();
+    after_append();
+}
+
+void DatagramEndpoint::after_append() {
     if (has(blocked)) return check_high_water();
+    if (!queue_ || queue_->empty()) {
+        drop_queue(); // all of a batch waits for receivers
+        return check_high_water();
+    }
     const bool full = queue_->count() >= gathered_datagrams || queue_->bytes() >= gathered_bytes;
     if (full || !(has(in_callback) || loop_.in_turn())) {
         flush_queue();
@@ -66,6 +131,16 @@ void DatagramEndpoint::flush() {
 
 /// Sends until everything is gone or the socket's buffer is full.
 void DatagramEndpoint::flush_queue() {
+    send_queue();
+    if (waiting_) [[unlikely]] {
+        tell_drained();
+        check_high_water();
+    } else if (has(blocked)) {
+        check_high_water();
+    }
+}
+
+void DatagramEndpoint::send_queue() {
     while (queue_) {
         const bool gso = !has(split_here);
         const std::size_t count = queue_->describe(room_->out, gso);
@@ -75,7 +150,7 @@ void DatagramEndpoint::flush_queue() {
             queue_->pop(sent.count(), gso);
             if (queue_->empty()) drop_queue();
         } else if (sent.ok() || sent.would_block()) {
-            return block();
+            if (!hold_first()) return block();
         } else {
             send_failed(sent.error());
         }
@@ -105,7 +180,7 @@ void DatagramEndpoint::send_failed(int error) {
     }
     flags_ &= ~retried;
     const Address& target = queue_->first_target();
-    note_error(error, target.empty() ? peer_ : target);
+    note_error(error, target.empty() ? peer_ : target, true);
     queue_->pop(1, gso);
     if (queue_->empty()) drop_queue();
     // A datagram that is too long is told of twice: by the call, and in the queue.
@@ -116,7 +191,6 @@ void DatagramEndpoint::send_failed(int error) {
 void DatagramEndpoint::block() {
     flags_ |= blocked;
     update_interest();
-    check_high_water();
 }
 
 /// It has room again, or something else happened that a send will tell.
@@ -144,13 +218,13 @@ void DatagramEndpoint::set_write_buffer_limits(std::size_t high, std::optional<s
         throw UsageError("set_write_buffer_limits: low (" + std::to_string(lower) +
                          ") is above high (" + std::to_string(high) + ")");
     limits_ = {high, lower};
-    if (has(blocked)) check_high_water();
+    if (has(blocked) || waiting_) check_high_water();
     check_low_water();
 }
 
 // What is gathered and about to leave does not count as buffered: only a full socket pauses.
 void DatagramEndpoint::check_high_water() {
-    if (!queue_ || queue_->bytes() <= limits_.high || has(writing_paused)) return;
+    if (has(writing_paused) || write_buffer_size() <= limits_.high) return;
     flags_ |= writing_paused;
     try {
         protocol_->pause_writing();

@@ -26,8 +26,9 @@ namespace {
 // Entries of the error queue taken at once. The kernel bounds the queue by SO_RCVBUF.
 constexpr int errors_per_turn = 64;
 
-// What GRO puts together at most (UDP_GRO_CNT_MAX).
+// What GRO puts together at most (UDP_GRO_CNT_MAX), and never more than one IP packet.
 constexpr std::size_t gro_segments = 64;
+constexpr std::size_t gro_slot = 65536;
 // Slots of a socket with GRO: with 64 datagrams in each they are as many as other sockets' bound
 // per turn.
 constexpr std::size_t gro_batch = 8;
@@ -108,6 +109,7 @@ struct DatagramEndpoint::Backlog {
     struct Entry {
         Address from;
         Address to;
+        Address destination;
         std::size_t offset;
         std::size_t size;
         std::uint32_t interface;
@@ -118,14 +120,16 @@ struct DatagramEndpoint::Backlog {
     std::vector<std::byte> bytes;
 
     void add(const Datagram& datagram) {
-        entries.push_back({datagram.from, datagram.to, bytes.size(), datagram.data.size(),
-                           datagram.interface, datagram.ecn, datagram.truncated});
+        entries.push_back({datagram.from, datagram.to, datagram.destination, bytes.size(),
+                           datagram.data.size(), datagram.interface, datagram.ecn,
+                           datagram.truncated});
         bytes.insert(bytes.end(), datagram.data.begin(), datagram.data.end());
     }
     Datagram view(const Entry& entry, DatagramTransport& transport) const noexcept {
         return {Bytes(bytes.data() + entry.offset, entry.size),
                 entry.from,
                 entry.to,
+                entry.destination,
                 entry.interface,
                 entry.ecn,
                 entry.truncated,
@@ -136,13 +140,15 @@ struct DatagramEndpoint::Backlog {
 DatagramEndpoint::DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
                                    const Address& peer, const UdpOptions& options)
     : loop_(loop), room_(DatagramRoom::of(loop)), protocol_(std::move(protocol)), fd_(fd),
-      slot_size_(std::max<std::size_t>(options.datagram_size, 1)),
+      datagram_size_(std::max<std::size_t>(options.datagram_size, 1)),
+      slot_size_(options.gro ? std::max(datagram_size_, gro_slot) : datagram_size_),
       slot_count_(slots_wanted(options)), limits_(options.write_limits.value_or(WriteLimits{})),
       peer_(peer) {
     limits_.low = std::min(limits_.low, limits_.high);
     if (options.report_errors) flags_ |= errors_queued;
     Address local;
     if (loop.kernel().local_address(fd, local).ok() && local.is_ip()) flags_ |= internet;
+    family_ = std::as_const(local).data()->sa_family;
     room_->reserve(slot_count_, slot_size_, slot_count_ * (options.gro ? gro_segments : 1));
 }
 
@@ -175,19 +181,19 @@ void DatagramEndpoint::make() {
 /// for happens.
 void DatagramEndpoint::settle() {
     if (queue_ && !has(blocked)) flush_queue();
-    if (has(closing) && !queue_) finish({});
+    if (has(closing) && all_sent()) finish({});
 }
 
 void DatagramEndpoint::close() {
     if (has(closing)) return;
     flags_ |= closing;
-    if (!queue_ && !has(in_callback)) finish({});
+    if (all_sent() && !has(in_callback)) finish({});
 }
 
 void DatagramEndpoint::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= aborted;
-    drop_queue();
+    drop_all(reason ? reason : make_error_code(Errc::aborted));
     errors_.clear();
     finish(reason);
 }
@@ -225,6 +231,7 @@ void DatagramEndpoint::on_finish() {
     };
     // Closed before its first turn: the two come as a pair all the same.
     if (!has(made)) call("connection_made", [&] { protocol_->connection_made(*this); });
+    waiting_.reset();
     call("connection_lost", [&] { protocol_->connection_lost(reason_); });
     protocol_.reset();
     loop_.kernel().close(fd_);
@@ -294,8 +301,9 @@ void DatagramEndpoint::deliver(std::span<DatagramSlot> slots) {
     for (const DatagramSlot& slot : slots) {
         const Bytes all(slot.data, slot.size);
         if (slot.segment_size == 0) [[likely]] {
-            batch.push_back(
-                {all, slot.from, slot.to, slot.interface, slot.ecn, slot.truncated, *this});
+            batch.push_back({all.first(std::min(all.size(), datagram_size_)), slot.from, slot.to,
+                             slot.destination, slot.interface, slot.ecn,
+                             slot.truncated || all.size() > datagram_size_, *this});
             continue;
         }
         // A run of datagrams (GRO): all but the last are as long as the first.
@@ -304,8 +312,9 @@ void DatagramEndpoint::deliver(std::span<DatagramSlot> slots) {
         do {
             const Bytes part = all.subspan(at, std::min(step, all.size() - at));
             at += step;
-            batch.push_back({part, slot.from, slot.to, slot.interface, slot.ecn,
-                             slot.truncated && at >= all.size(), *this});
+            const bool cut = part.size() > datagram_size_ || (slot.truncated && at >= all.size());
+            batch.push_back({part.first(std::min(part.size(), datagram_size_)), slot.from, slot.to,
+                             slot.destination, slot.interface, slot.ecn, cut, *this});
         } while (at < all.size());
     }
     {
@@ -341,6 +350,15 @@ void DatagramEndpoint::unread(std::span<const Datagram> batch) {
             all->add(backlog_->view(entry, *this));
     backlog_ = std::move(all);
     if (can_read()) queue_again();
+}
+
+void DatagramEndpoint::unread_rest(std::span<const Datagram> batch) {
+    if (has(closing) || batch.empty()) return;
+    if (!backlog_) return unread(batch);
+    auto all = std::make_unique<Backlog>(*backlog_); // nothing is lost if memory is
+    for (const Datagram& datagram : batch)
+        all->add(datagram);
+    backlog_ = std::move(all);
 }
 
 void DatagramEndpoint::pause_reading() {
@@ -403,10 +421,10 @@ void DatagramEndpoint::take_errors() {
     deliver_errors();
 }
 
-void DatagramEndpoint::note_error(int error, const Address& to) {
+void DatagramEndpoint::note_error(int error, const Address& to, bool at_send) {
     // A program that sends thousands into a wall in one callback learns of the first thousand.
     constexpr std::size_t most = 1000;
-    if (errors_.size() < most) errors_.push_back({errno_code(error), to});
+    if (errors_.size() < most) errors_.push_back({errno_code(error), to, at_send});
 }
 
 /// Only when nothing of the endpoint is on the stack. What the calls give rise to waits for the
@@ -416,7 +434,10 @@ void DatagramEndpoint::deliver_errors() {
     const std::vector<SendError> errors = std::exchange(errors_, {});
     for (const SendError& error : errors) {
         if (has(aborted)) return;
-        guarded("error_received", [&] { protocol_->error_received(error.code, error.to); });
+        guarded(error.at_send ? "send_failed" : "error_received", [&] {
+            if (error.at_send) return protocol_->send_failed(error.code, error.to);
+            protocol_->error_received(error.code, error.to);
+        });
     }
 }
 

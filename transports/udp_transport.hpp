@@ -3,10 +3,12 @@
 #include "udp_queue.hpp"
 
 #include <weft/protocols/transport.hpp>
+#include <weft/reactor/future.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/source.hpp>
 #include <weft/transports/udp.hpp>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -63,10 +65,15 @@ public:
     /// descriptor.
     Sys start();
 
+    using DatagramTransport::send;
+    using DatagramTransport::send_to;
     void send_to(Bytes data, const Address& to) override;
     void send(Bytes data) override;
     void send_to(Bytes data, const Address& to, const SendOptions& options) override;
+    void send_batch(std::span<const Outgoing> batch) override;
     void flush() override;
+    Future<void> drain() override;
+    void deliver_errors() override;
     void close() override;
     void abort(std::error_code reason) override;
     bool is_closing() const noexcept override { return has(closing); }
@@ -74,9 +81,11 @@ public:
     void resume_reading() override;
     bool is_reading() const noexcept override { return !has(paused | closing); }
     void unread(std::span<const Datagram> batch) override;
+    void unread_rest(std::span<const Datagram> batch) override;
+    bool has_unread() const noexcept override { return backlog_ != nullptr; }
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
     WriteLimits write_buffer_limits() const noexcept override { return limits_; }
-    std::size_t write_buffer_size() const noexcept override { return queue_ ? queue_->bytes() : 0; }
+    std::size_t write_buffer_size() const noexcept override;
 
     Result<void> set_broadcast(bool on) override;
     Result<void> set_ttl(int hops) override;
@@ -124,9 +133,26 @@ private:
     struct SendError {
         std::error_code code;
         Address to;
+        bool at_send; ///< the sending call said so, not the network
     };
     /// Datagrams that were given back.
     struct Backlog;
+    /// What waits for receivers whose queues are full, and who waits for everything to leave.
+    struct Waiting {
+        struct Held {
+            Address to;
+            std::unique_ptr<DatagramQueue> queue;
+        };
+        ~Waiting();
+        DatagramQueue* queue_for(const Address& to) noexcept;
+        std::size_t bytes() const noexcept;
+
+        std::vector<Held> held;
+        Timer retry;
+        Duration pause{0}; ///< before the next try
+        std::vector<Promise<void>> drained;
+        std::error_code reason = make_error_code(Errc::closed); ///< for those who still wait
+    };
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
     bool can_read() const noexcept { return !has(paused | closing | deaf); }
@@ -142,21 +168,30 @@ private:
     void deliver_backlog();
     std::size_t take_queued_errors(int except = 0);
     void take_errors();
-    void note_error(int error, const Address& to);
-    void deliver_errors();
+    void note_error(int error, const Address& to, bool at_send = false);
     void gather(Bytes data, const Address* to, const SendOptions& options);
+    bool append(Bytes data, const Address* to, const SendOptions& options);
+    void after_append();
     void flush_queue();
+    void send_queue();
     void send_failed(int error);
     void block();
+    bool hold_first();
+    void retry_held();
+    Waiting& waiting();
+    bool all_sent() const noexcept;
+    void tell_drained() noexcept;
     void unblock();
     void drop_queue() noexcept;
+    void drop_all(std::error_code reason) noexcept;
     void request_flush();
     void check_high_water();
     void check_low_water();
     void queue_again();
     void update_interest();
     void finish(std::error_code reason);
-    const Address* checked_target(const Address& to) const;
+    const Address* checked_target(const Address& to, Address& room) const;
+    const Address* fitted(const Address& address, Address& room) const noexcept;
     Result<void> set_number(const char* what, int number, int ipv4_option, int ipv6_option,
                             bool ipv4_takes_a_byte);
     Result<void> change_membership(const char* what, bool joins, const Address& group,
@@ -168,12 +203,15 @@ private:
     std::unique_ptr<DatagramProtocol> protocol_;
     std::unique_ptr<DatagramQueue> queue_; // null or not empty
     std::unique_ptr<Backlog> backlog_;     // null or not empty
+    std::unique_ptr<Waiting> waiting_;     // made when first needed
     std::vector<SendError> errors_;
     Token token_ = 0;
     int fd_;
     std::uint32_t flags_ = 0;
     Interest armed_ = Interest::read;
-    std::size_t slot_size_;
+    std::uint16_t family_ = 0; // sa_family of the socket
+    std::size_t datagram_size_;
+    std::size_t slot_size_; // as large as what GRO may put together
     std::size_t slot_count_;
     WriteLimits limits_;
     std::error_code reason_;

@@ -47,7 +47,7 @@ TEST_CASE("Datagrams come whole, one for one, with their sender", "[s104][coro]"
     });
 }
 
-TEST_CASE("recv_batch shows what is there, and the views last until the next call",
+TEST_CASE("recv_batch shows what is there, and the views last as long as the batch",
           "[s104][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {

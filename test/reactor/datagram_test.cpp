@@ -324,6 +324,6 @@ TEST_CASE("A stream receive installs no descriptors that a peer sent along [F47]
     rights->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(rights), &pair.near, sizeof(int));
     REQUIRE(sendmsg(pair.near, &message, 0) == 1);
-    CHECK(recv_text(*kernel, pair.far) == "x");
+    CHECK(got_text(*kernel, pair.far) == "x");
     CHECK(open_descriptors() == before);
 }

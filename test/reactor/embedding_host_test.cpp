@@ -22,7 +22,7 @@ using weft::UsageError;
 
 namespace {
 
-KernelKind epoll_kernel() { return {"epoll", &weft::make_epoll_kernel}; }
+KernelKind the_epoll_kernel() { return {"epoll", &weft::make_epoll_kernel}; }
 
 /// A main loop over epoll(7), as GLib, libuv and others have one.
 class EpollHost {
@@ -87,7 +87,7 @@ struct Stale : weft::detail::Source {
 } // namespace
 
 TEST_CASE("A host that watches the descriptor edge-triggered hears of all that a step leaves [s127]") {
-    TestLoop loop(epoll_kernel());
+    TestLoop loop(the_epoll_kernel());
     SocketPair pair(loop.kernel);
     EpollHost host(loop, EPOLLET);
     int got = 0, ran = 0, fired = 0;
@@ -125,7 +125,7 @@ TEST_CASE("A host that watches the descriptor edge-triggered hears of all that a
 
 TEST_CASE("A host over epoll goes on hearing of a loop whose kernel was rebuilt [F5]") {
     const std::uint32_t how = GENERATE(std::uint32_t{0}, std::uint32_t{EPOLLET});
-    TestLoop loop(epoll_kernel());
+    TestLoop loop(the_epoll_kernel());
     LogCapture log;
     EpollHost host(loop, how);
     SocketPair pair(loop.kernel);
@@ -151,7 +151,7 @@ TEST_CASE("A host over epoll goes on hearing of a loop whose kernel was rebuilt 
 }
 
 TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy [F5] [F31]") {
-    TestLoop loop(epoll_kernel());
+    TestLoop loop(the_epoll_kernel());
     LogCapture log;
     EpollHost host(loop);
     int gate[2];
@@ -178,7 +178,7 @@ TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy
 
 TEST_CASE("A host's main loop inside a callback finds this loop silent, and hears of everything afterwards [s128]") {
     const std::uint32_t how = GENERATE(std::uint32_t{0}, std::uint32_t{EPOLLET});
-    TestLoop loop(epoll_kernel());
+    TestLoop loop(the_epoll_kernel());
     SocketPair pair(loop.kernel), other(loop.kernel);
     EpollHost host(loop, how);
     int got = 0, ran = 0, nested = 0;
@@ -303,7 +303,7 @@ TEST_CASE("A step tells whether stop was called, whether anything is alive, and 
 TEST_CASE("Another thread may step the loop later, and it is that thread's then [s127]") {
     LoopOptions options;
     options.debug = true;
-    TestLoop loop(epoll_kernel(), std::move(options));
+    TestLoop loop(the_epoll_kernel(), std::move(options));
     EpollHost host(loop);
     std::vector<std::thread::id> ran;
     const auto note = [&] { ran.push_back(std::this_thread::get_id()); };
@@ -328,7 +328,7 @@ TEST_CASE("Another thread may step the loop later, and it is that thread's then 
 }
 
 TEST_CASE("A loop in another process's place has a descriptor of its own after after_fork [F31] [s123]") {
-    TestLoop loop(epoll_kernel());
+    TestLoop loop(the_epoll_kernel());
     EpollHost host(loop);
     const int fd = loop->pollable_fd().value();
     const pid_t child = fork();

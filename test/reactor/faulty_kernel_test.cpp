@@ -45,12 +45,12 @@ TEST_CASE("A faulty kernel shortens receives and sends, inside and between piece
     FaultyKernel kernel(every_kernel()());
     Pair pair = unix_pair(kernel);
     kernel.limit(Call::send, 2);
-    CHECK(send_text(kernel, pair.near, "abcdef") == 2);
+    CHECK(put_text(kernel, pair.near, "abcdef") == 2);
     kernel.limit(Call::send, SIZE_MAX);
-    CHECK(send_text(kernel, pair.near, "cdef") == 4);
+    CHECK(put_text(kernel, pair.near, "cdef") == 4);
     kernel.limit(Call::recv, 3);
-    CHECK(recv_text(kernel, pair.far) == "abc");
-    CHECK(recv_text(kernel, pair.far) == "def");
+    CHECK(got_text(kernel, pair.far) == "abc");
+    CHECK(got_text(kernel, pair.far) == "def");
 
     kernel.limit(Call::sendv, 5);
     char text[] = "ghijklmnop";
@@ -58,7 +58,7 @@ TEST_CASE("A faulty kernel shortens receives and sends, inside and between piece
     CHECK(kernel.sendv(pair.near, pieces, 5).count() == 4);
     CHECK(kernel.sendv(pair.near, pieces + 4, 1).count() == 5);
     kernel.clear();
-    CHECK(recv_text(kernel, pair.far) == "ghijklmno");
+    CHECK(got_text(kernel, pair.far) == "ghijklmno");
 }
 
 TEST_CASE(
@@ -68,12 +68,12 @@ TEST_CASE(
     REQUIRE(kernel.add(pair.near, 1, Interest::stream).ok());
     kernel.limit(Call::recv, 2);
     kernel.limit(Call::send, 2);
-    CHECK(send_text(kernel, pair.far, "abc") == 2);
+    CHECK(put_text(kernel, pair.far, "abc") == 2);
     CHECK((look(kernel, 1) & weft::ready::readable) != 0);
     CHECK(look(kernel, 1) == 0);
-    CHECK(recv_text(kernel, pair.near) == "ab");
+    CHECK(got_text(kernel, pair.near) == "ab");
     CHECK((look(kernel, 1) & weft::ready::writable) != 0);
-    CHECK(send_text(kernel, pair.near, "def") == 2);
+    CHECK(put_text(kernel, pair.near, "def") == 2);
     CHECK((look(kernel, 1) & weft::ready::writable) != 0);
     CHECK(look(kernel, 1) == 0);
     CHECK(kernel.calls(Call::modify) == 0);

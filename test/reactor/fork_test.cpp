@@ -15,7 +15,7 @@ namespace {
 /// Runs `body` in a forked child, which must answer 0. The child leaves by _exit: nothing of the test program runs in
 /// it twice. One that hangs is killed by its alarm clock.
 template<class F>
-int in_child(F body) {
+int in_forked_child(F body) {
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -55,7 +55,7 @@ TEST_CASE("In a forked child the loop refuses to run, and closing it leaves the 
         pair.receive();
     });
     auto signal = loop->on_signal(SIGUSR1, [&] { loop->stop(); }).value();
-    CHECK(in_child([&] {
+    CHECK(in_forked_child([&] {
               if (!forked_error([&] { loop->run(); })) return 1;
               if (!forked_error([&] { loop->run_once(); })) return 2;
               if (!forked_error([&] { (void)loop->step(); })) return 3;
@@ -85,7 +85,7 @@ TEST_CASE("After after_fork a child runs the loop with what it watched, timers a
         ++fired;
         loop->stop();
     });
-    CHECK(in_child([&] {
+    CHECK(in_forked_child([&] {
               if (!loop->after_fork().ok()) return 1;
               pair.send("x");
               loop->run();
@@ -122,7 +122,7 @@ TEST_CASE("A child of a loop with a busy executor neither hangs nor loses jobs o
     });
     // A thread that is just starting may hold a lock of the sanitizers' allocator, which a child would inherit.
     while (!started) std::this_thread::yield();
-    CHECK(in_child([&] {
+    CHECK(in_forked_child([&] {
               if (!loop->after_fork().ok()) return 1;
               if (job.error_code() != Errc::aborted) return 2;
               if (loop->stats().jobs != 0) return 3;
@@ -130,7 +130,7 @@ TEST_CASE("A child of a loop with a busy executor neither hangs nor loses jobs o
               loop->close();
               return 0;
           }) == 0);
-    CHECK(in_child([&] {
+    CHECK(in_forked_child([&] {
               loop->close(); // without after_fork: there are no threads to wait for
               return 0;
           }) == 0);

@@ -49,7 +49,7 @@ TEST_CASE(
     const TimePoint deadline = kernel->now() + 1ms;
     CHECK(look(*kernel, 1, deadline) == 0);
     CHECK(kernel->now() >= deadline);
-    send_text(*kernel, pair.far, "x");
+    put_text(*kernel, pair.far, "x");
     CHECK(look(*kernel, 1) == ready::readable);
 }
 

@@ -135,13 +135,13 @@ inline bool sleeps(Kernel& kernel) {
     return after.ru_nvcsw > before.ru_nvcsw;
 }
 
-inline std::size_t send_text(Kernel& kernel, int fd, std::string_view text) {
+inline std::size_t put_text(Kernel& kernel, int fd, std::string_view text) {
     const Sys sent = kernel.send(fd, text.data(), text.size());
     REQUIRE(sent.ok());
     return sent.count();
 }
 
-inline std::string recv_text(Kernel& kernel, int fd, std::size_t size = 64) {
+inline std::string got_text(Kernel& kernel, int fd, std::size_t size = 64) {
     std::string text(size, '\0');
     const Sys got = kernel.recv(fd, text.data(), size);
     if (!got.ok()) return std::string("(").append(got.code().message()).append(")");

@@ -18,7 +18,7 @@ TEST_CASE("A registration can be made once, changed and forgotten [F6]") {
     CHECK(look(*kernel, 1) == ready::writable);
     REQUIRE(kernel->modify(pair.near, 3, Interest::read).ok());
     CHECK(look(*kernel, 3) == 0);
-    send_text(*kernel, pair.far, "x");
+    put_text(*kernel, pair.far, "x");
     CHECK(look(*kernel, 3) == ready::readable);
     REQUIRE(kernel->remove(pair.near).ok());
     CHECK(look(*kernel, 3) == 0);
@@ -39,12 +39,12 @@ TEST_CASE("A level-triggered event comes for as long as the state lasts") {
     Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
     REQUIRE(kernel->add(pair.near, 1, Interest::read).ok());
-    send_text(*kernel, pair.far, "abcdef");
+    put_text(*kernel, pair.far, "abcdef");
     CHECK(look(*kernel, 1) == ready::readable);
     CHECK(look(*kernel, 1) == ready::readable);
-    CHECK(recv_text(*kernel, pair.near, 3) == "abc");
+    CHECK(got_text(*kernel, pair.near, 3) == "abc");
     CHECK(look(*kernel, 1) == ready::readable);
-    CHECK(recv_text(*kernel, pair.near) == "def");
+    CHECK(got_text(*kernel, pair.near) == "def");
     CHECK(look(*kernel, 1) == 0);
 }
 
@@ -54,22 +54,22 @@ TEST_CASE("An edge-triggered event comes once until the socket was found empty o
     REQUIRE(kernel->add(pair.near, 1, Interest::stream).ok());
     CHECK(look(*kernel, 1) == ready::writable);
     CHECK(look(*kernel, 1) == 0);
-    send_text(*kernel, pair.far, "abcdef");
+    put_text(*kernel, pair.far, "abcdef");
     CHECK((look(*kernel, 1) & ready::readable) != 0);
     CHECK(look(*kernel, 1) == 0);
     CHECK(sleeps(*kernel));                           // a paused reader costs nothing
-    CHECK(recv_text(*kernel, pair.near) == "abcdef"); // fewer than asked for: it is empty now
+    CHECK(got_text(*kernel, pair.near) == "abcdef"); // fewer than asked for: it is empty now
     CHECK(look(*kernel, 1) == 0);
-    send_text(*kernel, pair.far, "x");
+    put_text(*kernel, pair.far, "x");
     CHECK((look(*kernel, 1) & ready::readable) != 0);
-    CHECK(recv_text(*kernel, pair.near, 1) == "x");
-    CHECK(recv_text(*kernel, pair.near, 1) == "(Resource temporarily unavailable)");
+    CHECK(got_text(*kernel, pair.near, 1) == "x");
+    CHECK(got_text(*kernel, pair.near, 1) == "(Resource temporarily unavailable)");
 
     const std::string block(1 << 16, 'x');
     while (kernel->send(pair.near, block.data(), block.size()).ok()) {
     }
     CHECK(look(*kernel, 1) == 0);
-    while (recv_text(*kernel, pair.far, 1 << 16)[0] == 'x') {
+    while (got_text(*kernel, pair.far, 1 << 16)[0] == 'x') {
     }
     CHECK((look(*kernel, 1) & ready::writable) != 0);
     CHECK(look(*kernel, 1) == 0);
@@ -125,13 +125,13 @@ TEST_CASE("The event bits of every end of a stream are those of the table [F10]"
         CHECK(bits_of(pair.near) == out);
         REQUIRE(kernel->shutdown_write(pair.far).ok());
         CHECK(bits_of(pair.near) == (in | out | rdhup));
-        CHECK(recv_text(*kernel, pair.near).empty());
+        CHECK(got_text(*kernel, pair.near).empty());
         REQUIRE(kernel->shutdown_write(pair.near).ok());
         CHECK(bits_of(pair.near) == (in | out | hup | rdhup));
     }
     SECTION("TCP reset by the peer") {
         Pair pair = tcp_pair(*kernel);
-        send_text(*kernel, pair.far, "last words");
+        put_text(*kernel, pair.far, "last words");
         pair.close_far(true);
         CHECK(bits_of(pair.near) == (in | out | err | hup | rdhup));
         int error = 0;
@@ -156,12 +156,12 @@ TEST_CASE("The event bits of every end of a stream are those of the table [F10]"
     }
     SECTION("the writer of a pipe is gone") {
         Pair pair = pipe_pair(*kernel);
-        send_text(*kernel, pair.far, "x");
+        put_text(*kernel, pair.far, "x");
         pair.close_far();
         CHECK(bits_of(pair.near) == (in | hup));
-        CHECK(recv_text(*kernel, pair.near) == "x");
+        CHECK(got_text(*kernel, pair.near) == "x");
         CHECK(bits_of(pair.near) == hup);
-        CHECK(recv_text(*kernel, pair.near).empty());
+        CHECK(got_text(*kernel, pair.near).empty());
     }
     SECTION("the reader of a pipe is gone") {
         Pair pair = pipe_pair(*kernel);
@@ -179,12 +179,12 @@ TEST_CASE("Ends that come to a registered stream are told, and only once [F10]")
     const std::uint32_t fin = look(*kernel, 7);
     CHECK((fin & ~ready::writable) == (ready::readable | ready::read_hangup));
     CHECK(look(*kernel, 7) == 0);
-    CHECK(recv_text(*kernel, pair.near).empty());
+    CHECK(got_text(*kernel, pair.near).empty());
     CHECK(look(*kernel, 7) == 0); // the end of the stream stays readable, but that is known
     CHECK(sleeps(*kernel));
     // What is sent to a closed socket is answered by RST.
     pair.close_far();
-    send_text(*kernel, pair.near, "x");
+    put_text(*kernel, pair.near, "x");
     const std::uint32_t rst = look(*kernel, 7, kernel->now() + 10s);
     CHECK((rst & ready::error) != 0);
     CHECK((rst & ready::hangup) != 0);
@@ -210,7 +210,7 @@ TEST_CASE("With no interest left, errors and hang-ups are told once and do not s
     Pair pair = tcp_pair(*kernel);
     REQUIRE(kernel->add(pair.near, 7, Interest::read).ok());
     REQUIRE(kernel->modify(pair.near, 7, Interest::none).ok());
-    send_text(*kernel, pair.far, "unread");
+    put_text(*kernel, pair.far, "unread");
     CHECK(look(*kernel, 7) == 0);
     pair.close_far(true);
     CHECK(look(*kernel, 7) == (ready::error | ready::hangup));
@@ -226,7 +226,7 @@ TEST_CASE("More events than there is room for all get their turn") {
     std::vector<std::unique_ptr<Pair>> pairs;
     for (Token token = 0; token < 10; ++token) {
         pairs.emplace_back(new Pair(unix_pair(*kernel)));
-        send_text(*kernel, pairs.back()->far, "x");
+        put_text(*kernel, pairs.back()->far, "x");
         REQUIRE(kernel->add(pairs.back()->near, token, Interest::read).ok());
     }
     std::vector<int> seen(10);

@@ -80,11 +80,11 @@ TEST_CASE("Closing with reset makes the peer see a reset and not an end [F11]") 
     Fixture kernel(every_kernel());
     Pair gentle = tcp_pair(*kernel);
     gentle.close_near();
-    CHECK(recv_text(*kernel, gentle.far).empty());
+    CHECK(got_text(*kernel, gentle.far).empty());
     Pair hard = tcp_pair(*kernel);
-    send_text(*kernel, hard.near, "dropped");
+    put_text(*kernel, hard.near, "dropped");
     hard.close_near(true);
-    (void)recv_text(*kernel, hard.far); // the bytes that had arrived may come first
+    (void)got_text(*kernel, hard.far); // the bytes that had arrived may come first
     char byte;
     const Sys got = kernel->recv(hard.far, &byte, 1);
     CHECK((got.error() == ECONNRESET || (got.ok() && got.count() == 0)));
@@ -139,7 +139,7 @@ TEST_CASE("Pieces are sent in order, empty ones and more than IOV_MAX included [
     }
     std::string received;
     while (received.size() < text.size())
-        received += recv_text(*kernel, pair.near, 4096);
+        received += got_text(*kernel, pair.near, 4096);
     CHECK(received == text);
     CHECK(kernel->sendv(pair.far, pieces.data(), 2000).count() == 0);
 }
@@ -148,7 +148,7 @@ TEST_CASE("No call blocks, even where somebody cleared O_NONBLOCK") {
     Fixture kernel(every_kernel());
     Pair pair = unix_pair(*kernel);
     REQUIRE(fcntl(pair.near, F_SETFL, 0) == 0);
-    CHECK(recv_text(*kernel, pair.near) == "(Resource temporarily unavailable)");
+    CHECK(got_text(*kernel, pair.near) == "(Resource temporarily unavailable)");
     const std::string block(1 << 20, 'x');
     Sys sent(0);
     do

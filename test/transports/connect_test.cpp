@@ -272,7 +272,7 @@ TEST_CASE("A Unix socket that is not there, not served or no path fails at once,
 
     auto refused = unix_socket::connect(loop, "@weft-nobody", Side().protocol());
     auto empty = unix_socket::connect(loop, "", Side().protocol());
-    auto endless = unix_socket::connect(loop, std::string(108, 'x'), Side().protocol());
+    auto endless = unix_socket::connect(loop, std::string(109, 'x'), Side().protocol());
     until(loop, [&] { return refused.done() && empty.done() && endless.done(); });
     CHECK(refused.error_code() == std::errc::connection_refused);
     CHECK(empty.error_code() == Errc::bad_address);

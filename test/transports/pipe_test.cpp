@@ -334,7 +334,7 @@ TEST_CASE("What can not be waited for is refused, named, and stays the caller's 
         return;
     }
     TestLoop loop(kernel_kind);
-    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    Fd file(::open(path.c_str(), (path == "/dev/null" ? O_RDWR : O_RDONLY) | O_CLOEXEC));
     REQUIRE(file.fd >= 0);
     for (const auto connect : {&connect_read_pipe, &connect_write_pipe}) {
         Side side;
@@ -392,4 +392,25 @@ TEST_CASE("Closing the loop ends pipes with aborted and closes their descriptors
     CHECK(writer->reason == Errc::aborted);
     CHECK(unannounced->events.empty());
     CHECK(unannounced->destroyed);
+}
+
+TEST_CASE("The wrong end of a pipe, and what is no stream, are refused by name [s105] [s122]") {
+    WEFT_TEST_KERNEL(real_kernels);
+    TestLoop loop(kernel_kind);
+    Pipe pipe;
+    const auto read = [&](int fd) { return connect_read_pipe(loop, fd, std::make_unique<Protocol>()); };
+    const auto write = [&](int fd) { return connect_write_pipe(loop, fd, std::make_unique<Protocol>()); };
+    const auto wrong_reader = read(pipe.writer.fd);
+    REQUIRE_FALSE(wrong_reader.ok());
+    CHECK(wrong_reader.error().code == std::errc::bad_file_descriptor);
+    CHECK_THAT(wrong_reader.error().message(), Catch::Contains("open for writing alone"));
+    const auto wrong_writer = write(pipe.reader.fd);
+    REQUIRE_FALSE(wrong_writer.ok());
+    CHECK_THAT(wrong_writer.error().message(), Catch::Contains("open for reading alone"));
+    const Fd datagrams(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    CHECK_FALSE(read(datagrams.fd).ok());
+    CHECK_FALSE(write(datagrams.fd).ok());
+    const Fd unconnected(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    CHECK_FALSE(read(unconnected.fd).ok());
+    CHECK(loop->stats().sources == 0);
 }

@@ -76,7 +76,7 @@ TEST_CASE("What does not fit is buffered, and keeps its order and its boundaries
     const int sent = pair.send_until(lines, "pause");
     CHECK(pair.endpoint->write_buffer_size() > 2000);
     CHECK(pair.endpoint->write_buffer_size() < 3000);
-    pair.endpoint->send({}); // an empty one in the middle
+    pair.endpoint->send(Bytes()); // an empty one in the middle
     pair.endpoint->send(bytes_of("last"));
     bench.settle(); // waiting for room must not keep the loop busy
     CHECK(lines == Lines{"pause", "made"});
@@ -250,7 +250,7 @@ TEST_CASE("Receiving and sending datagrams allocates nothing once it runs") {
     const std::string large(1400, 'x');
     for (int i = 0; i < 40; ++i)
         b->send_to(bytes_of(large), bench.bound(a));
-    b->send_to({}, bench.bound(a));
+    b->send_to(Bytes(), bench.bound(a));
     const auto turns = [&] {
         for (int i = 0; i < 50; ++i)
             bench.loop.run_once();
