@@ -291,6 +291,8 @@ TEST_CASE("The epoll kernel's descriptor is readable when a wait would return, a
         pollfd poll_it{kernel->pollable_fd().fd(), POLLIN, 0};
         return poll(&poll_it, 1, milliseconds) == 1;
     };
+    REQUIRE(kernel->pollable_fd().ok());
+    kernel->announce(true);
     CHECK(!readable(0));
     kernel->wake();
     CHECK(readable(0));
