@@ -10,6 +10,7 @@ FutureWait::FutureWait(Coroutine& self, weft::detail::FutureStateBase& future, b
 void FutureWait::abandon() noexcept {
     told_.unlink();
     if (!cancels_) return;
+    const NoWaiting hook("a hook given to Promise::on_cancel");
     try {
         future_.cancel();
     } catch (...) { // its hook is somebody's

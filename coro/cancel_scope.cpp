@@ -51,6 +51,7 @@ bool CancelScope::leave(bool cancelled) noexcept {
     self.in_cancellation = owner_was_in_cancellation_;
     if (!self.in_cancellation) self.swallowed = 0;
     self.update_cancellation();
+    self.scheduler.update_now(); // those that were handed over
     return caught_;
 }
 
@@ -106,7 +107,7 @@ void CancelScope::hand_over() noexcept {
         if (cancelled_) own.cancelled_ = true;
         own.link_.unlink();
         own.link_to(parent_);
-        own.update();
+        own.mark();
     }
 }
 
@@ -165,13 +166,18 @@ void CancelScope::set_shield(bool shield) noexcept {
     if (entered_ && !left_) update();
 }
 
-// Parents before children, without recursion: scopes may be nested deeper than a coroutine's stack
-// is. Nobody is told before all is worked out, since that may call somebody's code.
+// Nobody is told before all is worked out, since that may call somebody's code.
 void CancelScope::update() noexcept {
+    if (detail::Scheduler* scheduler = mark()) scheduler->update_now();
+}
+
+// Parents before children, without recursion: scopes may be nested deeper than a coroutine's stack
+// is.
+detail::Scheduler* CancelScope::mark() noexcept {
+    detail::Scheduler* scheduler = nullptr;
     const auto first_of = [](detail::ListNode& scopes) {
         return &static_cast<ScopeLink*>(scopes.next)->scope;
     };
-    detail::Scheduler* scheduler = nullptr;
     for (CancelScope* scope = this;;) {
         const bool wanted = scope->wants_cancel();
         if (std::exchange(scope->effective_, wanted) != wanted) {
@@ -190,7 +196,7 @@ void CancelScope::update() noexcept {
         if (scope == this) break;
         scope = &static_cast<ScopeLink*>(scope->link_.next)->scope;
     }
-    if (scheduler != nullptr) scheduler->update_now();
+    return scheduler;
 }
 
 TimePoint current_effective_deadline() {

@@ -3,8 +3,10 @@
 #include <weft/coro/coroutine.hpp>
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -41,7 +43,10 @@ private:
 /// A part of a program that can be cancelled as a whole, with everything that was started in it.
 /// Once cancelled, by `cancel`, by its deadline or because a scope around it was, every suspension
 /// inside throws `weft::Cancelled`, again and again, until the scope is left; `run` of the
-/// outermost cancelled scope stops that exception. Tasks that were spawned inside belong to it, and
+/// outermost cancelled scope stops that exception. Code that catches it and goes on is reported
+/// once. It may do so as often as it likes, and lets the others run from the hundredth time on; only
+/// when everything is being ended the process is aborted at the fifty thousandth, since that would
+/// never be over. Tasks that were spawned inside belong to it, and
 /// to the scope around it when it is left before they have ended; those of a cancelled scope stay
 /// cancelled then. For the loop's thread.
 ///
@@ -58,8 +63,8 @@ public:
     CancelScope& operator=(const CancelScope&) = delete;
 
     /// Calls `function()` or `function(*this)` inside the scope: what it returns, or empty (`false`
-    /// for void) if the scope was cancelled and the cancellation has left the function. Other
-    /// exceptions pass. `UsageError` outside of a coroutine and when the scope was entered before.
+    /// for void) if the scope was cancelled and the cancellation has left the function; of a
+    /// reference, a copy of what it refers to. Other exceptions pass. `UsageError` outside of a coroutine and when the scope was entered before.
     /// Suspends only where `function` does.
     template<class F>
     auto run(F&& function);
@@ -122,8 +127,11 @@ private:
     bool wants_cancel() const noexcept {
         return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_);
     }
-    /// Works out anew who is cancelled, in this scope and those inside it.
+    /// Works out anew who is cancelled, in this scope and those inside it, and tells them, which
+    /// may call somebody's code.
     void update() noexcept;
+    /// The same, and they are told later, by the scheduler that is returned; null if nobody is.
+    detail::Scheduler* mark() noexcept;
     void arm();
     void expire() noexcept;
 
@@ -157,6 +165,22 @@ decltype(auto) call_with_scope(F& function, CancelScope& scope) {
 
 template<class F>
 using ScopeResult = decltype(call_with_scope(std::declval<F&>(), std::declval<CancelScope&>()));
+/// What is returned for `R`: what an rvalue refers to may be gone, what an lvalue refers to is not
+/// ours.
+template<class R>
+using ScopeReturn = std::conditional_t<std::is_lvalue_reference_v<R>, R, std::remove_cvref_t<R>>;
+/// Holds an `R`, or where it is, or nothing.
+template<class R>
+using Kept = std::optional<std::conditional_t<std::is_reference_v<R>, std::remove_reference_t<R>*,
+                                              std::remove_cvref_t<R>>>;
+template<class R, class Value>
+Kept<R> keep(Value&& value) {
+    if constexpr (std::is_reference_v<R>) {
+        return std::addressof(value);
+    } else {
+        return Kept<R>(std::forward<Value>(value));
+    }
+}
 
 } // namespace detail
 
@@ -187,6 +211,21 @@ auto CancelScope::run(F&& function) {
     }
 }
 
+namespace detail {
+
+/// `scope.run(function)`, and what a reference refers to is not copied.
+template<class F>
+auto run_to_return(CancelScope& scope, F& function) {
+    using R = ScopeReturn<ScopeResult<F>>;
+    if constexpr (std::is_reference_v<R>) {
+        return scope.run([&] { return std::addressof(call_with_scope(function, scope)); });
+    } else {
+        return scope.run(function);
+    }
+}
+
+} // namespace detail
+
 /// Calls `function()`, or `function(CancelScope&)`, and cancels it when `limit` has passed: what it
 /// returns, or empty (`false` for void) if it was cut short. With a limit in the past it runs up to
 /// its first suspension.
@@ -198,14 +237,17 @@ auto move_on_after(Deadline limit, F&& function) {
 
 /// The same, but throws `TimeoutError` if the function was cut short. If it comes to its end
 /// although the time had passed its result counts, and what it throws while it is being cancelled
-/// passes.
+/// passes. A reference that the function returns is returned.
 template<class F>
-auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
+auto with_timeout(Deadline limit, F&& function) -> detail::ScopeReturn<detail::ScopeResult<F>> {
+    using R = detail::ScopeReturn<detail::ScopeResult<F>>;
     CancelScope scope(limit);
-    auto result = scope.run(function);
+    auto result = detail::run_to_return(scope, function);
     if (!scope.cancelled_caught()) {
-        if constexpr (std::is_void_v<detail::ScopeResult<F>>) {
+        if constexpr (std::is_void_v<R>) {
             return;
+        } else if constexpr (std::is_reference_v<R>) {
+            return **result;
         } else {
             return std::move(*result);
         }
@@ -215,15 +257,53 @@ auto with_timeout(Deadline limit, F&& function) -> detail::ScopeResult<F> {
 }
 
 /// Calls `function` shielded: cancellations from outside wait until it is done, and come with the
-/// suspension after. Suspends where `function` does; nothing but what it does itself cancels it.
+/// suspension after. Suspends where `function` does; nothing but what it does itself cancels it. A
+/// reference that the function returns is returned.
 template<class F>
 requires std::is_invocable_v<F&>
-auto shield(F&& function) -> std::invoke_result_t<F&> {
+auto shield(F&& function) -> detail::ScopeReturn<std::invoke_result_t<F&>> {
+    using R = detail::ScopeReturn<std::invoke_result_t<F&>>;
     CancelScope scope(Deadline(), true);
-    if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
-        (void)scope.run(function);
+    const auto plainly = [&]() -> decltype(auto) { return function(); };
+    if constexpr (std::is_void_v<R>) {
+        (void)scope.run(plainly);
+    } else if constexpr (std::is_reference_v<R>) {
+        return **detail::run_to_return(scope, plainly);
     } else {
-        return std::move(*scope.run(function));
+        return std::move(*scope.run(plainly));
+    }
+}
+
+/// Calls `body()`, and then `clean_up()`, whatever has become of the body, and shielded, so that it
+/// may wait also when the caller is cancelled. What the body returned or threw goes on; what
+/// `clean_up` throws takes its place. Suspends where they do. Give clean-up that may hang a
+/// `with_timeout` inside.
+template<class Body, class CleanUp>
+requires std::is_invocable_v<Body&> && std::is_invocable_v<CleanUp&>
+auto finally(Body&& body, CleanUp&& clean_up) -> detail::ScopeReturn<std::invoke_result_t<Body&>> {
+    using R = detail::ScopeReturn<std::invoke_result_t<Body&>>;
+    // Not in a catch block, and not in a destructor: neither may wait as the others do.
+    std::exception_ptr error;
+    const auto run_body = [&]() -> std::conditional_t<std::is_void_v<R>, bool, detail::Kept<R>> {
+        try {
+            if constexpr (std::is_void_v<R>) {
+                body();
+                return true;
+            } else {
+                return detail::keep<R>(body());
+            }
+        } catch (...) {
+            error = std::current_exception();
+        }
+        return {};
+    };
+    auto result = run_body();
+    shield([&] { (void)clean_up(); });
+    if (error) std::rethrow_exception(error);
+    if constexpr (std::is_reference_v<R>) {
+        return **result;
+    } else if constexpr (!std::is_void_v<R>) {
+        return std::move(*result);
     }
 }
 

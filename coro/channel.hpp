@@ -24,12 +24,17 @@ public:
     SelectCase() = default;
     SelectCase(const SelectCase&) = delete;
     SelectCase& operator=(const SelectCase&) = delete;
+    /// At the start of a `select`: forgets the last one. `UsageError` if it is in one, or has
+    /// nothing to send.
+    virtual void begin() = 0;
     /// Lets it take effect, if it can at once.
     virtual bool try_now() = 0;
     /// Stands in line.
     virtual Slot& enter() noexcept = 0;
     /// It took effect: calls its handler.
     virtual void finish() = 0;
+
+    bool in_select = false;
 
 protected:
     ~SelectCase() = default;
@@ -44,12 +49,20 @@ class ReceiveCase final : public SelectCase {
 public:
     using Items = Exchange<T, FifoStore<T>>;
     ReceiveCase(Items& items, F handler) : items_(items), handler_(std::move(handler)) {}
+    void begin() override {
+        item_.reset();
+        slot_.outcome = Slot::Outcome::none;
+    }
     bool try_now() override { return items_.try_take(item_) || items_.closed(); }
     Slot& enter() noexcept override {
         items_.enter(slot_);
         return slot_;
     }
-    void finish() override { handler_(std::move(item_)); }
+    void finish() override {
+        std::optional<T> item = std::move(item_);
+        item_.reset();
+        handler_(std::move(item));
+    }
 
 private:
     Items& items_;
@@ -64,6 +77,21 @@ public:
     using Items = Exchange<T, FifoStore<T>>;
     SendCase(Items& items, T&& item, F handler)
         : items_(items), item_(std::move(item)), handler_(std::move(handler)) {}
+    /// What is to be sent, as long as that has not taken effect.
+    T& item() noexcept { return item_; }
+    /// Something else to send: for a case that has sent what it had.
+    void set_item(T item) {
+        item_ = std::move(item);
+        sent_ = false;
+    }
+    bool sent() const noexcept { return sent_; }
+
+    void begin() override {
+        if (sent_)
+            throw UsageError("select: a case of Channel::on_send has sent its item; set_item gives "
+                             "it another");
+        slot_.outcome = Slot::Outcome::none;
+    }
     bool try_now() override {
         if (items_.closed()) slot_.outcome = Slot::Outcome::closed;
         return items_.closed() || items_.try_give(item_);
@@ -74,6 +102,7 @@ public:
     }
     void finish() override {
         if (slot_.outcome == Slot::Outcome::closed) throw_closed("Channel::on_send");
+        sent_ = true;
         handler_();
     }
 
@@ -81,10 +110,12 @@ private:
     Items& items_;
     T item_;
     F handler_;
+    bool sent_ = false;
     GiveSlot<T> slot_{item_};
 };
 
-/// Which of the cases took effect; `count` if none could at once and `wait` is false.
+/// Which of the cases took effect; `count` if none could at once and `wait` is false. Its `finish`
+/// is to be called, and may begin another `select` with the same cases.
 std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait,
                    Deadline deadline);
 
@@ -174,6 +205,11 @@ private:
 /// exactly one does. Of those that can at once it is one drawn by lot, else the first that can.
 /// Calls that case's handler, and returns its number. Suspends if none can at once. When it throws,
 /// `Cancelled` or `TimeoutError`, none has taken effect; what the handler throws passes.
+///
+/// A case may be made once and used in any number of `select`s, one after the other. The item of an
+/// `on_send` that was not chosen stays in the case: `item()` has it. One that was chosen needs
+/// another before it is used again, with `set_item`. `UsageError`, before anything has taken effect,
+/// if it has none, and if a case is there twice or in the `select` of another coroutine.
 template<detail::Selectable... Cases>
 std::size_t select(Deadline deadline, Cases&&... cases) {
     static_assert(sizeof...(Cases) != 0, "nothing to wait for");

@@ -1,3 +1,5 @@
+#include "circle.hpp"
+
 #include <weft/coro/combine.hpp>
 
 #include <algorithm>
@@ -62,6 +64,12 @@ public:
     CollectWait(Coroutine& self, Collector& collector) noexcept
         : Wait(self), collector_(collector) {}
     void abandon() noexcept override { collector_.wait_ = nullptr; }
+    void needed(TaskVisitor& visitor) const override {
+        // Of several of which any will do, none has to end.
+        if (collector_.wanted_ < collector_.distinct_) return;
+        for (const Awaited& item : collector_.items_)
+            if (!item.done() && item.task() != nullptr) visitor.visit(*item.task());
+    }
     std::string describe() const override {
         return "one of " + std::to_string(collector_.left()) + " tasks or futures (" +
                collector_.what_ + ")";
@@ -105,14 +113,29 @@ Collector::~Collector() {
         node.unlink();
 }
 
-void Collector::ended(std::size_t index) noexcept {
-    ended_.push_back(index); // there is room for all
-    if (wait_ != nullptr) std::exchange(wait_, nullptr)->wake();
+TaskBase* Collector::Node::who() const noexcept {
+    return collector->wait_ != nullptr ? &collector->self_.task : nullptr;
 }
 
-bool Collector::wait_for_one(TimePoint deadline, bool uncancellable) {
+void Collector::ended(std::size_t index) noexcept {
+    ended_.push_back(index); // there is room for all
+    if (wait_ == nullptr) return;
+    if (ended_.size() < wanted_ && !(until_failure_ && items_[index].failed())) return;
+    std::exchange(wait_, nullptr)->wake();
+}
+
+// Parks once, however many end meanwhile.
+bool Collector::park(std::size_t wanted, TimePoint deadline, bool uncancellable) {
     CollectWait wait(self_, *this);
     wait.uncancellable = uncancellable;
+    wanted_ = wanted;
+    if (uncancellable) {
+        open_circle(what_, wait);
+    } else if (wanted == distinct_) {
+        // Who could be waited for at first may have come to wait for this one since.
+        for (const Awaited& item : items_)
+            if (!item.done()) item.check(what_, self_);
+    }
     wait_ = &wait;
     return self_.scheduler.suspend(wait, deadline) != Wake::timed_out;
 }
@@ -122,17 +145,28 @@ std::size_t Collector::next(TimePoint deadline) {
         throw UsageError(std::string(what_) + ": made by one coroutine and used by another");
     if (told_ < ended_.size()) {
         self_.scheduler.checkpoint(self_);
-    } else if (!wait_for_one(deadline, false)) {
+    } else if (!park(told_ + 1, deadline, false)) {
         return none;
     }
     return ended_[told_++];
 }
 
+std::size_t Collector::wait_for_all(bool until_failure, TimePoint deadline) {
+    until_failure_ = until_failure;
+    if (!ended_.empty() || distinct_ == 0) self_.scheduler.checkpoint(self_);
+    for (;;) {
+        for (; told_ < ended_.size(); ++told_)
+            if (until_failure && items_[ended_[told_]].failed()) return ended_[told_];
+        if (told_ == distinct_ || !park(distinct_, deadline, false)) return none;
+    }
+}
+
 void Collector::end_all() {
+    until_failure_ = false;
     for (Awaited& item : items_)
         if (!item.done()) item.cancel();
     while (ended_.size() < distinct_)
-        (void)wait_for_one(TimePoint::max(), true);
+        (void)park(distinct_, TimePoint::max(), true);
 }
 
 // --- The combinators
@@ -142,15 +176,9 @@ namespace {
 
 void gather_all(const char* what, std::vector<Awaited> items, bool until_failure) {
     Collector collector(what, std::move(items));
-    if (collector.left() == 0) {
-        Coroutine& self = running(what);
-        return self.scheduler.checkpoint(self);
-    }
     try {
-        while (collector.left() != 0) {
-            const Awaited& ended = collector.items()[collector.next()];
-            if (until_failure && ended.failed()) return ended.check_value();
-        }
+        const std::size_t failed = collector.wait_for_all(until_failure);
+        if (failed != Collector::none) collector.items()[failed].check_value();
     } catch (const Cancelled&) {
         // Of the caller, or of one of them: then the rest runs on.
         if (running(what).cancel_pending) collector.end_all();
@@ -171,10 +199,10 @@ void gather_ends(std::vector<Awaited> items) {
 WaitResult wait_for_some(std::vector<Awaited> items, WaitUntil until, TimePoint deadline) {
     if (items.empty()) throw UsageError("wait: there is nothing to wait for");
     Collector collector("wait", std::move(items));
-    while (collector.left() != 0) {
-        const std::size_t ended = collector.next(deadline);
-        if (ended == Collector::none || until == WaitUntil::first_completed) break;
-        if (until == WaitUntil::first_exception && collector.items()[ended].failed()) break;
+    if (until == WaitUntil::first_completed) {
+        (void)collector.next(deadline);
+    } else {
+        (void)collector.wait_for_all(until == WaitUntil::first_exception, deadline);
     }
     WaitResult result;
     for (std::size_t i = 0; i < collector.items().size(); ++i)

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <optional>
 #include <ranges>
+#include <source_location>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -71,6 +72,7 @@ public:
     explicit Awaited(const Future<T>& future) noexcept : future_(future.state_ref().get()) {}
 
     const void* id() const noexcept;
+    TaskBase* task() const noexcept { return task_.get(); }
     bool done() const noexcept;
     /// It has ended without a value.
     bool failed() const noexcept;
@@ -99,6 +101,9 @@ public:
     /// Suspends until one more has ended: its position, `none` if the deadline has passed. `left()`
     /// must not be 0.
     std::size_t next(TimePoint deadline = TimePoint::max());
+    /// Suspends until all have ended or, with `until_failure`, one without a value: its position,
+    /// else `none`, also if the deadline has passed.
+    std::size_t wait_for_all(bool until_failure, TimePoint deadline = TimePoint::max());
     /// How many have not been told.
     std::size_t left() const noexcept { return distinct_ - told_; }
     /// Cancels all, and waits for their ends. Cannot be cancelled.
@@ -107,13 +112,14 @@ public:
 
 private:
     friend class CollectWait;
-    struct Node final : Waiter {
+    struct Node final : TaskWaiter {
         void on_done() noexcept override { collector->ended(index); }
+        TaskBase* who() const noexcept override;
         Collector* collector = nullptr;
         std::size_t index = 0;
     };
     void ended(std::size_t index) noexcept;
-    bool wait_for_one(TimePoint deadline, bool uncancellable);
+    bool park(std::size_t wanted, TimePoint deadline, bool uncancellable);
 
     const char* what_;
     Coroutine& self_;
@@ -122,6 +128,8 @@ private:
     std::vector<std::size_t> ended_; // in order
     std::size_t distinct_ = 0;
     std::size_t told_ = 0;
+    std::size_t wanted_ = 0; // how many are to have ended for it to go on
+    bool until_failure_ = false;
     Wait* wait_ = nullptr;
 };
 
@@ -151,10 +159,13 @@ public:
         if (owned_.valid()) task_->kept = true;
     }
     Value take() {
+        if (task_) task_->check_not_taken("gather");
         auto& state =
             task_ ? static_cast<std::optional<Value>&>(task_->value) : future_.state_ref()->value;
         if constexpr (std::is_copy_constructible_v<Value>)
             if (copies_) return *state;
+        if constexpr (!std::is_void_v<T>)
+            if (task_) task_->take_value("gather");
         return std::move(*state);
     }
     Outcome<T> outcome() {
@@ -185,31 +196,33 @@ concept GatherableRange =
     std::ranges::input_range<R> && !Gatherable<R> && Gatherable<std::ranges::range_reference_t<R>>;
 
 template<class T>
-auto make_part(T&& given) {
+auto make_part(T&& given, [[maybe_unused]] const SpawnOptions& options,
+               [[maybe_unused]] std::source_location where) {
     using Plain = std::remove_cvref_t<T>;
     if constexpr (IsTask<Plain>::value || weft::detail::IsFuture<Plain>::value) {
         return Part<typename Plain::value_type>(std::forward<T>(given));
     } else {
-        return Part<SpawnResult<T>>(spawn(std::forward<T>(given), {.name = "gathered"}));
+        return Part<SpawnResult<T>>(spawn(std::forward<T>(given), options, where));
     }
 }
 template<class T>
-using PartOf = decltype(make_part(std::declval<T>()));
+using PartOf = decltype(make_part(std::declval<T>(), SpawnOptions(), std::source_location()));
 
 /// The parts of a range; what it owns is moved out of it if it is moved from.
 template<class R>
-auto make_parts(R&& range) {
+auto make_parts(R&& range, const SpawnOptions& options, std::source_location where) {
     using Reference = std::ranges::range_reference_t<R>;
     constexpr bool owns =
         !std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cvref_t<R>>;
     using Given = std::conditional_t<owns, std::remove_reference_t<Reference>&&, Reference>;
     std::vector<PartOf<Given>> parts;
     for (auto&& given : range)
-        parts.push_back(make_part(static_cast<Given>(given)));
+        parts.push_back(make_part(static_cast<Given>(given), options, where));
     return parts;
 }
 template<class R>
-using PartOfRange = typename decltype(make_parts(std::declval<R>()))::value_type;
+using PartOfRange = typename decltype(make_parts(std::declval<R>(), SpawnOptions(),
+                                                 std::source_location()))::value_type;
 
 template<class Parts>
 std::vector<Awaited> all_of(Parts& parts) {
@@ -240,24 +253,84 @@ std::vector<Awaited> awaited_of(R& range) {
 
 } // namespace detail
 
+namespace detail {
+
+template<class... Parts>
+auto gather_tuple(const SpawnOptions& options, std::source_location where, Parts&&... given) {
+    std::tuple<PartOf<Parts>...> parts{make_part(std::forward<Parts>(given), options, where)...};
+    gather_values(all_of(parts));
+    return std::apply([](auto&... part) { return std::tuple{part.take()...}; }, parts);
+}
+template<class... Parts>
+auto outcomes_tuple(const SpawnOptions& options, std::source_location where, Parts&&... given) {
+    std::tuple<PartOf<Parts>...> parts{make_part(std::forward<Parts>(given), options, where)...};
+    gather_ends(all_of(parts));
+    return std::apply([](auto&... part) { return std::tuple{part.outcome()...}; }, parts);
+}
+
+} // namespace detail
+
 /// Runs several at once and returns their values in the order of the arguments, as a tuple; void
 /// shows as `std::monostate`. Each is a callable, for which a task is spawned, a `Task` or a
 /// `Future`; what is given as an lvalue keeps its value, unless that can only be moved, and what is
 /// given twice runs once. Suspends until all have ended. The first that fails or is cancelled ends
 /// the wait: its error, or `Cancelled`, is thrown, and the rest run on, as children of the caller,
 /// who joins them before it ends. Whatever they refer to must live so long; where that is too long,
-/// use `task_group`. Cancelling the caller cancels them all and waits for their ends.
+/// use `task_group`. Cancelling the caller cancels them all and waits for their ends. With
+/// `SpawnOptions` first those are for the tasks that are spawned.
+///
+/// (An overload for each number: what follows a parameter pack can not have a default, and the
+/// default is what knows the caller's line, which the tasks are named for.)
+template<detail::Gatherable A>
+auto gather(A&& a, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a));
+}
+template<detail::Gatherable A, detail::Gatherable B>
+auto gather(A&& a, B&& b, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C>
+auto gather(A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D>
+auto gather(A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h, std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g), std::forward<H>(h));
+}
 template<class... Parts>
-requires(detail::Gatherable<Parts>&&...) auto gather(Parts&&... given) {
-    std::tuple<detail::PartOf<Parts>...> parts{detail::make_part(std::forward<Parts>(given))...};
-    detail::gather_values(detail::all_of(parts));
-    return std::apply([](auto&... part) { return std::tuple{part.take()...}; }, parts);
+requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
+auto gather(Parts&&... given) {
+    return detail::gather_tuple({.name = "gathered"}, std::source_location::current(),
+                                std::forward<Parts>(given)...);
+}
+template<class... Parts>
+requires(detail::Gatherable<Parts>&&...)
+auto gather(const SpawnOptions& options, Parts&&... given) {
+    return detail::gather_tuple(options, std::source_location::current(),
+                                std::forward<Parts>(given)...);
 }
 /// The same for all elements of a range: a vector of their values. Elements are moved out of a
 /// range that is given as an rvalue.
 template<detail::GatherableRange R>
-auto gather(R&& range) {
-    auto parts = detail::make_parts(std::forward<R>(range));
+auto gather(R&& range, SpawnOptions options = {.name = "gathered"},
+            std::source_location where = std::source_location::current()) {
+    auto parts = detail::make_parts(std::forward<R>(range), options, where);
     detail::gather_values(detail::all_of(parts));
     std::vector<typename detail::PartOfRange<R>::Value> values;
     for (auto& part : parts)
@@ -267,16 +340,55 @@ auto gather(R&& range) {
 
 /// `gather` that waits for all, whatever becomes of them: a tuple of `Outcome`s. Suspends until all
 /// have ended. Cancelling the caller cancels them all and waits for their ends.
+template<detail::Gatherable A>
+auto gather_outcomes(A&& a, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a));
+}
+template<detail::Gatherable A, detail::Gatherable B>
+auto gather_outcomes(A&& a, B&& b, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C>
+auto gather_outcomes(A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g));
+}
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h, std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g), std::forward<H>(h));
+}
 template<class... Parts>
-requires(detail::Gatherable<Parts>&&...) auto gather_outcomes(Parts&&... given) {
-    std::tuple<detail::PartOf<Parts>...> parts{detail::make_part(std::forward<Parts>(given))...};
-    detail::gather_ends(detail::all_of(parts));
-    return std::apply([](auto&... part) { return std::tuple{part.outcome()...}; }, parts);
+requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
+auto gather_outcomes(Parts&&... given) {
+    return detail::outcomes_tuple({.name = "gathered"}, std::source_location::current(),
+                                  std::forward<Parts>(given)...);
+}
+template<class... Parts>
+requires(detail::Gatherable<Parts>&&...)
+auto gather_outcomes(const SpawnOptions& options, Parts&&... given) {
+    return detail::outcomes_tuple(options, std::source_location::current(),
+                                  std::forward<Parts>(given)...);
 }
 /// The same for all elements of a range: a vector of `Outcome`s.
 template<detail::GatherableRange R>
-auto gather_outcomes(R&& range) {
-    auto parts = detail::make_parts(std::forward<R>(range));
+auto gather_outcomes(R&& range, SpawnOptions options = {.name = "gathered"},
+                     std::source_location where = std::source_location::current()) {
+    auto parts = detail::make_parts(std::forward<R>(range), options, where);
     detail::gather_ends(detail::all_of(parts));
     std::vector<decltype(parts.front().outcome())> outcomes;
     for (auto& part : parts)
@@ -387,12 +499,12 @@ decltype(auto) wait_for(Future<T>& future, Deadline limit) {
 /// The same for a callable, which runs as a task of its own; not at all if the limit has passed.
 template<class F>
 requires std::is_invocable_v < std::decay_t<F>
-& > auto wait_for(F&& function, Deadline limit,
+& > auto wait_for(F&& function, Deadline limit, SpawnOptions options = {},
                   std::source_location where = std::source_location::current())
         -> detail::SpawnResult<F> {
     if (limit.at() <= this_loop().now())
         throw TimeoutError("wait_for: the time was up before the start");
-    return wait_for(spawn(std::forward<F>(function), {}, where), limit);
+    return wait_for(spawn(std::forward<F>(function), options, where), limit);
 }
 
 } // namespace weft::coro

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -26,8 +27,17 @@ class Scheduler;
 class TaskBase;
 struct LocalValues;
 
-/// What ended a wait.
-enum class Wake : std::uint8_t { event, timed_out, cancelled };
+/// What ended a wait. `refused`: it had come to wait for itself, and its task's `error` says how.
+enum class Wake : std::uint8_t { event, timed_out, cancelled, refused };
+
+/// Is shown tasks, one by one.
+class TaskVisitor {
+public:
+    virtual void visit(TaskBase& task) = 0;
+
+protected:
+    ~TaskVisitor() = default;
+};
 
 /// What a coroutine waits for: made on its own stack, put into whatever list or queue will end the
 /// wait, and given to `Scheduler::suspend`. The first of event, deadline and cancellation wins:
@@ -44,6 +54,10 @@ public:
     /// The task to be cancelled in place of this wait, which then ends as that task does; null: the
     /// wait itself.
     virtual TaskBase* cancel_instead() noexcept { return nullptr; }
+    /// Shows the tasks that each have to go on before the event can come, as far as that is known.
+    virtual void needed(TaskVisitor&) const {}
+    /// Whether it may be ended because it is part of a circle.
+    virtual bool refusable() const noexcept { return !uncancellable; }
     /// What it waits for, for people: "a mutex", "data from 127.0.0.1:4711".
     virtual std::string describe() const = 0;
 
@@ -109,9 +123,32 @@ public:
     void end_wait(Wake reason) noexcept;
     /// To be called when its scope has changed.
     void update_cancellation() noexcept;
+    /// Whether the whole of it is cancelled, and not only a scope that it is inside of.
+    bool cancelled_as_whole() const noexcept;
+    /// Its wait ends, and throws `error`.
+    void refuse_wait(std::exception_ptr error) noexcept;
+
+    bool updating = false; ///< in `Scheduler::update_now`
+    /// It runs somebody's code in the middle of something, and must not wait: what the code is, for
+    /// texts.
+    const char* no_wait = nullptr;
 
     /// Where `own_scope` is made: cancelling must not need memory.
     alignas(void*) std::byte own_scope_place[160];
+};
+
+/// As long as it lives the coroutine that runs may not wait: for calls of users' code in the middle
+/// of what has to be finished first. Operations that need not wait work.
+class NoWaiting {
+public:
+    explicit NoWaiting(const char* what) noexcept;
+    ~NoWaiting();
+    NoWaiting(const NoWaiting&) = delete;
+    NoWaiting& operator=(const NoWaiting&) = delete;
+
+private:
+    Coroutine* self_;
+    const char* before_ = nullptr;
 };
 
 /// The coroutine that runs on this thread, null in the loop's own callbacks.

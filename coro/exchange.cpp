@@ -1,6 +1,9 @@
 #include <weft/coro/channel.hpp>
 #include <weft/coro/exchange.hpp>
 
+#include <stdexcept>
+#include <string>
+
 namespace weft::coro::detail {
 
 void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept {
@@ -14,8 +17,54 @@ void throw_closed(const char* operation) {
     throw std::system_error(make_error_code(Errc::closed), operation);
 }
 
+void throw_closed_meanwhile(const char* operation) {
+    // The code's own text speaks of one that was closed before.
+    struct ClosedMeanwhile final : std::system_error {
+        explicit ClosedMeanwhile(const std::string& what)
+            : std::system_error(make_error_code(Errc::closed)), text(what) {}
+        const char* what() const noexcept override { return text.what(); }
+        std::runtime_error text;
+    };
+    throw ClosedMeanwhile(std::string(operation) + ": closed while it waited");
+}
+
+namespace {
+
+/// The cases of a `select`, each in no other one meanwhile.
+class Cases {
+public:
+    Cases(SelectCase* const* cases, std::size_t count) : cases_(cases) {
+        try {
+            for (; count_ < count; ++count_) {
+                SelectCase& next = *cases[count_];
+                if (next.in_select)
+                    throw UsageError("select: one of the cases is in a select already");
+                next.begin();
+                next.in_select = true;
+            }
+        } catch (...) {
+            leave();
+            throw;
+        }
+    }
+    ~Cases() { leave(); }
+    Cases(const Cases&) = delete;
+    Cases& operator=(const Cases&) = delete;
+
+private:
+    void leave() noexcept {
+        while (count_ != 0)
+            cases_[--count_]->in_select = false;
+    }
+    SelectCase* const* cases_;
+    std::size_t count_ = 0;
+};
+
+} // namespace
+
 std::size_t select(Coroutine& self, SelectCase* const* cases, std::size_t count, bool wait,
                    Deadline deadline) {
+    const Cases taking_part(cases, count);
     if (wait) self.scheduler.checkpoint(self);
     const std::size_t first = self.scheduler.draw(count);
     for (std::size_t i = 0; i < count; ++i) {

@@ -80,6 +80,7 @@ struct ExchangeNames {
 
 void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept;
 [[noreturn]] void throw_closed(const char* operation);
+[[noreturn]] void throw_closed_meanwhile(const char* operation);
 
 /// What queues and channels have in common: items that wait for those who take them, up to a
 /// capacity, and those who wait on either side, first come, first served. An item goes from hand to
@@ -136,7 +137,7 @@ public:
         wait.add(slot);
         enter(slot);
         wait.park(names_.give, deadline);
-        if (slot.outcome == Slot::Outcome::closed) throw_closed(names_.give);
+        if (slot.outcome == Slot::Outcome::closed) throw_closed_meanwhile(names_.give);
     }
     /// Suspends while there is none. False if there will never be one again.
     bool take(Coroutine& self, std::optional<T>& into, Deadline deadline) {

@@ -1,3 +1,4 @@
+#include "circle.hpp"
 #include "context_switch.hpp"
 
 #include <weft/coro/generator.hpp>
@@ -9,13 +10,17 @@ namespace weft::coro::detail {
 /// when it runs.
 class GeneratorBase::YieldWait final : public Wait {
 public:
-    explicit YieldWait(Coroutine& self) noexcept : Wait(self) {}
-    void abandon() noexcept override {}
+    YieldWait(Coroutine& self, GeneratorBase& generator) noexcept
+        : Wait(self), generator_(generator) {}
+    void abandon() noexcept override { generator_.at_yield_ = false; }
     TaskBase* cancel_instead() noexcept override {
         return coroutine.scheduler.ending() ? nullptr
                                             : &coroutine.task; // itself, which knows already
     }
     std::string describe() const override { return "its consumer to ask for an item"; }
+
+private:
+    GeneratorBase& generator_;
 };
 
 /// Of the consumer, for the body. Cancelling it cancels the body.
@@ -23,7 +28,15 @@ class GeneratorBase::ItemWait final : public Wait {
 public:
     ItemWait(Coroutine& self, GeneratorBase& generator) noexcept
         : Wait(self), generator_(generator) {}
+    /// The body goes on without it.
+    void abandon() noexcept override {
+        generator_.waiting_ = nullptr;
+        generator_.consumer_ = nullptr;
+        generator_.enter_scope(nullptr);
+    }
     TaskBase* cancel_instead() noexcept override { return &generator_; }
+    void needed(TaskVisitor& visitor) const override { visitor.visit(generator_); }
+    bool refusable() const noexcept override { return false; } // the body is, whose wait it is
     std::string describe() const override {
         return "the generator " + generator_.TaskBase::describe();
     }
@@ -42,6 +55,7 @@ GeneratorBase::GeneratorBase(const SpawnOptions& options, std::source_location w
 void GeneratorBase::begin(Coroutine& consumer) {
     Coroutine& made = consumer.scheduler.make(*this, stack_size_, 0, &entry);
     consumer.scheduler.add(made, body_, &consumer);
+    at_yield_ = true;
 }
 
 void GeneratorBase::entry(Context& context) {
@@ -58,18 +72,23 @@ void GeneratorBase::entry(Context& context) {
             outcome = Status::failed;
         }
     }
-    generator.drop(); // captures go before the consumer hears of the end
-    end_task(self, outcome);
+    // Captures go before the consumer hears of the end.
+    end_task(self, outcome, &generator,
+             [](void* ended) noexcept { static_cast<GeneratorBase*>(ended)->drop(); });
 }
 
-bool GeneratorBase::next() {
+bool GeneratorBase::next(Deadline deadline) {
     Coroutine& self = running("Generator");
     self.scheduler.checkpoint(self);
     if (consumer_ != nullptr)
         throw UsageError("Generator: the coroutine " + Scheduler::describe(*consumer_) +
                          " waits for its next item already");
+    if (std::exchange(unasked_, false)) return true;
     item = nullptr;
-    if (done()) return false;
+    if (done()) {
+        if (error && !error_seen) check_value(); // it failed when nobody was waiting
+        return false;
+    }
     if (unwinding())
         throw UsageError(
             "Generator: asked for an item by a destructor that runs because of an exception");
@@ -78,21 +97,19 @@ bool GeneratorBase::next() {
     if (&body.scheduler != &self.scheduler)
         throw UsageError("Generator: it was begun in another loop");
     consumer_ = &self;
+    CancelScope::own_of(self); // between the body and what is around the consumer, from now on
     enter_scope(self.scope);
-    body.wait = nullptr;
-    body.woken_by = Wake::event;
-    body.in_cancellation = false;
-    self.scheduler.run_for(self, body);
+    if (at_yield_) run_body(self);
     if (item == nullptr && !done()) {
         ItemWait wait(self, *this);
         waiting_ = &wait;
-        if (self.cancel_pending) [[unlikely]] {
-            // By the body, or what it has called. It is the body that ends the wait.
-            wait.uncancellable = true;
-            if (std::exchange(self.task.must_cancel, false)) cancel();
-            self.update_cancellation();
-        }
-        self.scheduler.suspend(wait);
+        open_circle("Generator", wait);
+        // If it was cancelled by the body, or what that has called, it is the body that ends the
+        // wait, which is cancelled, too.
+        wait.uncancellable = self.cancel_pending && self.no_wait == nullptr && !body_ended;
+        if (self.scheduler.suspend(wait, deadline.at()) == Wake::timed_out)
+            throw TimeoutError("Generator::next: the time is up for the generator " +
+                               TaskBase::describe());
     }
     consumer_ = nullptr;
     if (item != nullptr) return true;
@@ -109,11 +126,23 @@ void GeneratorBase::yield(void* at) {
         throw UsageError("yield: called by a destructor that runs because of an exception");
     self.scheduler.check_cancelled(self);
     item = at;
+    unasked_ = consumer_ == nullptr;
+    at_yield_ = true;
     enter_scope(nullptr);
     wake_consumer();
-    YieldWait wait(self);
+    YieldWait wait(self, *this);
     self.scheduler.suspend(wait);
     self.scheduler.check_cancelled(self);
+}
+
+// It stands at a yield, or has not begun.
+void GeneratorBase::run_body(Coroutine& consumer) {
+    Coroutine& body = *coroutine;
+    at_yield_ = false;
+    body.wait = nullptr;
+    body.woken_by = Wake::event;
+    body.in_cancellation = false;
+    consumer.scheduler.run_for(consumer, body);
 }
 
 void GeneratorBase::abandon() noexcept {
@@ -125,18 +154,24 @@ void GeneratorBase::abandon() noexcept {
                              Scheduler::describe(*consumer_) + " waited for its next item");
         scope_.cancelled_ = true;
         scope_.update();
-        body.wait = nullptr;
-        body.woken_by = Wake::cancelled;
-        if (current == nullptr || &current->scheduler != &body.scheduler) {
-            body.scheduler.make_ready(body);
-        } else {
-            current->scheduler.run_for(*current, body);
-            if (!done()) {
-                ItemWait wait(*current, *this);
-                wait.uncancellable = true;
-                waiting_ = &wait;
-                current->scheduler.suspend(wait); // throws nothing, being uncancellable
+        const bool here = current != nullptr && &current->scheduler == &body.scheduler;
+        if (at_yield_) {
+            if (here) {
+                run_body(*current);
+            } else {
+                at_yield_ = false;
+                body.wait = nullptr;
+                body.woken_by = Wake::cancelled;
+                body.scheduler.make_ready(body);
             }
+        }
+        if (here && !done()) {
+            consumer_ = current;
+            ItemWait wait(*current, *this);
+            wait.uncancellable = true;
+            waiting_ = &wait;
+            open_circle("the end of a Generator", wait);
+            current->scheduler.suspend(wait); // throws nothing, being uncancellable
         }
     }
     release();

@@ -24,12 +24,16 @@ public:
     ~GeneratorBase() override = default;
 
     /// For the consumer: lets the body run up to its next item. False if there is none; throws what
-    /// the body did.
-    bool next();
+    /// the body did, and `TimeoutError`.
+    bool next(Deadline deadline);
     /// The generator has gone: what has begun is unwound.
     void abandon() noexcept;
     /// For the body: `at` is the next item.
     void yield(void* at);
+
+    TaskBase* asked_by() const noexcept override {
+        return waiting_ != nullptr ? &consumer_->task : nullptr;
+    }
 
     void* item = nullptr; ///< what was yielded last, where the body keeps it; null at the end
 
@@ -48,6 +52,7 @@ private:
     class ItemWait;
     static void entry(Context& context);
     void begin(Coroutine& consumer);
+    void run_body(Coroutine& consumer);
     void enter_scope(CancelScope* parent) noexcept;
     void wake_consumer() noexcept;
     void ended() noexcept;
@@ -57,6 +62,8 @@ private:
     std::size_t stack_size_;
     Coroutine* consumer_ = nullptr; // who is in `next`
     Wait* waiting_ = nullptr;       // its wait, if the body has to wait itself
+    bool at_yield_ = false; // the body stands there, and nothing but who asks lets it go on
+    bool unasked_ = false;  // the item came when nobody waited for it any more
 };
 
 template<class Yield, class F>
@@ -87,6 +94,11 @@ private:
 /// coroutine: it may wait for anything, and the consumer waits with it; what cancels the consumer
 /// cancels it; what it throws leaves the loop. It begins with the first item that is asked for. One
 /// coroutine asks at a time. For the coroutines of one loop.
+///
+/// The function is a task of its own, which `current_task` tells inside of it: a lock that it takes
+/// is its own and not its consumer's, and one that its consumer holds it can not get (it is refused
+/// as a circle). Its task-locals are those that its first consumer had when it began; what either
+/// sets later the other does not see. What it spawns it joins when it ends.
 template<class T>
 class [[nodiscard]] Generator {
     static_assert(std::is_object_v<T> && !std::is_const_v<T>);
@@ -118,7 +130,7 @@ public:
         explicit Iterator(detail::GeneratorBase& generator) noexcept : generator_(&generator) {}
         T& operator*() const noexcept { return *static_cast<T*>(generator_->item); }
         Iterator& operator++() {
-            generator_->next();
+            generator_->next({});
             return *this;
         }
         void operator++(int) { ++*this; }
@@ -157,15 +169,18 @@ public:
 
     /// The next item, nothing at the end. Suspends where the function does. Throws `Cancelled`, and
     /// what the function throws, after which the generator is at its end. `UsageError` while
-    /// another coroutine waits for an item.
-    std::optional<T> next() {
-        if (!state("Generator::next").next()) return {};
+    /// another coroutine waits for an item. When the deadline passes it throws `TimeoutError` and
+    /// takes nothing: the function goes on with what it waits for, in no scope of anybody's, up to
+    /// its next item, which the next call returns. To end the function instead, call this inside
+    /// `with_timeout`.
+    std::optional<T> next(Deadline deadline = {}) {
+        if (!state("Generator::next").next(deadline)) return {};
         return std::move(*static_cast<T*>(state_->item));
     }
     /// For a range-for: the next item, and those after it, as `next` gives them. A second loop goes
     /// on where the first one was left.
     Iterator begin() {
-        state("Generator::begin").next();
+        state("Generator::begin").next({});
         return Iterator(*state_);
     }
     std::default_sentinel_t end() const noexcept { return {}; }

@@ -28,6 +28,10 @@ void release(LocalValues* values) noexcept {
     if (values != nullptr && --values->references == 0) delete values;
 }
 
+void drop_locals(Coroutine& self) noexcept {
+    release(std::exchange(self.locals, nullptr));
+}
+
 const void* local_value(const void* key) {
     const LocalValues* values = running("a task-local").locals;
     return values != nullptr ? values->find(key) : nullptr;

@@ -28,6 +28,8 @@ struct LocalValues {
 
 LocalValues* retain(LocalValues* values) noexcept;
 void release(LocalValues* values) noexcept;
+/// The coroutine that runs has no values any more. Their destructors may do anything.
+void drop_locals(Coroutine& self) noexcept;
 /// Of the running coroutine. `UsageError` outside of one.
 const void* local_value(const void* key);
 void set_local_value(const void* key, std::shared_ptr<const void> value);

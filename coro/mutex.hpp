@@ -67,6 +67,7 @@ public:
 
 private:
     friend class Condition;
+    class LockWait;
     void wait(detail::Coroutine& self, Deadline deadline);
     /// For those who must have it, cancelled or not.
     void lock_in_any_case(detail::Coroutine& self);

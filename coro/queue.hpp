@@ -53,7 +53,10 @@ public:
     /// `std::system_error` with `Errc::closed` if the queue is closed and empty.
     T get(Deadline deadline = {}) {
         std::optional<T> item;
-        if (!next(item, deadline)) detail::throw_closed("Queue::get");
+        const bool was_closed = closed();
+        if (!next(item, deadline))
+            was_closed ? detail::throw_closed("Queue::get")
+                       : detail::throw_closed_meanwhile("Queue::get");
         return std::move(*item);
     }
     /// Gets one if there is one, else `std::errc::resource_unavailable_try_again`, or

@@ -15,8 +15,10 @@ namespace weft::coro {
 struct RunOptions {
     LoopOptions loop = {};
     /// SIGINT cancels main once. If main lets the `Cancelled` out, everything is unwound and then
-    /// the process dies of the signal, as its shell expects; so it does at once on a second one.
-    /// Main may also catch it and return.
+    /// the process dies of the signal, as its shell expects; so it does at once on a second one,
+    /// also if no coroutine gives way: the handler itself sees to that. Main may also catch it and
+    /// return. As long as the program watches SIGINT itself, with `Loop::on_signal`, that alone
+    /// gets it.
     bool handle_interrupt = true;
     /// An overflowing stack is reported with its coroutine's name before the process dies. Installs
     /// a handler for SIGSEGV and SIGBUS for as long as `run` lasts, which hands on what is not an
@@ -24,7 +26,8 @@ struct RunOptions {
     bool report_overflow = true;
     /// When nothing can ever wake any coroutine, `run` says what each of them waits for and throws
     /// instead of waiting for ever. On real kernels only while the process has no threads but the
-    /// loop's executor, since any could post.
+    /// loop's executor, since any could post. Not while a coroutine is in `sleep_forever` and
+    /// `handle_interrupt` is on: that is how a program waits to be interrupted.
     bool detect_deadlock = true;
     /// Not 0: coroutines that are ready run in an order drawn from this seed, to find what depends
     /// on the order. Empty: taken from the environment, `WEFT_SHUFFLE`.
@@ -48,6 +51,7 @@ public:
 
 private:
     void interrupted();
+    void stop_handling() noexcept;
     void deadlocked();
     void end_leftovers();
 
@@ -56,6 +60,7 @@ private:
     Loop loop_;
     TaskBase* main_ = nullptr;
     bool was_interrupted_ = false;
+    bool handling_ = false; // SIGINT, on a real kernel
     std::string deadlock_;
     SignalWatch interrupt_;
 };

@@ -48,6 +48,9 @@ void Scheduler::resume(Coroutine& coroutine) {
 }
 
 void Scheduler::run() {
+    if (changed_.linked()) [[unlikely]]
+        update_now();
+    if (loop_.now() != last_run) run_before = std::exchange(last_run, loop_.now());
     int jumps = jumps_per_run;
     if (shuffle_state_ != 0) [[unlikely]]
         jumps = shuffle_ready();
@@ -144,8 +147,9 @@ void Coroutine::end_wait(Wake reason) noexcept {
         // One whose body has ended has nothing left that could be cancelled.
         if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->body_ended) {
             task.must_cancel = false; // it is delivered there
-            // One that is cancelled together with this one needs no second request.
-            if (!other->coroutine->scope->effectively_cancelled()) other->cancel();
+            // One that is cancelled together with this one needs no second request. A scope that
+            // it is inside of is another matter: that does not end it.
+            if (!other->coroutine->cancelled_as_whole()) other->cancel();
             return;
         }
     }
@@ -156,18 +160,50 @@ void Coroutine::end_wait(Wake reason) noexcept {
 }
 
 void Coroutine::update_cancellation() noexcept {
-    cancel_pending = scope->effectively_cancelled() || scheduler.ending();
-    if (cancel_pending) end_wait(Wake::cancelled);
+    const bool cancelled = scope->effectively_cancelled() || scheduler.ending();
+    cancel_pending = cancelled || no_wait != nullptr;
+    if (cancelled) end_wait(Wake::cancelled);
+}
+
+bool Coroutine::cancelled_as_whole() const noexcept {
+    const CancelScope* whole = own_scope;
+    if (whole == nullptr)
+        for (whole = scope; whole->owner_ == this;)
+            whole = whole->parent_;
+    return whole->effective_;
+}
+
+void Coroutine::refuse_wait(std::exception_ptr error) noexcept {
+    Wait& ended = *std::exchange(wait, nullptr);
+    ended.abandon();
+    task.error = std::move(error);
+    woken_by = Wake::refused;
+    scheduler.make_ready(*this);
 }
 
 void Scheduler::update_now() noexcept {
-    if (std::exchange(updating_, true)) return;
+    // Of each stack, since what is told may run others: those need not wait until that is over.
+    bool& updating = current != nullptr ? current->updating : updating_;
+    if (std::exchange(updating, true)) return;
     while (changed_.linked()) {
         Coroutine& next = coroutine_of(*changed_.next);
         next.cancel_link.unlink();
         next.update_cancellation();
     }
-    updating_ = false;
+    updating = false;
+}
+
+// Looked at where a cancellation is, so that waiting costs no more.
+NoWaiting::NoWaiting(const char* what) noexcept : self_(current) {
+    if (self_ == nullptr) return;
+    before_ = std::exchange(self_->no_wait, what);
+    self_->cancel_pending = true;
+}
+
+NoWaiting::~NoWaiting() {
+    if (self_ == nullptr) return;
+    self_->no_wait = before_;
+    self_->update_cancellation();
 }
 
 namespace {
@@ -219,9 +255,15 @@ Wake Scheduler::suspend_until(Wait& wait, TimePoint deadline) {
 void Scheduler::refuse_to_wait(Wait& wait) {
     Coroutine& self = wait.coroutine;
     wait.abandon();
+    if (self.no_wait != nullptr) refuse_in_hook(self, wait.describe());
     if (self.cancel_pending && !unwinding()) throw_cancelled(self);
     throw UsageError("the coroutine " + describe(self) + " would have to wait for " +
                      wait.describe() + " in a destructor that runs because of an exception");
+}
+
+void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
+    throw UsageError("the coroutine " + describe(self) + " would have to wait for " + wait +
+                     " in " + self.no_wait + ", which must not wait");
 }
 
 // A function of its own, so that the one below needs no registers saved.
@@ -268,7 +310,8 @@ void Scheduler::yield() {
 }
 
 void Scheduler::checkpoint_slowly(Coroutine& self) {
-    if (unwinding()) return; // a destructor's: it has its result, and must not be thrown at
+    // A destructor's: it has its result, and must not be thrown at.
+    if (unwinding() || self.no_wait != nullptr) return;
     check_cancelled(self);
     yield_to_loop(); // who needs not wait for long may be what keeps the loop from its events
 }
@@ -280,6 +323,9 @@ void Scheduler::checkpoint_in_memory_slowly(Coroutine& self) {
 }
 
 void Scheduler::throw_cancelled(Coroutine& self) {
+    if (self.woken_by == Wake::refused && self.task.error) [[unlikely]]
+        std::rethrow_exception(std::exchange(self.task.error, nullptr));
+    if (self.no_wait != nullptr) refuse_in_hook(self, "others");
     const bool by_scope = self.scope->effectively_cancelled() || ending_;
     if (by_scope && self.in_cancellation && !std::current_exception()) note_swallowed(self);
     self.in_cancellation = by_scope;
@@ -301,11 +347,20 @@ void Scheduler::note_swallowed(Coroutine& self) {
             {"the coroutine " + describe(self) +
                  " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
              nullptr, self.task.spawned});
-    if (self.swallowed < swallowed_limit) return;
-    log(LogLevel::error, "the coroutine " + describe(self) + " has caught " +
-                             std::to_string(self.swallowed) +
-                             " cancellations of one scope, and can not be ended");
-    std::abort();
+    if (self.swallowed < swallowed_alone) return;
+    if ((ending_ || root_scope_.cancel_called()) && self.swallowed >= swallowed_limit) {
+        log(LogLevel::error, "the coroutine " + describe(self) + " has caught " +
+                                 std::to_string(self.swallowed) +
+                                 " cancellations of one scope, and can not be ended");
+        std::abort();
+    }
+    if (self.swallowed == UINT16_MAX) --self.swallowed;
+    // It throws without waiting: the others, signals included, would never have their turn.
+    if (self.consumer == nullptr) {
+        jumps_left_ = 0;
+        make_ready(self);
+        switch_away(self);
+    }
 }
 
 // --- Beginning and ending
@@ -369,12 +424,15 @@ void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
     ++count_;
 }
 
-void Scheduler::end(Coroutine& self) noexcept {
+void Scheduler::end_writing(Coroutine& self) noexcept {
     try {
         if (loop_.cork().is_open()) loop_.uncork();
     } catch (...) {
         report_exception("sending what the coroutine " + describe(self) + " wrote last");
     }
+}
+
+void Scheduler::end(Coroutine& self) noexcept {
     if (debug_) [[unlikely]]
         check_duration(self);
     if (measuring) [[unlikely]]
@@ -390,7 +448,6 @@ void Scheduler::end(Coroutine& self) noexcept {
         CancelScope::end_own(self); // which may lie in one that the task owns
     }
     self.task.release();
-    release(std::exchange(self.locals, nullptr));
     self.scope_link.unlink();
     if (self.cancel_link.linked()) self.cancel_link.unlink();
     self.all_link.unlink();

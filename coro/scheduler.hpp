@@ -25,7 +25,10 @@ public:
     CancelScope* scope = nullptr; ///< what they are started in
     Wait* joiner = nullptr;       ///< waits for the last of them to end
 
-    /// A child ended, and has left the list. Its outcome may be taken from it.
+    /// A child is about to end with an error that nobody has looked at. Called by the child, which
+    /// may still do anything.
+    virtual void take_error(TaskBase&) noexcept {}
+    /// A child ended, and has left the list. Calls nobody's code.
     virtual void child_ended(TaskBase& child) noexcept;
 
 protected:
@@ -60,7 +63,7 @@ public:
     /// Throws `Cancelled`.
     Wake suspend(Wait& wait) {
         Coroutine& self = *park(wait);
-        if (self.woken_by == Wake::cancelled) [[unlikely]]
+        if (self.woken_by >= Wake::cancelled) [[unlikely]]
             throw_cancelled(self);
         return self.woken_by;
     }
@@ -128,7 +131,11 @@ public:
     void add(Coroutine& coroutine, Family& family, Coroutine* parent);
     /// The same, and queues it.
     void start(Coroutine& coroutine, Family& family, Coroutine* parent);
-    /// The coroutine that runs has ended, and its task has its outcome.
+    /// Whether what somebody writes is being gathered.
+    bool writing() noexcept { return loop_.cork().owner != nullptr; }
+    /// Before the end: what was written last leaves. Reports what goes wrong with that.
+    void end_writing(Coroutine& self) noexcept;
+    /// The coroutine that runs has ended, and its task has its outcome. Calls nobody's code.
     [[noreturn]] void end(Coroutine& self) noexcept;
 
     /// The scopes of `coroutine` have changed: it hears of that from `update_now`.
@@ -161,6 +168,8 @@ public:
         root_.last = task;
         root_.until_empty = task == nullptr;
     }
+    /// A number that no search for circles has had.
+    std::uint64_t next_search() noexcept { return ++searches_; }
     /// A number below `count`, for choices that shall be fair. Not for secrets.
     std::size_t draw(std::size_t count) noexcept;
     /// Called when nothing can ever wake anybody.
@@ -173,6 +182,14 @@ public:
         jumps_ = 0;
     }
     bool ending() const noexcept { return ending_; }
+    /// How many coroutines are in `sleep_forever`.
+    std::size_t endless = 0;
+    /// Those who wait for all others to be blocked; the first of them looks, for all.
+    ListNode watchers;
+    bool watched = false;
+    /// The last two different times at which coroutines had their turn, the last one first. Not told
+    /// of those that were resumed by I/O.
+    TimePoint last_run{}, run_before{};
 
     // How stacks are used: off unless asked for, since it writes over each of them first.
     bool measuring = false;
@@ -194,9 +211,11 @@ private:
     static constexpr std::uint16_t immediate_limit = 200;
     // So that 200 KiB are as much as a hundred operations.
     static constexpr std::size_t bytes_per_count = 1024;
-    // A catch block that keeps a cancellation to itself so often would keep the program from
-    // ending.
-    static constexpr std::uint16_t swallowed_limit = 1000;
+    // A catch block that keeps a cancellation to itself over and over lets the others run each
+    // time from here on...
+    static constexpr std::uint16_t swallowed_alone = 100;
+    // ...and when everything is being ended, and it keeps that from happening, the process dies.
+    static constexpr std::uint16_t swallowed_limit = 50000;
     static constexpr unsigned char paint = 0xA5;
 
     // `suspend` but for what it may throw afterwards: returns by a jump where nothing stands in the
@@ -212,6 +231,8 @@ private:
     Coroutine* yield_slowly(Coroutine& self);
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
+    [[noreturn, gnu::cold]] static void refuse_in_hook(const Coroutine& self,
+                                                       const std::string& wait);
     void note_swallowed(Coroutine& self);
     int shuffle_ready();
     void count_switch(Coroutine& to) noexcept;
@@ -230,10 +251,11 @@ private:
     const bool debug_;
     bool ending_ = false;
     std::uint64_t switches_ = 0;
+    std::uint64_t searches_ = 0;
     TimePoint running_since_{};
     ListNode all_;
     ListNode changed_; // those whose scopes have changed, and who have not heard of that
-    bool updating_ = false;
+    bool updating_ = false; // by the loop's own stack
     std::size_t count_ = 0;
     StackPool stacks_;
     /// Gives the memory of a crowd's stacks back when the crowd has been gone for a while: one that

@@ -55,7 +55,7 @@ namespace weft::coro::detail {
         refuse_to_wait(wait);
     self.wait = &wait;
     switch_away(self);
-    if (self.woken_by == Wake::cancelled) [[unlikely]]
+    if (self.woken_by >= Wake::cancelled) [[unlikely]]
         throw_cancelled(self);
     return self.woken_by;
 }

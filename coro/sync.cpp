@@ -1,3 +1,5 @@
+#include "circle.hpp"
+
 #include <weft/coro/barrier.hpp>
 #include <weft/coro/condition.hpp>
 #include <weft/coro/event.hpp>
@@ -52,6 +54,11 @@ using detail::Scheduler;
 
 namespace {
 
+/// Whether something will end a wait in any case: then it may be part of a circle.
+bool bounded(Deadline deadline) {
+    return !deadline.never() || current_effective_deadline() != TimePoint::max();
+}
+
 /// That it is the owner who unlocks.
 void check_caller(const char* what, const detail::TaskBase& owner) {
     if (detail::current != nullptr && &detail::current->task == &owner) return;
@@ -63,6 +70,20 @@ void check_caller(const char* what, const detail::TaskBase& owner) {
 }
 
 } // namespace
+
+/// Waits for a mutex, or will when its condition is notified.
+class Mutex::LockWait final : public QueuedWait {
+public:
+    LockWait(Coroutine& self, const char* what, const Mutex* mutex) noexcept
+        : QueuedWait(self, what), mutex_(mutex) {}
+    void wait_for(const Mutex& mutex) noexcept { mutex_ = &mutex; }
+    void needed(detail::TaskVisitor& visitor) const override {
+        if (mutex_ != nullptr && mutex_->owner_ != nullptr) visitor.visit(*mutex_->owner_);
+    }
+
+private:
+    const Mutex* mutex_; // null as long as it need not be waited for
+};
 
 Mutex::~Mutex() {
     if (owner_ != nullptr)
@@ -78,14 +99,19 @@ void Mutex::wait(Coroutine& self, Deadline deadline) {
     if (held_by(self))
         throw UsageError("Mutex::lock: the coroutine " + Scheduler::describe(self) +
                          " holds this mutex already");
-    QueuedWait wait(self, "a Mutex");
+    const bool ends = bounded(deadline);
+    if (!ends) detail::check_circle("Mutex::lock", *owner_, self);
+    owner_->wanted_otherwise = true;
+    LockWait wait(self, "a Mutex", ends ? nullptr : this);
     waiters_.park(wait, "Mutex::lock", deadline);
 }
 
 void Mutex::lock_in_any_case(Coroutine& self) {
     if (owner_ == nullptr) return set_owner(self);
-    QueuedWait wait(self, "the Mutex of a Condition");
+    LockWait wait(self, "the Mutex of a Condition", this);
     wait.uncancellable = true;
+    owner_->wanted_otherwise = true;
+    detail::open_circle("the Mutex of a Condition", wait);
     waiters_.park(wait, "Condition::wait", {});
 }
 
@@ -99,6 +125,7 @@ Mutex::Guard Mutex::try_lock() {
 void Mutex::hand_over() noexcept {
     QueuedWait& next = waiters_.pop();
     set_owner(next.coroutine);
+    if (!waiters_.empty()) owner_->wanted_otherwise = true;
     next.wake();
 }
 
@@ -174,7 +201,7 @@ void Condition::wait(Deadline deadline) {
 
 bool Condition::wait_once(Coroutine& self, Deadline deadline) {
     // Once it is notified this is moved into the mutex's queue, and wakes up with the mutex.
-    QueuedWait wait(self, "a Condition");
+    Mutex::LockWait wait(self, "a Condition", nullptr);
     waiters_.add(wait);
     mutex_.release();
     detail::Wake woken_by;
@@ -194,10 +221,11 @@ void Condition::throw_timeout() {
 }
 
 void Condition::notify(std::size_t count) {
-    holder("Condition::notify");
+    holder("Condition::notify").task.wanted_otherwise = true;
     for (; count != 0 && !waiters_.empty(); --count) {
-        QueuedWait& wait = waiters_.pop();
+        auto& wait = static_cast<Mutex::LockWait&>(waiters_.pop());
         wait.uncancellable = true;
+        wait.wait_for(mutex_);
         mutex_.waiters_.add(wait);
     }
 }
@@ -253,9 +281,12 @@ void Barrier::abort() noexcept {
 
 class RwLock::LockWait final : public QueuedWait {
 public:
-    LockWait(Coroutine& self, RwLock& lock, bool write) noexcept
+    LockWait(Coroutine& self, RwLock& lock, bool write, bool ends) noexcept
         : QueuedWait(self, write ? "an RwLock, to write" : "an RwLock, to read"), to_write(write),
-          lock_(lock) {}
+          lock_(lock), ends_(ends) {}
+    void needed(detail::TaskVisitor& visitor) const override {
+        if (!ends_ && lock_.writer_ != nullptr) visitor.visit(*lock_.writer_);
+    }
     void abandon() noexcept override {
         unlink();
         lock_.admit(); // readers may have stood behind a writer
@@ -264,6 +295,7 @@ public:
 
 private:
     RwLock& lock_;
+    const bool ends_; // in any case
 };
 
 RwLock::~RwLock() {
@@ -283,7 +315,12 @@ RwLock::Guard RwLock::acquire(bool to_write, const char* what, Deadline deadline
         if (writer_ == &self.task)
             throw UsageError(std::string(what) + ": the coroutine " + Scheduler::describe(self) +
                              " holds this lock already, to write");
-        LockWait wait(self, *this, to_write);
+        const bool ends = bounded(deadline);
+        if (writer_ != nullptr) {
+            if (!ends) detail::check_circle(what, *writer_, self);
+            writer_->wanted_otherwise = true;
+        }
+        LockWait wait(self, *this, to_write, ends);
         waiters_.park(wait, what, deadline);
     }
     return Guard(*this);
@@ -303,6 +340,7 @@ void RwLock::grant(Coroutine& coroutine, bool to_write) noexcept {
     }
     writer_ = &coroutine.task;
     writer_->retain();
+    if (!waiters_.empty()) writer_->wanted_otherwise = true;
 }
 
 void RwLock::release() noexcept {

@@ -1,3 +1,6 @@
+#include "circle.hpp"
+
+#include <weft/coro/local.hpp>
 #include <weft/coro/task.hpp>
 #include <weft/reactor/log.hpp>
 
@@ -10,6 +13,11 @@ namespace {
 class ChildrenWait final : public Wait {
 public:
     explicit ChildrenWait(Coroutine& self) noexcept : Wait(self) { uncancellable = true; }
+    void needed(TaskVisitor& visitor) const override {
+        for (ListNode& children = coroutine.task.own_children->children, *link = children.next;
+             link != &children; link = link->next)
+            visitor.visit(TaskBase::of_child(*link));
+    }
     std::string describe() const override { return "the end of the tasks it has spawned"; }
 };
 
@@ -49,7 +57,9 @@ std::string TaskBase::describe() const {
 bool TaskBase::cancel() noexcept {
     if (body_ended || coroutine == nullptr) return false;
     ++cancel_requests;
-    must_cancel = true;
+    // One that cancels itself and ends is cancelled. What somebody else asks may come when it has
+    // been given already what it waited for, and its value stays its value then.
+    if (!started || coroutine == current) must_cancel = true;
     CancelScope::own_of(*coroutine).cancel();
     if (next_request != nullptr) std::exchange(next_request, nullptr)->wake();
     return true;
@@ -70,16 +80,34 @@ void TaskBase::check_joinable(const char* what, const Coroutine& self) const {
     if (&coroutine->scheduler != &self.scheduler)
         throw UsageError(std::string(what) + ": the task " + describe() +
                          " belongs to another loop");
-    const TaskBase* task = this;
-    while (task->coroutine != nullptr && task->coroutine->wait != nullptr) {
-        const TaskBase* next = task->coroutine->wait->cancel_instead();
-        if (next == &self.task)
-            throw UsageError(std::string(what) + ": the task " + describe() +
-                             " waits in turn for the one that would wait for it, " +
-                             self.task.describe());
-        if (next == nullptr || next == task) return;
-        task = next;
-    }
+    check_circle(what, *this, self);
+}
+
+void TaskBase::visit_waiting(TaskVisitor& visitor) const {
+    for (const ListNode* link = joiners.next; link != &joiners; link = link->next)
+        if (TaskBase* task = static_cast<const TaskWaiter*>(link)->who()) visitor.visit(*task);
+    if (family != nullptr && family->joiner != nullptr)
+        visitor.visit(family->joiner->coroutine.task);
+    if (TaskBase* consumer = asked_by()) visitor.visit(*consumer);
+}
+
+void TaskBase::check_not_taken(const char* what) const {
+    if (taken)
+        throw UsageError(std::string(what) + ": the value of the task " + describe() +
+                         " was moved out before; use result() where it is needed more than once");
+}
+
+void TaskBase::take_value(const char* what) {
+    check_not_taken(what);
+    taken = true;
+}
+
+void TaskBase::drop_outcome() noexcept {
+    if (error && !std::exchange(error_seen, true))
+        coroutine->scheduler.loop().report(
+            {"the error of the task " + describe() + " was never looked at", error, spawned});
+    error = nullptr;
+    drop_value();
 }
 
 Coroutine* TaskBase::joiner(const char* what) {
@@ -95,6 +123,40 @@ Coroutine* TaskBase::joiner(const char* what) {
 
 std::string JoinWait::describe() const {
     return "the end of the task " + task_.describe();
+}
+
+namespace {
+
+/// A callback that waits in the task's list. Goes when it was queued, or with the loop's end, which
+/// ends all tasks.
+struct DoneCallback final : TaskWaiter {
+    DoneCallback(Loop& l, Function<void()> f, std::source_location w)
+        : loop(l), function(std::move(f)), where(w) {}
+    void on_done() noexcept override {
+        const std::unique_ptr<DoneCallback> self(this);
+        if (loop.closing()) return;
+        try {
+            (void)loop.call_soon(std::move(function), where);
+        } catch (...) {
+            loop.report({"calling what waits for the end of a task", std::current_exception(),
+                         where});
+        }
+    }
+    Loop& loop;
+    Function<void()> function;
+    const std::source_location where;
+};
+
+} // namespace
+
+void call_when_done(TaskBase& task, Function<void()> function, std::source_location where) {
+    Loop& loop = task.done() ? this_loop() : task.coroutine->scheduler.loop();
+    auto callback = std::make_unique<DoneCallback>(loop, std::move(function), where);
+    if (task.done()) {
+        callback.release()->on_done();
+    } else {
+        task.joiners.push_back(*callback.release());
+    }
 }
 
 void TaskBase::protect() {
@@ -162,19 +224,56 @@ void set_error(TaskBase& task) noexcept {
     task.error = std::current_exception();
 }
 
-void end_task(Coroutine& self, TaskBase::Status outcome) noexcept {
+namespace {
+
+/// Calls what ends in users' code: that may wait as any function may, and no cancellation is thrown
+/// at destructors. What it spawns are children of the task.
+template<class Call>
+void finish_shielded(Call&& call) noexcept {
+    CancelScope scope({}, true);
+    (void)scope.run([&] { call(); });
+}
+
+void join_children(Coroutine& self) noexcept {
+    TaskBase& task = self.task;
+    self.own_scope->cancel();
+    ChildrenWait wait(self);
+    task.own_children->joiner = &wait;
+    open_circle("joining the tasks that it has spawned", wait);
+    try {
+        self.scheduler.suspend(wait);
+    } catch (...) {
+        self.scheduler.report_exception("joining the children of the task " + task.describe());
+    }
+}
+
+} // namespace
+
+// Whatever of users' code is still to be called is called here, as long as there is a task, before
+// anybody hears of its end. Each may begin anew what was ended before it.
+void end_task(Coroutine& self, TaskBase::Status outcome, void* function,
+              void (*destroy)(void*) noexcept) noexcept {
     TaskBase& task = self.task;
     if (outcome == TaskBase::Status::value && task.must_cancel)
         outcome = TaskBase::Status::cancelled;
     task.body_ended = true;
-    if (task.own_children && task.own_children->children.linked()) {
-        self.own_scope->cancel();
-        ChildrenWait wait(self);
-        task.own_children->joiner = &wait;
-        try {
-            self.scheduler.suspend(wait);
-        } catch (...) {
-            self.scheduler.report_exception("joining the children of the task " + task.describe());
+    if (function != nullptr) finish_shielded([&] { destroy(function); });
+    bool settled = false; // what becomes of the outcome
+    for (;;) {
+        if (self.locals != nullptr) {
+            finish_shielded([&] { drop_locals(self); });
+        } else if (task.own_children && task.own_children->children.linked()) {
+            join_children(self);
+        } else if (self.scheduler.writing()) {
+            self.scheduler.end_writing(self);
+        } else if (std::exchange(settled, true) ||
+                   (!task.error && (task.shared() || !task.has_destructor()))) {
+            break;
+        } else {
+            finish_shielded([&] {
+                if (task.error && !task.error_seen) task.family->take_error(task);
+                if (!task.shared()) task.drop_outcome();
+            });
         }
     }
     Family& family = *std::exchange(task.family, nullptr);
@@ -207,7 +306,8 @@ private:
 TaskInfo info_of(const detail::Coroutine& coroutine) {
     const detail::TaskBase& task = coroutine.task;
     return {task.name ? *task.name : std::string(), task.spawned,
-            coroutine.wait != nullptr ? coroutine.wait->describe() : std::string(), &task};
+            coroutine.wait != nullptr ? coroutine.wait->describe() : std::string(), &task,
+            TaskRef(&coroutine.task)};
 }
 
 } // namespace
@@ -230,6 +330,11 @@ void sleep_until(TimePoint when) {
 void sleep_forever() {
     detail::Coroutine& self = detail::running("sleep_forever");
     SleepWait wait(self, TimePoint::max());
+    struct Endless {
+        std::size_t& count;
+        explicit Endless(std::size_t& c) noexcept : count(++c) {}
+        ~Endless() { --count; }
+    } endless(self.scheduler.endless);
     self.scheduler.suspend(wait);
     std::abort(); // there is no event that could end it
 }
@@ -243,6 +348,10 @@ Loop& this_loop() {
     if (detail::current != nullptr) return detail::current->scheduler.loop();
     if (Loop* loop = Loop::current()) return *loop;
     throw UsageError("no loop runs on this thread");
+}
+
+TaskRef this_task() {
+    return TaskRef(&detail::running("this_task").task);
 }
 
 std::optional<TaskInfo> current_task() {

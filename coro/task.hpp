@@ -3,14 +3,17 @@
 #include <weft/coro/block_cache.hpp>
 #include <weft/coro/scheduler.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -39,6 +42,11 @@ inline constexpr std::size_t default_stack_size = 64 * 1024;
 namespace detail {
 
 using Waiter = weft::detail::FutureStateBase::Waiter;
+/// Who is told of a task's end.
+struct TaskWaiter : Waiter {
+    /// The task that can not go on before; null: none that is known.
+    virtual TaskBase* who() const noexcept { return nullptr; }
+};
 
 /// What tasks of all types have in common: the side of a coroutine that outlives it. Counted by its
 /// handles and its coroutine, on the loop's thread.
@@ -76,6 +84,17 @@ public:
     void finish(Status outcome) noexcept;
     /// Throws unless there is a value; the error counts as seen.
     void check_value();
+    /// The value is about to be moved out. `UsageError` if it was before.
+    void take_value(const char* what);
+    /// `UsageError` if it was moved out.
+    void check_not_taken(const char* what) const;
+    /// Nobody can ask for the outcome any more: it goes while the task may still do anything.
+    void drop_outcome() noexcept;
+    /// Shows who waits for it, as far as `wanted_otherwise` does not say that there may be others.
+    void visit_waiting(TaskVisitor& visitor) const;
+    /// For a generator: who waits for its next item.
+    virtual TaskBase* asked_by() const noexcept { return nullptr; }
+    bool shared() const noexcept { return references_ > 1; }
     /// Moves it to the root of its loop, whose end alone ends it.
     void detach() noexcept;
     /// "'name' (spawned at file:line)".
@@ -93,7 +112,7 @@ public:
     Child sibling{*this};           ///< among `family->children`
     Family* family = nullptr;       ///< null once it has ended
     Coroutine* coroutine = nullptr; ///< null once it has ended
-    ListNode joiners;               ///< `Waiter`s of those who join it
+    ListNode joiners;               ///< `TaskWaiter`s of those who join it
     std::exception_ptr error;
     std::source_location spawned;
     std::unique_ptr<std::string> name;
@@ -105,6 +124,10 @@ public:
     bool started = false;
     bool body_ended = false; ///< it may still join its children
     bool kept = false;       ///< dropping its handle cancels nothing
+    bool taken = false;      ///< the value was moved out
+    bool wanted_otherwise = false; ///< somebody may wait for it, or did, who is not among `joiners`
+    // What the last search for a circle saw that came by.
+    std::uint64_t met = 0, met_backwards = 0;
 
     /// Its own children, which it joins before it ends. A task that spawns none has none.
     struct Children final : Family {};
@@ -113,6 +136,12 @@ public:
 
     static void* operator new(std::size_t size) { return allocate_block(size); }
     static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
+
+    /// Whether dropping the value may call somebody's code.
+    virtual bool has_destructor() const noexcept { return false; }
+
+protected:
+    virtual void drop_value() noexcept {}
 
 private:
     unsigned references_ = 0;
@@ -127,12 +156,14 @@ public:
     }
     void abandon() noexcept override { told_.unlink(); }
     TaskBase* cancel_instead() noexcept override { return pass_on_ ? &task_ : nullptr; }
+    void needed(TaskVisitor& visitor) const override { visitor.visit(task_); }
     std::string describe() const override;
 
 private:
-    struct Told final : Waiter {
+    struct Told final : TaskWaiter {
         explicit Told(JoinWait& w) noexcept : wait(w) {}
         void on_done() noexcept override { wait.wake(); }
+        TaskBase* who() const noexcept override { return &wait.coroutine.task; }
         JoinWait& wait;
     };
     TaskBase& task_;
@@ -153,6 +184,13 @@ public:
     using TaskBase::TaskBase;
     using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
     std::optional<Value> value;
+
+    bool has_destructor() const noexcept override {
+        return !std::is_trivially_destructible_v<Value> && value.has_value();
+    }
+
+protected:
+    void drop_value() noexcept override { value.reset(); }
 };
 
 /// The code of a task and its outcome's place, on the task's own stack. Larger callables would
@@ -169,6 +207,8 @@ struct Body {
 template<class T, class Call>
 void run_body(TaskState<T>& state, Call&& call) noexcept;
 
+/// For `Task::on_done`.
+void call_when_done(TaskBase& task, Function<void()> function, std::source_location where);
 inline void* body_of(Coroutine& self) noexcept {
     // The context was made to begin right below it.
     return static_cast<std::byte*>(const_cast<void*>(self.stack_bottom)) + self.stack_size;
@@ -177,8 +217,10 @@ inline void* body_of(Coroutine& self) noexcept {
 std::string text_of(const std::exception_ptr& error);
 /// Before the body runs: false if it was cancelled before.
 bool begin_task(Coroutine& self) noexcept;
-/// After it: the task's children are joined, and the coroutine ends.
-[[noreturn]] void end_task(Coroutine& self, TaskBase::Status outcome) noexcept;
+/// After it: the task's children are joined, and the coroutine ends. `function`, which may be null,
+/// is what it ran: that goes first.
+[[noreturn]] void end_task(Coroutine& self, TaskBase::Status outcome, void* function = nullptr,
+                           void (*destroy)(void*) noexcept = nullptr) noexcept;
 /// In a catch block: what the body threw becomes the task's error.
 void set_error(TaskBase& task) noexcept;
 
@@ -203,12 +245,31 @@ void Body<F, T>::entry(Context& context) {
             outcome = TaskBase::Status::failed;
         }
     }
-    std::destroy_at(&body); // captures go before anybody hears of the end
-    end_task(self, outcome);
+    if constexpr (std::is_trivially_destructible_v<F>) {
+        end_task(self, outcome);
+    } else {
+        end_task(self, outcome, &body, [](void* ended) noexcept {
+            std::destroy_at(static_cast<Body*>(ended));
+        });
+    }
 }
 
 template<class F>
 using SpawnResult = std::decay_t<std::invoke_result_t<std::decay_t<F>&>>;
+
+/// A function that is called with arguments, which are no options.
+template<class F, class A, class... Rest>
+concept CallableWith = !std::same_as<std::remove_cvref_t<A>, SpawnOptions> &&
+    std::is_invocable_v<std::decay_t<F>, std::unwrap_ref_decay_t<A>,
+                        std::unwrap_ref_decay_t<Rest>...>;
+
+/// Calls `function` with its arguments; once, since it gives them away.
+template<class F, class... Arguments>
+auto bound(F&& function, Arguments&&... arguments) {
+    return [function = std::decay_t<F>(std::forward<F>(function)),
+            arguments = std::make_tuple(std::forward<Arguments>(arguments)...)]() mutable
+           -> decltype(auto) { return std::apply(std::move(function), std::move(arguments)); };
+}
 
 /// Makes a task in `family`. `parent`: whose task-locals it gets, may be null.
 template<class F>
@@ -225,7 +286,7 @@ Scheduler& current_scheduler(const char* what);
 /// destroying it before the task is done cancels the task, which its parent then joins. A task that
 /// a `TaskGroup` started goes on without its handle. For the loop's thread.
 template<class T>
-class [[nodiscard]] Task {
+class Task {
     using State = detail::TaskState<T>;
     using Keep = weft::detail::StateRef<State>;
 
@@ -268,18 +329,26 @@ public:
     void wait() { Keep(&state("wait"))->join("wait", true); }
     /// `wait`, then its value, which stays with the task, as long as its handle. Throws what the
     /// task threw, or `Cancelled` if it was cancelled.
-    decltype(auto) result() {
+    decltype(auto) result() & {
         const Keep keep(&state("result")); // the handle may go while it is waited for
+        keep->check_not_taken("result");
         keep->join("result", true);
         keep->check_value();
+        keep->check_not_taken("result");
         if constexpr (!std::is_void_v<T>) return static_cast<T&>(*keep->value);
     }
-    /// `result`, moved out.
+    /// Of a handle that goes, which takes the value with it: the same as `join`.
+    T result() && { return join(); }
+    /// `result`, moved out: once. `UsageError` for a value that was moved out before.
     T join() {
         const Keep keep(&state("join"));
+        keep->check_not_taken("join");
         keep->join("join", true);
         keep->check_value();
-        if constexpr (!std::is_void_v<T>) return std::move(*keep->value);
+        if constexpr (!std::is_void_v<T>) {
+            keep->take_value("join");
+            return std::move(*keep->value);
+        }
     }
     /// What it threw, null if it has a value. `Cancelled` if it was cancelled, `UsageError` while
     /// it runs.
@@ -290,6 +359,13 @@ public:
         if (state.status == State::Status::cancelled) throw Cancelled();
         state.error_seen = true;
         return state.error;
+    }
+
+    /// Calls `function()` when the task is done, in the loop, in a turn after that, also if it is done
+    /// already. In the order of the calls. Dropped uncalled if the loop is closed before.
+    void on_done(Function<void()> function,
+                 std::source_location where = std::source_location::current()) {
+        detail::call_when_done(state("on_done"), std::move(function), where);
     }
 
     /// Lets go of it: it belongs to its loop from now on, and whoever ends that ends it.
@@ -319,7 +395,8 @@ private:
 /// before it ends. It runs from the caller's next suspension on. Throws `std::system_error` if
 /// there is no memory for a stack, `UsageError` outside of a coroutine. Does not suspend.
 template<class F>
-Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
+[[nodiscard]] Task<detail::SpawnResult<F>>
+spawn(F&& function, SpawnOptions options = {},
                                    std::source_location where = std::source_location::current()) {
     return detail::spawn_in(detail::current_scheduler("spawn"), detail::current_family("spawn"),
                             std::forward<F>(function), options, where);
@@ -328,10 +405,45 @@ Task<detail::SpawnResult<F>> spawn(F&& function, SpawnOptions options = {},
 /// The same from anywhere on the loop's thread: a task of the loop itself, which ends it when it is
 /// closed.
 template<class F>
-Task<detail::SpawnResult<F>> spawn(Loop& loop, F&& function, SpawnOptions options = {},
-                                   std::source_location where = std::source_location::current()) {
+[[nodiscard]] Task<detail::SpawnResult<F>>
+spawn(Loop& loop, F&& function, SpawnOptions options = {},
+      std::source_location where = std::source_location::current()) {
     detail::Scheduler& scheduler = detail::Scheduler::of(loop);
     return detail::spawn_in(scheduler, scheduler.root(), std::forward<F>(function), options, where);
+}
+
+/// The same for `function(arguments...)`: they are copied or moved into the task, and moved from
+/// there into the call, as `std::thread` does it; `std::ref` for what shall be referred to. Up to
+/// four, so that the caller's line can be told.
+template<class F, class A>
+requires detail::CallableWith<F, A>
+[[nodiscard]] auto spawn(F&& function, A&& a,
+                         std::source_location where = std::source_location::current()) {
+    return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a)), {}, where);
+}
+template<class F, class A, class B>
+requires detail::CallableWith<F, A, B>
+[[nodiscard]] auto spawn(F&& function, A&& a, B&& b,
+                         std::source_location where = std::source_location::current()) {
+    return spawn(
+        detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b)), {},
+        where);
+}
+template<class F, class A, class B, class C>
+requires detail::CallableWith<F, A, B, C>
+[[nodiscard]] auto spawn(F&& function, A&& a, B&& b, C&& c,
+                         std::source_location where = std::source_location::current()) {
+    return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b),
+                               std::forward<C>(c)),
+                 {}, where);
+}
+template<class F, class A, class B, class C, class D>
+requires detail::CallableWith<F, A, B, C, D>
+[[nodiscard]] auto spawn(F&& function, A&& a, B&& b, C&& c, D&& d,
+                         std::source_location where = std::source_location::current()) {
+    return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b),
+                               std::forward<C>(c), std::forward<D>(d)),
+                 {}, where);
 }
 
 namespace detail {
@@ -353,7 +465,8 @@ inline void yield() {
 /// Suspends for `time`, never less; 0 or less is `yield`. Cancelling removes its timer.
 void sleep(Duration time);
 void sleep_until(TimePoint when);
-/// Suspends until it is cancelled.
+/// Suspends until it is cancelled; by SIGINT, too, where `run` handles it, which then does not take
+/// it for a deadlock that nothing else can end it.
 [[noreturn]] void sleep_forever();
 /// Throws `Cancelled` if the coroutine is cancelled, else does nothing: for long computations.
 void check_cancelled();
@@ -361,12 +474,48 @@ void check_cancelled();
 /// The loop that the calling coroutine, or else callback, runs in. `UsageError` if there is none.
 Loop& this_loop();
 
+/// A task, whatever its type: a handle of the running one, or of one that `all_tasks` lists. Copies
+/// name the same task; dropping one cancels nothing. For the loop's thread.
+class TaskRef {
+public:
+    TaskRef() noexcept = default;
+    template<class T>
+    TaskRef(const Task<T>& task) noexcept : task_(task.state()) {}
+    explicit TaskRef(detail::TaskBase* task) noexcept : task_(task) {}
+
+    bool valid() const noexcept { return static_cast<bool>(task_); }
+    bool done() const { return task("done").done(); }
+    /// As `Task::cancel`: false if it has ended.
+    bool cancel() { return task("cancel").cancel(); }
+    /// As `Task::wait`, but cancelling the waiter does not cancel the task.
+    void wait() {
+        const weft::detail::StateRef<detail::TaskBase> keep(&task("wait"));
+        keep->join("wait", false);
+    }
+    /// What it is called, and where it was spawned, for people.
+    std::string describe() const { return task("describe").describe(); }
+    /// Whether they name the same task.
+    bool operator==(const TaskRef& other) const noexcept {
+        return task_.get() == other.task_.get();
+    }
+
+private:
+    detail::TaskBase& task(const char* what) const {
+        if (!task_) throw UsageError(std::string(what) + ": the reference names no task");
+        return *task_;
+    }
+    weft::detail::StateRef<detail::TaskBase> task_;
+};
+/// The running task. `UsageError` outside of a coroutine. Does not suspend.
+TaskRef this_task();
+
 /// A task from outside: what it is called, where it came from, what it is doing.
 struct TaskInfo {
     std::string name = {};
     std::source_location spawned = {};
     std::string waiting_for = {};  ///< empty while it runs or is ready to
     const void* id = nullptr; ///< the same for the same task as long as it lives
+    TaskRef task = {};        ///< to cancel it, or wait for it
 };
 /// The running one; empty in plain callbacks.
 std::optional<TaskInfo> current_task();

@@ -1,3 +1,5 @@
+#include "circle.hpp"
+
 #include <weft/coro/task_group.hpp>
 
 namespace weft::coro {
@@ -5,13 +7,20 @@ namespace {
 
 class GroupWait final : public detail::Wait {
 public:
-    GroupWait(detail::Coroutine& owner, Wait*& joiner) noexcept : Wait(owner), joiner_(joiner) {
+    GroupWait(detail::Coroutine& owner, detail::ListNode& children, Wait*& joiner) noexcept
+        : Wait(owner), children_(children), joiner_(joiner) {
         joiner = this;
     }
     void abandon() noexcept override { joiner_ = nullptr; }
+    void needed(detail::TaskVisitor& visitor) const override {
+        for (detail::ListNode* link = children_.next; link != &children_; link = link->next)
+            visitor.visit(detail::TaskBase::of_child(*link));
+    }
+    bool refusable() const noexcept override { return false; } // the group has to end
     std::string describe() const override { return "the tasks of its group"; }
 
 private:
+    detail::ListNode& children_;
     Wait*& joiner_;
 };
 
@@ -22,15 +31,45 @@ ExceptionGroup::ExceptionGroup(const char* what, std::vector<std::exception_ptr>
                        (errors.size() == 1 ? " error" : " errors");
     for (const std::exception_ptr& error : errors)
         text += (&error == &errors.front() ? ": " : "; ") + detail::text_of(error);
-    shared_ = std::make_shared<const Shared>(Shared{std::move(text), std::move(errors)});
+    shared_ = std::make_shared<const Shared>(Shared{what, std::move(text), std::move(errors)});
+}
+
+std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>>
+ExceptionGroup::split_by(bool (*matches)(const std::exception_ptr&)) const {
+    std::vector<std::exception_ptr> yes, no;
+    for (const std::exception_ptr& error : errors()) {
+        if (matches(error)) {
+            yes.push_back(error);
+            continue;
+        }
+        try {
+            std::rethrow_exception(error);
+        } catch (const ExceptionGroup& inner) {
+            auto [matching, others] = inner.split_by(matches);
+            if (matching) yes.push_back(std::make_exception_ptr(*matching));
+            if (others) no.push_back(std::make_exception_ptr(*others));
+        } catch (...) {
+            no.push_back(error);
+        }
+    }
+    const auto group_of = [this](std::vector<std::exception_ptr>& some) {
+        std::optional<ExceptionGroup> group;
+        if (!some.empty()) group = ExceptionGroup(shared_->title.c_str(), std::move(some));
+        return group;
+    };
+    return {group_of(yes), group_of(no)};
 }
 
 TaskGroup::TaskGroup(detail::Coroutine& owner) : owner_(owner), scheduler_(owner.scheduler) {
     scope = &scope_;
 }
 
+TaskGroup::~TaskGroup() {
+    while (!kept_.empty())
+        kept_.pop_back(); // what was given later may refer to what was before
+}
+
 void TaskGroup::enter() {
-    requests_at_entry_ = owner_.task.cancel_requests;
     scope_.enter();
 }
 
@@ -48,12 +87,9 @@ void TaskGroup::check_open(const char* what) const {
                          ": a task of the group has failed, and the others are being cancelled");
 }
 
-void TaskGroup::child_ended(detail::TaskBase& child) noexcept {
-    if (child.status == detail::TaskBase::Status::failed && !child.error_seen) {
-        child.error_seen = true;
-        fail(child.error);
-    }
-    Family::child_ended(child);
+void TaskGroup::take_error(detail::TaskBase& child) noexcept {
+    child.error_seen = true;
+    fail(child.error);
 }
 
 void TaskGroup::fail(std::exception_ptr error) noexcept {
@@ -80,8 +116,9 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
     if (body_error) fail(std::move(body_error));
     if (body_cancelled) scope_.cancel();
     while (children.linked()) {
-        GroupWait wait(owner_, joiner);
+        GroupWait wait(owner_, children, joiner);
         wait.uncancellable = cancelled || failed_;
+        detail::open_circle("the tasks of a group", wait);
         try {
             scheduler_.suspend(wait);
         } catch (const Cancelled&) {
@@ -90,10 +127,8 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
         }
     }
     over_ = true;
-    // A request that came meanwhile is not delivered by what is thrown instead.
-    const bool requested = owner_.task.cancel_requests > requests_at_entry_;
+    // A request that came meanwhile stays one: the owner's next suspension throws.
     const bool caught = scope_.leave(cancelled);
-    if (failed_ && requested) owner_.task.must_cancel = true;
     if (fatal_) std::rethrow_exception(fatal_);
     if (failed_) throw ExceptionGroup("a task group failed", std::move(errors_));
     if (foreign || (cancelled && !caught)) throw Cancelled();

@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <utility>
 #include <variant>
@@ -20,9 +21,45 @@ public:
     const char* what() const noexcept override { return shared_->text.c_str(); }
     const std::vector<std::exception_ptr>& errors() const noexcept { return shared_->errors; }
 
+    /// Those of type `E`, or derived from it, and the others, each as a group of the same shape;
+    /// nothing where there are none. As `except*` does it: handle the first, throw the second on.
+    template<class E>
+    std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>> split() const {
+        return split_by([](const std::exception_ptr& error) {
+            try {
+                std::rethrow_exception(error);
+            } catch (const E&) {
+                return true;
+            } catch (...) {
+                return false;
+            }
+        });
+    }
+    /// Calls `function(const E&)` for each of type `E`, those of groups inside included. How many
+    /// there were.
+    template<class E, class F>
+    std::size_t for_each(F&& function) const {
+        std::size_t count = 0;
+        for (const std::exception_ptr& error : errors()) {
+            try {
+                std::rethrow_exception(error);
+            } catch (const ExceptionGroup& inner) {
+                count += inner.for_each<E>(function);
+            } catch (const E& found) {
+                function(found);
+                ++count;
+            } catch (...) {
+            }
+        }
+        return count;
+    }
+
 private:
+    std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>>
+    split_by(bool (*matches)(const std::exception_ptr&)) const;
     // Copies of an exception must not throw.
     struct Shared {
+        std::string title;
         std::string text;
         std::vector<std::exception_ptr> errors;
     };
@@ -59,6 +96,15 @@ public:
     T start(F&& function, SpawnOptions options = {},
             std::source_location where = std::source_location::current());
 
+    /// Gives `value` to the group: it lives until all tasks have ended, so that they may refer to
+    /// it. What the body declares itself does not: it is gone when the body returns, before the
+    /// tasks are waited for. Does not suspend.
+    template<class T>
+    std::decay_t<T>& keep(T&& value) {
+        kept_.push_back(std::make_shared<std::decay_t<T>>(std::forward<T>(value)));
+        return *static_cast<std::decay_t<T>*>(kept_.back().get());
+    }
+
     /// Cancels every task in it and the body. They may still throw.
     void cancel() noexcept { scope_.cancel(); }
     CancelScope& cancel_scope() noexcept { return scope_; }
@@ -66,6 +112,7 @@ public:
     std::size_t size() const noexcept;
 
     explicit TaskGroup(detail::Coroutine& owner);
+    ~TaskGroup();
     template<class F>
     friend auto task_group(F&& body) -> std::invoke_result_t<F&, TaskGroup&>;
 
@@ -73,7 +120,7 @@ private:
     template<class T>
     friend class Started;
     void check_open(const char* what) const;
-    void child_ended(detail::TaskBase& child) noexcept override;
+    void take_error(detail::TaskBase& child) noexcept override;
     void fail(std::exception_ptr error) noexcept;
     void enter();
     /// Joins the tasks, leaves the scope, and throws what is to be thrown. `body_error`: what the
@@ -85,7 +132,7 @@ private:
     CancelScope scope_;
     std::vector<std::exception_ptr> errors_;
     std::exception_ptr fatal_;
-    int requests_at_entry_ = 0; // to cancel the owner's task
+    std::vector<std::shared_ptr<void>> kept_; // for the tasks
     bool failed_ = false;
     bool over_ = false;
 };
@@ -96,6 +143,9 @@ private:
 /// as it is. A task that is cancelled by itself disturbs nobody. `TaskGroup::cancel` ends the group
 /// without an error, but with `Cancelled` if the body has no value to return. Cancelling the caller
 /// cancels them all; then `Cancelled` leaves, or their errors if there are any.
+///
+/// The tasks outlive the body: they may refer to what is around this call, and to what
+/// `TaskGroup::keep` was given, but not to what the body declares.
 template<class F>
 auto task_group(F&& body) -> std::invoke_result_t<F&, TaskGroup&> {
     using R = std::invoke_result_t<F&, TaskGroup&>;
@@ -147,13 +197,17 @@ namespace detail {
 
 class StartWait final : public Wait {
 public:
-    StartWait(Coroutine& self, Wait*& starter) noexcept : Wait(self), starter_(starter) {
+    StartWait(Coroutine& self, TaskBase& task, Wait*& starter) noexcept
+        : Wait(self), task_(task), starter_(starter) {
         starter = this;
+        task.wanted_otherwise = true;
     }
     void abandon() noexcept override { starter_ = nullptr; }
+    void needed(TaskVisitor& visitor) const override { visitor.visit(task_); }
     std::string describe() const override { return "a task to report that it has started"; }
 
 private:
+    TaskBase& task_;
     Wait*& starter_;
 };
 
@@ -191,7 +245,7 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
             }
         },
         options, where);
-    detail::StartWait wait(self, started->starter_);
+    detail::StartWait wait(self, *task.state(), started->starter_);
     try {
         self.scheduler.suspend(wait);
     } catch (...) {

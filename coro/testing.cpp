@@ -2,6 +2,9 @@
 #include <weft/coro/task.hpp>
 #include <weft/coro/testing.hpp>
 
+#include <algorithm>
+#include <string>
+
 namespace weft::coro {
 namespace {
 
@@ -13,25 +16,111 @@ bool quiet_turn(detail::Scheduler& scheduler) {
            scheduler.loop().stats().callbacks == 0;
 }
 
-void wait_for_quiet(detail::Scheduler& scheduler) {
+// Whether anything happened in the meantime.
+bool wait_for_quiet(detail::Scheduler& scheduler) {
     // So many turns may go by without a look at the kernel.
     const int enough = scheduler.loop().options().turns_per_poll + 1;
-    for (int quiet = 0; quiet < enough;)
-        quiet = quiet_turn(scheduler) ? quiet + 1 : 0;
+    bool noise = false;
+    for (int quiet = 0; quiet < enough;) {
+        if (quiet_turn(scheduler)) {
+            ++quiet;
+        } else {
+            quiet = 0;
+            noise = true;
+        }
+    }
+    return noise;
 }
+
+/// One of several who wait. They would keep each other awake by looking, so that only the first
+/// looks.
+class BlockedWait final : public detail::Wait {
+public:
+    BlockedWait(detail::Coroutine& self, Duration c) noexcept : Wait(self), cushion(c) {}
+    std::string describe() const override { return "all others to be blocked"; }
+    const Duration cushion;
+    bool looks_now = false; ///< woken to look in place of another
+};
+
+BlockedWait& wait_of(detail::ListNode* link) noexcept {
+    return static_cast<BlockedWait&>(*link);
+}
+
+/// The one that looks, until it is satisfied itself or cancelled.
+class Lookout {
+public:
+    explicit Lookout(detail::Scheduler& s) noexcept : scheduler_(s) { s.watched = true; }
+    ~Lookout() {
+        scheduler_.watched = false;
+        if (!scheduler_.watchers.linked()) return;
+        BlockedWait& next = wait_of(scheduler_.watchers.next);
+        next.unlink();
+        next.looks_now = true;
+        scheduler_.watched = true; // until it runs
+        next.wake();
+    }
+    Lookout(const Lookout&) = delete;
+    Lookout& operator=(const Lookout&) = delete;
+
+    void look(Duration own) {
+        (void)wait_for_quiet(scheduler_);
+        for (TimePoint since = scheduler_.loop().now();;) {
+            const Duration shortest = shortest_of(own);
+            if (shortest > Duration::zero()) {
+                const auto before = scheduler_.switches();
+                sleep_until(add_saturated(since, shortest));
+                const bool woken_alone =
+                    scheduler_.switches() == before + 1 && !scheduler_.any_ready();
+                const TimePoint last = woken_alone ? since : scheduler_.run_before;
+                const bool noise = wait_for_quiet(scheduler_);
+                if (noise || !woken_alone) {
+                    // It counts from the last time that somebody did something.
+                    since = noise || last <= since ? scheduler_.loop().now() : last;
+                    continue;
+                }
+            }
+            const bool told = tell(shortest);
+            if (own <= shortest) return;
+            if (told) (void)wait_for_quiet(scheduler_);
+            since = told ? scheduler_.loop().now() : since;
+        }
+    }
+
+private:
+    Duration shortest_of(Duration own) const noexcept {
+        for (detail::ListNode* link = scheduler_.watchers.next; link != &scheduler_.watchers;
+             link = link->next)
+            own = std::min(own, wait_of(link).cushion);
+        return own;
+    }
+    bool tell(Duration cushion) noexcept {
+        bool any = false;
+        for (detail::ListNode* link = scheduler_.watchers.next; link != &scheduler_.watchers;) {
+            BlockedWait& wait = wait_of(link);
+            link = link->next;
+            if (wait.cushion > cushion) continue;
+            wait.unlink();
+            wait.wake();
+            any = true;
+        }
+        return any;
+    }
+    detail::Scheduler& scheduler_;
+};
 
 } // namespace
 
 void wait_all_blocked(Duration cushion) {
-    detail::Scheduler& scheduler = detail::running("wait_all_blocked").scheduler;
-    wait_for_quiet(scheduler);
-    if (cushion <= Duration::zero()) return;
-    for (bool quiet = false; !quiet;) {
-        const auto before = scheduler.switches();
-        sleep(cushion);
-        quiet = scheduler.switches() == before + 1 && !scheduler.any_ready();
+    detail::Coroutine& self = detail::running("wait_all_blocked");
+    cushion = std::max(cushion, Duration::zero());
+    if (self.scheduler.watched) {
+        BlockedWait wait(self, cushion);
+        self.scheduler.check_cancelled(self);
+        self.scheduler.watchers.push_back(wait);
+        self.scheduler.suspend(wait);
+        if (!wait.looks_now) return;
     }
-    wait_for_quiet(scheduler);
+    Lookout(self.scheduler).look(cushion);
 }
 
 } // namespace weft::coro

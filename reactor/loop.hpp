@@ -374,6 +374,10 @@ public:
     bool work_queued() const noexcept { return work_queued_; }
     /// Signal watches that a front-end made for itself, and that do not count as something to wait for.
     void set_own_signals(std::size_t count) noexcept { own_signals_ = count; }
+    /// How many watches of this signal there are.
+    int signal_watches(int number) const noexcept {
+        return static_cast<int>(signal_uses_[static_cast<std::size_t>(number)]);
+    }
     detail::FrontEnd* front_end() const noexcept { return front_end_.get(); }
     /// `FrontEnd::run` in this turn's phase for it, or the next one's.
     void run_front_end() noexcept {
