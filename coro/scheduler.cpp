@@ -50,7 +50,9 @@ void Scheduler::resume(Coroutine& coroutine) {
 void Scheduler::run() {
     if (changed_.linked()) [[unlikely]]
         update_now();
-    if (loop_.now() != last_run) run_before = std::exchange(last_run, loop_.now());
+    if (watched) [[unlikely]]
+        if (const TimePoint now = loop_.now(); now != last_run)
+            run_before = std::exchange(last_run, now);
     int jumps = jumps_per_run;
     if (shuffle_state_ != 0) [[unlikely]]
         jumps = shuffle_ready();

@@ -229,7 +229,11 @@ namespace {
 /// Calls what ends in users' code: that may wait as any function may, and no cancellation is thrown
 /// at destructors. What it spawns are children of the task.
 template<class Call>
-void finish_shielded(Call&& call) noexcept {
+void finish_shielded(Coroutine& self, Call&& call) noexcept {
+    if (self.scheduler.ending()) { // from which no shield protects
+        const NoWaiting no("what ends a task while its loop is closed");
+        return call();
+    }
     CancelScope scope({}, true);
     (void)scope.run([&] { call(); });
 }
@@ -257,11 +261,11 @@ void end_task(Coroutine& self, TaskBase::Status outcome, void* function,
     if (outcome == TaskBase::Status::value && task.must_cancel)
         outcome = TaskBase::Status::cancelled;
     task.body_ended = true;
-    if (function != nullptr) finish_shielded([&] { destroy(function); });
+    if (function != nullptr) finish_shielded(self, [&] { destroy(function); });
     bool settled = false; // what becomes of the outcome
     for (;;) {
         if (self.locals != nullptr) {
-            finish_shielded([&] { drop_locals(self); });
+            finish_shielded(self, [&] { drop_locals(self); });
         } else if (task.own_children && task.own_children->children.linked()) {
             join_children(self);
         } else if (self.scheduler.writing()) {
@@ -270,7 +274,7 @@ void end_task(Coroutine& self, TaskBase::Status outcome, void* function,
                    (!task.error && (task.shared() || !task.has_destructor()))) {
             break;
         } else {
-            finish_shielded([&] {
+            finish_shielded(self, [&] {
                 if (task.error && !task.error_seen) task.family->take_error(task);
                 if (!task.shared()) task.drop_outcome();
             });

@@ -166,7 +166,13 @@ Operations ready_tasks() {
     return {
         on_task("Task::wait", [](Tasks& tasks) { tasks[0].wait(); }),
         on_task("Task::result", [](Tasks& tasks) { tasks[0].result(); }),
-        on_task("Task::join", [](Tasks& tasks) { tasks[0].join(); }),
+        {"Task::join",
+         [](const Attempt& attempt) { // of nothing, which can be had more than once
+             auto task = coro::spawn([] {});
+             task.wait();
+             attempt([&] { task.join(); }, nothing);
+         }},
+        on_task("TaskRef::wait", [](Tasks& tasks) { coro::TaskRef(tasks[0]).wait(); }),
         on_task("await(task)", [](Tasks& tasks) { coro::await(tasks[0]); }),
         on_task("shield(task)", [](Tasks& tasks) { coro::shield(tasks[0]); }),
         on_task("gather", [](Tasks& tasks) { coro::gather(tasks[0]); }),

@@ -7,10 +7,6 @@ using namespace weft::test;
 
 namespace {
 
-KernelKind simulated() {
-    return simulated_kernels().front();
-}
-
 /// "circle" for a UsageError that names all of `names`, else what became of `function`.
 template<class F>
 std::string outcome(F&& function, std::initializer_list<const char*> names = {}) {
@@ -34,7 +30,7 @@ TEST_CASE("two that wait for each other are seen when the second does, however t
           "[s131][coro]") {
     const auto wait = GENERATE(0, 1, 2, 3, 4, 5);
     CAPTURE(wait);
-    run_on(simulated(), [&] {
+    run_on(simulated_kernels().front(), [&] {
         coro::Task<int> a, b;
         std::string of_a, of_b;
         a = coro::spawn(
@@ -77,7 +73,7 @@ TEST_CASE("two that wait for each other are seen when the second does, however t
 
 TEST_CASE("a group that is waited for by one of its own is ended by the one that can be refused",
           "[s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         std::string of_child;
         coro::Task<void> owner;
         owner = coro::spawn([&] {
@@ -92,7 +88,7 @@ TEST_CASE("a group that is waited for by one of its own is ended by the one that
 }
 
 TEST_CASE("a body that waits for its consumer is refused", "[s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Task<void> task;
         std::string of_body, of_consumer;
         task = coro::spawn([&] {
@@ -108,7 +104,7 @@ TEST_CASE("a body that waits for its consumer is refused", "[s131][coro]") {
 }
 
 TEST_CASE("a lock is not waited for when its owner waits for the one that would", "[s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Mutex mutex;
         coro::RwLock lock;
         const auto held = mutex.lock();
@@ -132,7 +128,7 @@ TEST_CASE("a lock is not waited for when its owner waits for the one that would"
 
 TEST_CASE("two locks that are taken in either order are seen by the second who waits",
           "[s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Mutex first, second;
         std::string refused;
         auto one = begun([&] {
@@ -152,7 +148,7 @@ TEST_CASE("two locks that are taken in either order are seen by the second who w
 }
 
 TEST_CASE("a long circle is named as a whole", "[s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         std::vector<coro::Task<void>> tasks(5);
         std::string refused;
         for (std::size_t i = 0; i < tasks.size(); ++i)
@@ -172,7 +168,7 @@ TEST_CASE("chains of joins are linear, from whichever end they are built and who
           "[s131][s40][coro]") {
     const bool gathered = GENERATE(false, true);
     const bool backwards = GENERATE(false, true);
-    run_on(simulated(), [&] {
+    run_on(simulated_kernels().front(), [&] {
         // Quadratic, this would be a thousand million steps.
         constexpr std::size_t count = 30000;
         std::vector<coro::Task<void>> tasks(count);
@@ -196,7 +192,7 @@ TEST_CASE("chains of joins are linear, from whichever end they are built and who
 }
 
 TEST_CASE("cancelling the end of a long chain of joins ends all of it", "[s29][s131][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         constexpr std::size_t count = 10000;
         std::vector<coro::Task<void>> tasks(count);
         for (std::size_t i = 0; i < count; ++i)
@@ -215,7 +211,7 @@ TEST_CASE("cancelling the end of a long chain of joins ends all of it", "[s29][s
 
 TEST_CASE("a timeout around a join holds when one inside the joined task passes in the same instant",
           "[s42][s68][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         const TimePoint at = coro::this_loop().now() + 10ms;
         auto task = coro::spawn([&] {
             (void)coro::move_on_after(at, [] { coro::sleep(1h); });

@@ -23,6 +23,8 @@ Operations with_functions() {
          [](const Attempt& attempt) { attempt([] { coro::with_timeout(1h, [] {}); }, nothing); }},
         {"shield(function)",
          [](const Attempt& attempt) { attempt([] { coro::shield([] {}); }, nothing); }},
+        {"finally",
+         [](const Attempt& attempt) { attempt([] { coro::finally([] {}, [] {}); }, nothing); }},
         {"task_group",
          [](const Attempt& attempt) {
              attempt([] { coro::task_group([](coro::TaskGroup&) {}); }, nothing);
@@ -166,6 +168,18 @@ Operations without_waiting_for_tasks() {
              task.wait();
              attempt([&] { CHECK(task.exception() == nullptr); }, nothing);
          }},
+        {"Task::on_done",
+         [](const Attempt& attempt) {
+             auto task = coro::spawn([] {});
+             attempt([&] { task.on_done([] {}); }, nothing);
+         }},
+        {"TaskGroup::keep",
+         [](const Attempt& attempt) {
+             coro::task_group([&](coro::TaskGroup& group) {
+                 attempt([&] { (void)group.keep(1); }, nothing);
+             });
+         }},
+        {"this_task", [](const Attempt& attempt) { attempt([] { coro::this_task(); }, nothing); }},
         {"TaskLocal::set",
          [](const Attempt& attempt) {
              static coro::TaskLocal<int> local;

@@ -13,10 +13,6 @@ using namespace weft::test;
 
 namespace {
 
-KernelKind simulated() {
-    return simulated_kernels().front();
-}
-
 /// Calls something when it goes, once.
 struct Last {
     explicit Last(std::function<void()> f) : function(std::move(f)) {}
@@ -40,7 +36,7 @@ TEST_CASE("what goes at a task's end may lock, spawn, wait and ask which task it
     const auto place = GENERATE(0, 1, 2);
     const bool cancelled = GENERATE(false, true);
     CAPTURE(place, cancelled);
-    run_on(simulated(), [&] {
+    run_on(simulated_kernels().front(), [&] {
         coro::Mutex mutex;
         int called = 0, spawned = 0;
         const auto last = [&] {
@@ -85,7 +81,7 @@ TEST_CASE("what goes at a task's end may lock, spawn, wait and ask which task it
 
 TEST_CASE("the handler of what nobody caught may lock and spawn when a task fails",
           "[s130][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Mutex log;
         int called = 0;
         coro::this_loop().on_unhandled([&](const Unhandled&) {
@@ -110,7 +106,7 @@ TEST_CASE("the handler of what nobody caught may lock and spawn when a task fail
 
 TEST_CASE("a hook for cancellations that would wait is refused, and holds up nobody",
           "[s130][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         UnhandledLog unhandled;
         Promise<int> promise(coro::this_loop());
         bool spawned = false;
@@ -136,7 +132,7 @@ TEST_CASE("a hook for cancellations that would wait is refused, and holds up nob
 }
 
 TEST_CASE("an item handed over in the instant of the limit is returned", "[s48][s68][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Queue<int> queue;
         coro::Channel<int> channel;
         coro::Mutex mutex;
@@ -162,7 +158,7 @@ TEST_CASE("an item handed over in the instant of the limit is returned", "[s48][
 
 TEST_CASE("who is cancelled right after something was handed to it has it, and its value counts",
           "[s68][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Queue<int> queue;
         auto getter = begun([&] { return queue.get(); });
         queue.put(7);
@@ -175,7 +171,7 @@ TEST_CASE("who is cancelled right after something was handed to it has it, and i
 TEST_CASE("a body that joins its tasks is left alone when its consumer is cancelled",
           "[s130][s53][coro]") {
     const bool kept = GENERATE(false, true);
-    run_on(simulated(), [&] {
+    run_on(simulated_kernels().front(), [&] {
         const TimePoint start = coro::this_loop().now();
         const auto body = [](auto&) {
             auto child = coro::spawn([] { coro::shield([] { coro::sleep(100ms); }); });
@@ -200,7 +196,7 @@ TEST_CASE("a body that joins its tasks is left alone when its consumer is cancel
 
 TEST_CASE("a shielded or detached task goes on while it waits for an item", "[s33][coro]") {
     const bool detached = GENERATE(false, true);
-    run_on(simulated(), [&] {
+    run_on(simulated_kernels().front(), [&] {
         coro::Task<int> task;
         int got = 0;
         (void)coro::move_on_after(20ms, [&] {
@@ -224,7 +220,7 @@ TEST_CASE("a shielded or detached task goes on while it waits for an item", "[s3
 }
 
 TEST_CASE("many cancellations may be swallowed while others go on", "[s59][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         UnhandledLog unhandled;
         int others = 0;
         auto other = coro::spawn([&] {

@@ -14,10 +14,6 @@ using namespace weft::test;
 
 namespace {
 
-KernelKind simulated() {
-    return simulated_kernels().front();
-}
-
 std::string text_of(const std::function<void()>& call) {
     try {
         call();
@@ -37,7 +33,7 @@ std::string text_of(const std::function<void()>& call) {
 } // namespace
 
 TEST_CASE("a value is moved out of a task once", "[s34][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         auto task = coro::spawn([] { return std::make_unique<int>(7); });
         CHECK(*task.join() == 7);
         CHECK_THROWS_AS(task.join(), UsageError);
@@ -56,7 +52,7 @@ TEST_CASE("a value is moved out of a task once", "[s34][coro]") {
 }
 
 TEST_CASE("what is gathered is named for the caller's line", "[s34][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         std::vector<std::source_location> places;
         const auto note = [&] { places.push_back(coro::current_task()->spawned); };
         const unsigned line = __LINE__ + 1;
@@ -75,7 +71,7 @@ TEST_CASE("what is gathered is named for the caller's line", "[s34][coro]") {
 
 TEST_CASE("stacks of what is gathered and waited for have the size that is asked for",
           "[s34][s47][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         const auto deep = [] {
             volatile char room[600 * 1024];
             room[0] = 1;
@@ -88,7 +84,7 @@ TEST_CASE("stacks of what is gathered and waited for have the size that is asked
 }
 
 TEST_CASE("cases of a select are used again, and tell what they have not sent", "[s68][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Channel<std::string> a, b;
         Trace trace;
         auto from_a = a.on_receive([&](auto item) { trace("a" + item.value_or("-")); });
@@ -128,7 +124,7 @@ TEST_CASE("cases of a select are used again, and tell what they have not sent", 
 }
 
 TEST_CASE("a reference that a limited function returns refers to what it did", "[s41][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         const std::string text = "a text that is longer than the small buffer of a string";
         std::string changed;
         CHECK(&coro::with_timeout(1s, [&]() -> const std::string& { return text; }) == &text);
@@ -143,7 +139,7 @@ TEST_CASE("a reference that a limited function returns refers to what it did", "
 }
 
 TEST_CASE("clean-up may wait although everything is cancelled", "[s69][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         bool cleaned = false;
         CHECK_FALSE(coro::move_on_after(1ms, [&] {
             coro::finally([] { coro::sleep(1h); },
@@ -160,7 +156,7 @@ TEST_CASE("clean-up may wait although everything is cancelled", "[s69][coro]") {
 }
 
 TEST_CASE("a task has handles for whoever asks, which cancel and wait", "[s39][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::TaskRef self;
         auto task = begun([&] {
             self = coro::this_task();
@@ -183,7 +179,7 @@ TEST_CASE("a task has handles for whoever asks, which cancel and wait", "[s39][c
 
 TEST_CASE("callbacks for a task's end come in the loop, in order, also for one that has ended",
           "[s17][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         Trace trace;
         auto task = coro::spawn([&] { trace("ran"); });
         const auto note = [&](const char* event) {
@@ -205,7 +201,7 @@ TEST_CASE("callbacks for a task's end come in the loop, in order, also for one t
 }
 
 TEST_CASE("arguments of a spawned function are the task's own", "[s24][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         std::string text = "kept in the task";
         auto add = [](std::string a, int b, std::unique_ptr<int> c) {
             coro::yield();
@@ -221,7 +217,7 @@ TEST_CASE("arguments of a spawned function are the task's own", "[s24][coro]") {
 }
 
 TEST_CASE("what a group keeps lives as long as its tasks", "[s49][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         std::string seen;
         coro::task_group([&](coro::TaskGroup& group) {
             std::string& text = group.keep(std::string("longer than the small buffer of a string"));
@@ -235,7 +231,7 @@ TEST_CASE("what a group keeps lives as long as its tasks", "[s49][coro]") {
 }
 
 TEST_CASE("errors of a group are sorted by type, whatever groups they are in", "[s51][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         const auto fail = [](auto error) {
             return [error] {
                 coro::shield([] { coro::yield(); });
@@ -270,7 +266,7 @@ TEST_CASE("errors of a group are sorted by type, whatever groups they are in", "
 }
 
 TEST_CASE("an item that comes after a deadline is the next one", "[s80][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Generator<int> items([](auto& yield) {
             for (int i = 1; i <= 3; ++i) {
                 coro::sleep(10ms);
@@ -297,7 +293,7 @@ TEST_CASE("an item that comes after a deadline is the next one", "[s80][coro]") 
 
 TEST_CASE("a generator's body has locks and task-locals of its own", "[s39][coro]") {
     static coro::TaskLocal<int> number(0);
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         number.set(1);
         coro::Mutex mutex;
         coro::Generator<int> items([&](auto& yield) {
@@ -317,7 +313,7 @@ TEST_CASE("a generator's body has locks and task-locals of its own", "[s39][coro
 }
 
 TEST_CASE("texts of what ran out of time or was closed say what happened", "[s80][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         coro::Queue<int> queue;
         CHECK(text_of([&] { (void)queue.get(5ms); }) == "Queue::get: the time is up");
         CHECK(text_of([] { coro::with_timeout(1ms, [] { coro::sleep(1s); }); }) ==
@@ -368,7 +364,7 @@ TEST_CASE("any number may wait for all others to be blocked", "[s119][coro]") {
 }
 
 TEST_CASE("a cushion counts from the last time that somebody did something", "[s119][coro]") {
-    run_on(simulated(), [] {
+    run_on(simulated_kernels().front(), [] {
         const TimePoint start = coro::this_loop().now();
         auto other = coro::spawn([] {
             coro::sleep(40ms);
