@@ -51,6 +51,21 @@ const Wait* wait_of(const TaskBase& task) noexcept {
     return task.coroutine != nullptr ? task.coroutine->wait : nullptr;
 }
 
+/// Whether anybody at all is shown.
+struct Anybody final : TaskVisitor {
+    void visit(TaskBase&) override { found = true; }
+    bool found = false;
+};
+
+/// Whether those that are shown need somebody in turn. Mostly they do not, and then nothing has to
+/// be remembered.
+struct InTurn final : TaskVisitor {
+    void visit(TaskBase& task) override {
+        if (const Wait* wait = wait_of(task)) wait->needed(somebody);
+    }
+    Anybody somebody;
+};
+
 /// Those who are in a circle that `self` closes when it waits for what is in `onwards`, in order,
 /// from the first that it needs; none if there is none.
 std::vector<TaskBase*> find_circle(Met& onwards, const TaskBase& self, std::uint64_t mark) {
@@ -92,7 +107,9 @@ std::string story(const std::vector<TaskBase*>& circle) {
 } // namespace
 
 void check_circle(const char* what, const TaskBase& task, const Coroutine& self) {
-    if (wait_of(task) == nullptr) return; // mostly
+    InTurn in_turn;
+    in_turn.visit(const_cast<TaskBase&>(task));
+    if (!in_turn.somebody.found) return;
     const std::uint64_t mark = self.scheduler.next_search();
     Met onwards(mark, false);
     onwards.visit(const_cast<TaskBase&>(task));
@@ -105,12 +122,12 @@ void check_circle(const char* what, const TaskBase& task, const Coroutine& self)
 
 void open_circle(const char* what, const Wait& wait) noexcept {
     try {
+        InTurn in_turn;
+        wait.needed(in_turn);
+        if (!in_turn.somebody.found) return;
         const std::uint64_t mark = wait.coroutine.scheduler.next_search();
         Met onwards(mark, false);
         wait.needed(onwards);
-        if (std::none_of(onwards.steps.begin(), onwards.steps.end(),
-                         [](const Met::Step& step) { return wait_of(*step.task) != nullptr; }))
-            return;
         const TaskBase& self = wait.coroutine.task;
         const auto circle = find_circle(onwards, self, mark);
         for (TaskBase* task : circle) {

@@ -70,6 +70,7 @@ TaskGroup::~TaskGroup() {
 }
 
 void TaskGroup::enter() {
+    requests_at_entry_ = owner_.task.cancel_requests;
     scope_.enter();
 }
 
@@ -127,8 +128,10 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
         }
     }
     over_ = true;
-    // A request that came meanwhile stays one: the owner's next suspension throws.
+    // A request that came meanwhile is not delivered by what is thrown instead.
+    const bool requested = owner_.task.cancel_requests > requests_at_entry_;
     const bool caught = scope_.leave(cancelled);
+    if (failed_ && requested) owner_.task.must_cancel = true;
     if (fatal_) std::rethrow_exception(fatal_);
     if (failed_) throw ExceptionGroup("a task group failed", std::move(errors_));
     if (foreign || (cancelled && !caught)) throw Cancelled();

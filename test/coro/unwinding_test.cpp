@@ -106,30 +106,6 @@ TEST_CASE("a cancellation that a catch block keeps is reported, and comes again"
     CHECK(text.find("catch") != text.npos);
 }
 
-TEST_CASE("one that keeps a thousand cancellations ends the process, by name", "[F40][coro]") {
-    const ChildEnd end = in_child([] {
-        coro::RunOptions options;
-        options.handle_interrupt = false;
-        options.report_overflow = false;
-        coro::run(
-            [] {
-                coro::move_on_after(Duration(0), [] {
-                    for (int i = 0; i < 100'000; ++i) {
-                        try {
-                            coro::sleep_forever();
-                        } catch (...) { // this is the point
-                        }
-                    }
-                });
-            },
-            std::move(options));
-        return 0;
-    });
-    INFO(end.errors.substr(0, 2000));
-    CHECK(end.died_of(SIGABRT));
-    CHECK(end.errors.find("'main' (spawned at unwinding_test.cpp:") != std::string::npos);
-}
-
 TEST_CASE("a destructor that throws while its coroutine is unwound ends the process as in C++",
           "[F40][coro]") {
     const ChildEnd end = in_child([] {

@@ -230,7 +230,7 @@ TEST_CASE("many cancellations may be swallowed while others go on", "[s59][coro]
             }
         });
         int swallowed = 0;
-        (void)coro::move_on_after(1ms, [&] {
+        (void)coro::move_on_after(0s, [&] { // the clock stands still while others run
             for (int i = 0; i < 1500; ++i) {
                 try {
                     coro::sleep(1h);
