@@ -44,6 +44,7 @@ struct JobBase : ListNode {
 
     bool of_loop = false;              ///< it runs on the loop's own executor, and ends before the loop does
     std::atomic<bool> returned{false}; ///< it has run, or never will: no other thread touches it any more
+    std::shared_ptr<JobBase> self;     ///< the loop's hold on it, while it stands in its list
 };
 
 /// Whose job the calling thread runs, null if none's.
@@ -409,8 +410,9 @@ public:
     static std::source_location no_location() noexcept { return {}; }
     detail::StdWatcher& std_watcher();
     void begin_future(detail::ListNode& state);
-    void begin_job(detail::JobBase& job) noexcept;
-    void end_job(detail::JobBase& job) noexcept;
+    void begin_job(std::shared_ptr<detail::JobBase> job) noexcept;
+    /// Takes it out of the list; whoever still needs it keeps what is returned.
+    std::shared_ptr<detail::JobBase> end_job(detail::JobBase& job) noexcept;
 
 private:
     friend struct detail::TimerRecord;

@@ -95,7 +95,7 @@ auto Loop::run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_r
     auto job = std::make_shared<Job>(*this, std::move(function));
     auto future = job->promise.future();
     job->of_loop = &pool == executor_.get();
-    begin_job(*job);
+    begin_job(job);
     ThreadPool::JobId id = 0;
     const auto error = pool.submit(
         [ticket = detail::JobTicket(job, mailbox()), running = job.get()] {
@@ -160,7 +160,7 @@ Future<T> from_std(Loop& loop, std::future<T> source) {
     job->promise.on_cancel([watched = std::weak_ptr<Watched>(watched)] {
         if (const auto alive = watched.lock()) alive->unwanted.store(true);
     });
-    loop.begin_job(*job);
+    loop.begin_job(job);
     loop.std_watcher().add(std::move(watched));
     return result;
 }

@@ -123,17 +123,20 @@ detail::StdWatcher& Loop::std_watcher() {
     return *std_watcher_;
 }
 
-void Loop::begin_job(detail::JobBase& job) noexcept {
-    jobs_.push_back(job);
+// The thread that has run a job may be the last but the loop to hold it, and must not take it out of the loop's list.
+void Loop::begin_job(std::shared_ptr<detail::JobBase> job) noexcept {
+    jobs_.push_back(*job);
+    job->self = job;
     ++job_count_;
     kernel_->outside_work(+1);
 }
 
-void Loop::end_job(detail::JobBase& job) noexcept {
-    if (!job.linked()) return;
+std::shared_ptr<detail::JobBase> Loop::end_job(detail::JobBase& job) noexcept {
+    if (!job.linked()) return nullptr;
     job.unlink();
     --job_count_;
     kernel_->outside_work(-1);
+    return std::move(job.self);
 }
 
 namespace detail {
@@ -144,7 +147,7 @@ JobTicket::~JobTicket() {
     // If the loop is closed meanwhile, it has completed the future itself, and this is the job's end.
     (void)loop_->give_back(
         [job = std::move(job_), loop = loop_.get()] {
-            loop->loop()->end_job(*job);
+            (void)loop->loop()->end_job(*job);
             job->deliver();
         },
         Loop::no_location());
@@ -245,7 +248,7 @@ void Loop::abort_jobs(bool running_too) noexcept {
             running.push_back(job);
             continue;
         }
-        end_job(job);
+        const auto held = end_job(job);
         // A coroutine that waits for it all the same is one that is to have its outcome.
         if (!job.returned.load() || !job.state().waited_for()) {
             job.abort();

@@ -164,7 +164,7 @@ TEST_CASE("Slow callbacks are reported with the place that scheduled them [s11]"
     for (unsigned line = 1; line <= 6; ++line) {
         const std::string place = "debug_test.cpp:" + std::to_string(here.line() + line);
         for (const auto& message : messages) {
-            if (message.ends_with(place)) {
+            if (message.ends_with(place + ")")) {
                 lines.push_back(line);
                 CHECK_THAT(message, Catch::Contains(" took 3 ms (scheduled at ") || Catch::Contains(" took "));
             }
