@@ -62,9 +62,12 @@ void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler
         // Peers that go away are the order of the day.
         if (stream.state() != nullptr && stream.state()->ended_by(error.code()))
             return stream.abort();
-        // So are those that fall silent, or end in the middle of what they say: an orderly end, and no report.
-        const bool of_peer = error.code() == Errc::incomplete || dynamic_cast<const TimeoutError*>(&error) != nullptr;
-        if (of_peer && stream.state() != nullptr && stream.state()->peer_failed) return stream.close();
+        // So are those that fall silent, or end in the middle of what they say: an orderly end, and no error.
+        const bool silent = dynamic_cast<const TimeoutError*>(&error) != nullptr;
+        if (silent || dynamic_cast<const IncompleteRead*>(&error) != nullptr) {
+            scheduler.loop().log_limited(silent ? LogLevel::info : LogLevel::debug, error.what());
+            return stream.close();
+        }
         failed();
     } catch (...) {
         failed();

@@ -145,7 +145,6 @@ void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, R
         throw;
     }
     if (have < size) {
-        state.peer_failed = true;
         throw IncompleteRead(std::string(what) + ": " + std::to_string(size) +
                                  " bytes were asked for and the stream ended after " +
                                  std::to_string(have),
@@ -184,7 +183,6 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
         state.consume(partial.size());
         std::string what = "read_until: the stream ended after " + std::to_string(partial.size()) +
                            " bytes without a separator";
-        state.peer_failed = true;
         throw IncompleteRead(std::move(what), std::move(partial));
     }
 }

@@ -176,7 +176,6 @@ void StreamState::throw_second_reader(const char* what) const {
 }
 
 void StreamState::throw_timed_out(std::string what) {
-    peer_failed = true;
     throw TimeoutError(std::move(what));
 }
 

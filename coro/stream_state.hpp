@@ -140,7 +140,6 @@ public:
     bool writing_paused = false;
     bool eof_sent = false;
     bool line_cut = false;  ///< the last line had no end
-    bool peer_failed = false; ///< a function has thrown because the peer was too slow, or ended too early
     std::uint32_t limit = 64 * 1024;
     StreamProtocol* protocol = nullptr;
     std::error_code error;
