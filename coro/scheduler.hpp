@@ -132,7 +132,7 @@ public:
     /// The same, and queues it.
     void start(Coroutine& coroutine, Family& family, Coroutine* parent);
     /// Whether what somebody writes is being gathered.
-    bool writing() noexcept { return loop_.cork().owner != nullptr; }
+    bool writing() noexcept { return loop_.cork().is_open(); }
     /// Before the end: what was written last leaves. Reports what goes wrong with that.
     void end_writing(Coroutine& self) noexcept;
     /// The coroutine that runs has ended, and its task has its outcome. Calls nobody's code.

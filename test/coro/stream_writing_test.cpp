@@ -173,8 +173,10 @@ TEST_CASE("drain lets all go on who wait for it", "[s91][coro]") {
         settle();
         CHECK(drained == 0);
         std::vector<std::byte> buffer(100'000);
-        while (drained < 3)
+        while (drained < 3) {
             (void)far.read_some(buffer);
+            settle(); // the last of it may let them go
+        }
         CHECK(near.transport()->write_buffer_size() <= near.transport()->write_buffer_limits().low);
         near.drain();
     });

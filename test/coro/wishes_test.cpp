@@ -1,4 +1,4 @@
-#include "child.hpp"
+#include "support/child.hpp"
 #include "sync_support.hpp"
 
 #include <catch2/catch.hpp>
