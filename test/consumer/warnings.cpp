@@ -42,7 +42,7 @@ struct Padded {
 int callables() {
     weft::Loop loop;
     int count = 0;
-    const char letter = 'x';
+    char letter = 'x';
     const Padded padded{1, 2, 3};
     (void)loop.post([] { std::puts("posted"); });
     loop.call_soon([] {});
