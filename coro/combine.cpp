@@ -211,8 +211,8 @@ WaitResult wait_for_some(std::vector<Awaited> items, WaitUntil until, TimePoint 
 }
 
 bool join_until(TaskBase& task, TimePoint deadline) {
-    const bool late =
-        !task.done() && (deadline <= this_loop().now() || !task.join("wait_for", true, deadline));
+    const bool late = (!task.done() && deadline <= this_loop().now()) ||
+                      !task.join("wait_for", true, deadline);
     if (!late || task.done()) return false;
     task.cancel();
     task.join("wait_for", false);

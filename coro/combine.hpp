@@ -472,10 +472,13 @@ auto as_completed(R& tasks, Deadline deadline = {}) {
 template<class T>
 decltype(auto) wait_for(Task<T>& task, Deadline limit) {
     (void)task.done(); // or it throws that the task is empty
-    const weft::detail::StateRef<detail::TaskBase> keep(task.state());
-    if (detail::join_until(*keep, limit.at()) && task.cancelled())
-        throw TimeoutError("wait_for: the time is up for the task " + task.state()->describe());
-    return task.result();
+    const weft::detail::StateRef<detail::TaskState<T>> keep(task.state());
+    keep->check_not_taken("wait_for");
+    if (detail::join_until(*keep, limit.at()) && keep->status == detail::TaskBase::Status::cancelled)
+        throw TimeoutError("wait_for: the time is up for the task " + keep->describe());
+    // Not by way of another checkpoint: what was got is not lost to a cancellation that came since.
+    keep->check_value();
+    if constexpr (!std::is_void_v<T>) return static_cast<T&>(*keep->value);
 }
 template<class T>
 T wait_for(Task<T>&& task, Deadline limit) {

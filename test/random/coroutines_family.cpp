@@ -277,8 +277,27 @@ private:
         case 3: return use(w_.roomy.receive(limit()));
         default: break;
         }
-        // What comes at the limit is not lost with the task that took it.
-        use(coro::wait_for([&] { return w_.roomy.receive(); }, coro::Deadline(w_.moment())));
+        // What comes at the limit is not lost with the task that took it. Only who is cancelled while it waits for
+        // the end of that leaves it to itself.
+        take_until(w_.moment());
+    }
+    void take_until(Duration limit) {
+        // Shared, since the task may go on when this is gone.
+        struct Taken {
+            std::optional<Item> item;
+            ~Taken() {
+                if (item) item->use("a task that was left to itself");
+            }
+        };
+        const auto taken = std::make_shared<Taken>();
+        try {
+            coro::wait_for([&w = w_, taken] { taken->item = w.roomy.receive(); }, limit);
+        } catch (const coro::TimeoutError&) {
+            RANDOM_CHECK(!taken->item, "an item was received, and wait_for said that it was late");
+            throw;
+        }
+        use(std::move(taken->item));
+        taken->item.reset();
     }
     void select() {
         Item item = w_.make();
