@@ -278,7 +278,7 @@ private:
         std::size_t wanted = std::max(size, std::min(2 * capacity_, most));
         if (last_.need > wanted) {
             const std::size_t known = std::min(last_.need, most);
-            wanted = std::max(wanted, size < known / growth ? size * growth : known);
+            wanted = std::max(wanted, size <= known / growth ? size * growth : known);
         }
         Buffer larger(wanted);
         std::byte* const bytes = larger.writable().data();

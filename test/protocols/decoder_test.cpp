@@ -184,6 +184,21 @@ TEST_CASE("There is no room for what a peer has only announced") {
     CHECK(lines.room().empty());
 }
 
+TEST_CASE("The memory for a message of known size is sixteen times what has come, at no size more") {
+    for (std::size_t size = 1; size <= 2000; ++size) {
+        Decoder<FixedFramer> decoder{FixedFramer(size)};
+        const std::string message(size, 'm');
+        std::size_t worst = 0;
+        for (std::size_t come = 1; come < size; ++come) {
+            Bytes input = bytes_of(std::string_view(message).substr(come - 1, 1));
+            (void)decoder.next(input);
+            if (decoder.capacity() > 16 * come) worst = come;
+        }
+        INFO("a message of " << size << " bytes");
+        CHECK(worst == 0);
+    }
+}
+
 TEST_CASE("A framer of one's own decodes across every cut") {
     const std::string one(79, 'a');
     const std::string ten(799, 'b');
