@@ -270,8 +270,13 @@ TEST_CASE("With a high mark of 0 any buffering pauses, and marks take effect at 
     SECTION("moved inside a callback, whose writes go on gathering") {
         transport.set_write_buffer_limits(0, {});
         fill(transport, written);
-        world.last().hooks["resume_writing"] = [&](Transport& t) { t.write("resumed "); };
+        bool resumed = false, before = false;
+        world.last().hooks["resume_writing"] = [&](Transport& t) {
+            resumed = true;
+            t.write("resumed ");
+        };
         world.last().hooks["data_received"] = [&](Transport& t) {
+            before = resumed;
             t.write("one ");
             t.set_write_buffer_limits(1 << 20, 1 << 20);
             t.write("two");
@@ -279,8 +284,9 @@ TEST_CASE("With a high mark of 0 any buffering pauses, and marks take effect at 
         peer.send("x");
         world.until([&] { return world.last().received == "x"; });
         receive(world, peer, written.size() + 15);
-        // A kernel that went on taking what waited has let it resume before.
-        CHECK((peer.received.ends_with("one resumed two") || peer.received.ends_with("resumed one two")));
+        // A kernel that went on taking what waited has let it resume before the callback.
+        CHECK(peer.received.ends_with(before ? "resumed one two" : "one resumed two"));
+        if (std::string_view(kernel_kind.name) == "sim") CHECK_FALSE(before);
     }
 }
 
