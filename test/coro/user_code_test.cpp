@@ -256,11 +256,11 @@ TEST_CASE("one that swallows what is to end everything, for ever, ends the proce
                     } catch (const Cancelled&) {
                     }
                 }
-            }, {.name = "stubborn"}).detach();
+            }, {.name = "unwilling"}).detach();
             coro::yield();
         });
         return 0;
     });
     CHECK(end.died_of(SIGABRT));
-    CHECK(end.errors.find("'stubborn'") != std::string::npos);
+    CHECK(end.errors.find("'unwilling'") != std::string::npos);
 }

@@ -120,6 +120,7 @@ TEST_CASE("cases of a select are used again, and tell what they have not sent", 
         auto selecting = begun([&] { (void)coro::select(from_never); });
         CHECK_THROWS_AS(coro::try_select(from_never), UsageError); // another one is in it
         selecting.cancel();
+        CHECK_THROWS_AS(selecting.join(), Cancelled);
     });
 }
 
