@@ -193,7 +193,7 @@ TEST_CASE("Closing ends although other threads post, which is refused from its f
         options.kernel = kernel_kind.make();
         Loop loop(std::move(options));
         for (int i = 0; i < 3; ++i)
-            threads.emplace_back([&, remote = loop.remote()] {
+            threads.emplace_back([&, i, remote = loop.remote()] {
                 while (remote.post([heavy = std::string(1000, 'x')] {}) != Errc::closed || !closed) posting = i + 1;
             });
         while (posting == 0) std::this_thread::yield();
