@@ -51,12 +51,12 @@ class Lookout {
 public:
     explicit Lookout(detail::Scheduler& s) noexcept : scheduler_(s) { s.watched = true; }
     ~Lookout() {
-        scheduler_.watched = false;
-        if (!scheduler_.watchers.linked()) return;
+        const bool others = scheduler_.watchers.linked();
+        scheduler_.watched = others; // until the next one runs
+        if (!others) return;
         BlockedWait& next = wait_of(scheduler_.watchers.next);
         next.unlink();
         next.looks_now = true;
-        scheduler_.watched = true; // until it runs
         next.wake();
     }
     Lookout(const Lookout&) = delete;
