@@ -479,8 +479,9 @@ void Scheduler::Trimming::begin() noexcept {
 }
 
 void Scheduler::Trimming::on_timer() {
-    if (scheduler.stacks_.trim_some())
-        scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(interval));
+    const StackPool::Left left = scheduler.stacks_.trim_some();
+    if (left == StackPool::Left::nothing) return;
+    scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(left == StackPool::Left::more ? interval : patience));
 }
 
 namespace {

@@ -154,23 +154,40 @@ bool StackPool::canary_whole(const Stack& stack) noexcept {
                        [](std::byte b) { return b == std::byte{canary_byte}; });
 }
 
-bool StackPool::trim_some() noexcept {
-    bool more = false;
+StackPool::Left StackPool::trim_some() noexcept {
+    Left left = Left::nothing;
     for (Class& size_class : classes_) {
-        trim(size_class, kept(size_class), trimmed_at_once);
-        more = more || size_class.with_pages() > kept(size_class);
+        const std::size_t untouched = size_class.least_idle;
+        const std::size_t touched = size_class.idle.size() - untouched;
+        const std::size_t keep = std::max(touched, kept(size_class));
+        trim(size_class, keep, trimmed_at_once);
+        if (size_class.with_pages() > keep) {
+            left = Left::more;
+            continue;
+        }
+        look_at(size_class);
+        if (left == Left::nothing && size_class.with_pages() > kept(size_class)) left = Left::later;
     }
-    return more;
+    return left;
 }
 
 void StackPool::trim(std::size_t keep) noexcept {
-    for (Class& size_class : classes_)
+    for (Class& size_class : classes_) {
+        look_at(size_class);
         trim(size_class, keep, SIZE_MAX);
+    }
+}
+
+// Those among the trimmed ones that were taken since, and given back, have their pages again.
+void StackPool::look_at(Class& size_class) noexcept {
+    size_class.trimmed = std::min(size_class.trimmed, size_class.least_idle);
+    size_class.least_idle = size_class.idle.size();
 }
 
 // The ones that were used longest ago go first. Never the newest: its last user may still run on
 // it.
 void StackPool::trim(Class& size_class, std::size_t keep, std::size_t most) noexcept {
+    size_class.trimmed = std::min(size_class.trimmed, size_class.least_idle);
     while (size_class.with_pages() > std::max<std::size_t>(keep, 1) && most-- != 0) {
         const Stack& stack = size_class.idle[size_class.trimmed++];
         // Up to the stack's real end, which its colour hides, and not the canary's page.
@@ -186,7 +203,7 @@ StackPool::Stats StackPool::stats() const noexcept {
     for (const Class& size_class : classes_) {
         stats.in_use += size_class.in_use;
         stats.idle += size_class.with_pages();
-        stats.trimmed += size_class.trimmed;
+        stats.trimmed += size_class.idle.size() - size_class.with_pages();
         stats.mappings += size_class.slabs.size();
         for (const Slab& slab : size_class.slabs)
             stats.reserved += slab.stacks * size_class.stack_size;

@@ -49,7 +49,7 @@ public:
         Class& size_class = classes_[index];
         const Stack stack = size_class.idle.back();
         size_class.idle.pop_back();
-        size_class.trimmed = std::min(size_class.trimmed, size_class.idle.size());
+        size_class.least_idle = std::min(size_class.least_idle, size_class.idle.size());
         ++size_class.in_use;
         return stack;
     }
@@ -67,9 +67,15 @@ public:
         return !stack.has_canary || canary_whole(stack);
     }
 
-    /// Drops the pages of some idle stacks, where more lie idle than are in use and than are always
-    /// kept. Whether there are still more.
-    bool trim_some() noexcept;
+    /// What is left for `trim_some` to do.
+    enum class Left : std::uint8_t {
+        nothing,
+        more,  ///< to trim
+        later, ///< so many lie idle that it should look again when they have had their time
+    };
+    /// Drops the pages of some of the idle stacks that nobody has needed since it had last dropped all of those, but
+    /// for a few, and for as many as are in use.
+    Left trim_some() noexcept;
     /// Drops the pages of idle stacks, all but `keep` per size.
     void trim(std::size_t keep) noexcept;
 
@@ -102,13 +108,14 @@ private:
         std::size_t stack_size = 0;
         std::vector<Slab> slabs;
         std::vector<Stack> idle; // the one that was used last at the end; with room for all
-        std::size_t trimmed = 0; // so many of them, from the beginning, have lost their pages
+        std::size_t trimmed = 0; // so many of them, from the beginning, have lost their pages; or `least_idle` of them
+        std::size_t least_idle = 0; // that there were since somebody last looked
         std::size_t in_use = 0;
-        std::size_t with_pages() const noexcept { return idle.size() - trimmed; }
+        std::size_t with_pages() const noexcept { return idle.size() - std::min(trimmed, least_idle); }
     };
     static constexpr std::size_t smallest_shift = 14;
-    // Idle stacks below this number are never trimmed: 1024 touched pages are 4 MiB.
-    static constexpr std::size_t always_kept = 1024;
+    // Idle stacks below this number are never trimmed: with two touched pages each they are half a MiB.
+    static constexpr std::size_t always_kept = 64;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
     static std::size_t class_of(std::size_t size) noexcept {
@@ -123,6 +130,7 @@ private:
     void add_slab(Class& size_class);
     void install_guard(std::byte* at);
     static bool canary_whole(const Stack& stack) noexcept;
+    static void look_at(Class& size_class) noexcept;
     void trim(Class& size_class, std::size_t keep, std::size_t most) noexcept;
 
     Guard guard_;

@@ -3,6 +3,7 @@
 #include <weft/reactor/error.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
@@ -16,12 +17,23 @@ namespace {
 
 // Bytes begin on a cache line: the kernel copies to and from such addresses at twice the speed of odd ones.
 constexpr std::size_t header = 64;
-constexpr std::align_val_t line{64};
 
+/// On a cache line of memory that is a little longer. aligned_alloc would leave a hole behind each time: glibc does not
+/// find what it has freed big enough for the next of the same size (2.36), and the heap would grow.
 struct Heap final : Block {
-    Heap() noexcept : Block(&destroy) {}
-    static void destroy(Block* block) noexcept { ::operator delete(static_cast<void*>(block), line); }
+    static constexpr std::size_t slack = header - __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+
+    explicit Heap(void* m) noexcept : Block(&destroy), memory(m) {}
+    static Heap* make(std::size_t size) {
+        if (size > SIZE_MAX - header - slack) throw std::bad_alloc();
+        void* const memory = ::operator new(header + size + slack);
+        const auto from = reinterpret_cast<std::uintptr_t>(memory);
+        return new (static_cast<std::byte*>(memory) + (-from & (header - 1))) Heap(memory);
+    }
+    static void destroy(Block* block) noexcept { ::operator delete(static_cast<Heap*>(block)->memory); }
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
+
+    void* memory;
 };
 static_assert(sizeof(Heap) <= header);
 
@@ -169,9 +181,7 @@ void BlockPool::close() noexcept {
 
 Buffer::Buffer(std::size_t size) : size_(size) {
     if (size == 0) return;
-    if (size > SIZE_MAX - detail::header) throw std::bad_alloc();
-    void* memory = ::operator new(detail::header + size, detail::line);
-    auto* heap = new (memory) detail::Heap;
+    auto* heap = detail::Heap::make(size);
     data_ = heap->bytes();
     block_ = heap;
 }

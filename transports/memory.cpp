@@ -2,13 +2,14 @@
 
 #include "stream_transport.hpp"
 
+#include <weft/reactor/buffer_pool.hpp>
 #include <weft/transports/connect.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <sys/uio.h>
-#include <vector>
+#include <utility>
 
 namespace weft {
 namespace detail {
@@ -23,18 +24,15 @@ public:
 
     Sys recv(int fd, void* data, std::size_t size) noexcept override {
         End& end = ends_[fd];
-        const std::size_t count = std::min(size, end.inbox.size() - end.read);
+        const std::size_t count = std::min(size, end.size());
         if (count == 0) {
             if (end.reset) return Sys::fail(ECONNRESET);
             return end.ended ? Sys(0) : Sys::fail(EAGAIN);
         }
-        const bool was_full = end.inbox.size() - end.read == capacity;
-        std::memcpy(data, end.inbox.data() + end.read, count);
-        end.read += count;
-        if (end.read == end.inbox.size()) {
-            end.inbox.clear();
-            end.read = 0;
-        }
+        const bool was_full = end.size() == capacity;
+        std::memcpy(data, end.inbox.data() + end.from, count);
+        end.from += count;
+        if (end.size() == 0) end.empty();
         if (was_full) tell(other(fd), ready::writable);
         return Sys(static_cast<std::int64_t>(count));
     }
@@ -47,24 +45,22 @@ public:
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override {
         End& peer = other(fd);
         if (peer.closed || peer.ended) return Sys::fail(ends_[fd].reset ? ECONNRESET : EPIPE);
-        if (peer.read !=
-            0) { // room is made at the front, seldom: only when the reader did not take everything
-            peer.inbox.erase(peer.inbox.begin(),
-                             peer.inbox.begin() + static_cast<std::ptrdiff_t>(peer.read));
-            peer.read = 0;
-        }
-        const bool was_empty = peer.inbox.empty();
+        const bool was_empty = peer.size() == 0;
         std::size_t sent = 0;
         std::size_t offered = 0;
         for (std::size_t i = 0; i < count; ++i) {
             offered += pieces[i].iov_len;
-            const std::size_t part = std::min(pieces[i].iov_len, capacity - peer.inbox.size());
-            const auto* bytes = static_cast<const std::byte*>(pieces[i].iov_base);
-            try {
-                peer.inbox.insert(peer.inbox.end(), bytes, bytes + part);
-            } catch (...) {
-                return sent != 0 ? Sys(static_cast<std::int64_t>(sent)) : Sys::fail(ENOMEM);
+            const std::size_t part = std::min(pieces[i].iov_len, capacity - peer.size());
+            if (part == 0) continue;
+            if (peer.inbox.empty()) {
+                try {
+                    peer.inbox = loop_.blocks().take();
+                } catch (const std::bad_alloc&) {
+                    return Sys::fail(ENOMEM);
+                }
             }
+            std::memcpy(peer.room_for(part), pieces[i].iov_base, part);
+            peer.to += part;
             sent += part;
         }
         if (was_empty && sent != 0) tell(peer, ready::readable);
@@ -86,10 +82,9 @@ public:
         End& peer = other(fd);
         // As in TCP: closing with unread input resets the connection. (A transport that lingers has
         // read it before.)
-        const bool lost = reset || end.inbox.size() != end.read;
+        const bool lost = reset || end.size() != 0;
         end.closed = true;
-        end.inbox = {};
-        end.read = 0;
+        end.empty();
         if (peer.closed) {
             delete this;
             return;
@@ -101,11 +96,28 @@ public:
     }
 
 private:
-    static constexpr std::size_t capacity = 64 * 1024;
+    static constexpr std::size_t capacity = BlockPool::block_size;
     struct End {
+        std::size_t size() const noexcept { return to - from; }
+        void empty() noexcept {
+            inbox = {};
+            from = to = 0;
+        }
+        /// Behind what is there, which is moved to the front if need be: seldom, only where a reader did not take
+        /// everything.
+        std::byte* room_for(std::size_t count) noexcept {
+            std::byte* const start = inbox.writable().data();
+            if (capacity - to < count) {
+                std::memmove(start, start + from, size());
+                to -= std::exchange(from, 0);
+            }
+            return start + to;
+        }
+
         Token token = 0;
-        std::vector<std::byte> inbox;
-        std::size_t read = 0; // bytes of `inbox` that have been read
+        Buffer inbox; // a block of the loop's while anything is in it
+        std::size_t from = 0;
+        std::size_t to = 0;
         bool ended = false;   // the other end sends no more
         bool reset = false;
         bool closed = false;

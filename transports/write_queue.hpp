@@ -113,14 +113,27 @@ private:
         std::size_t begin; // of what is to be sent
         std::size_t end;
         std::unique_ptr<FilePart> file; // then there are no bytes
+        bool small = false;             // of the heap, and this queue's own
 
         std::byte* bytes() const noexcept { return const_cast<std::byte*>(buffer.data()); }
         std::size_t room() const noexcept { return buffer.size() - end; }
     };
 
     void add_chunk(std::size_t wanted, BlockPool& pool) {
-        const bool small = wanted <= small_chunk && chunks_.empty();
-        chunks_.push_back({small ? Buffer(small_chunk) : pool.take(), 0, 0, nullptr});
+        if (wanted <= small_chunk && chunks_.empty()) {
+            chunks_.push_back({Buffer(small_chunk), 0, 0, nullptr, true});
+            return;
+        }
+        Chunk next{pool.take(), 0, 0, nullptr};
+        if (chunks_.size() != 1 || !chunks_.front().small) {
+            chunks_.push_back(std::move(next));
+            return;
+        }
+        // Slow for longer. The heap would not give its memory back to the system, as the pool does.
+        Chunk& first = chunks_.front();
+        next.end = first.end - first.begin;
+        std::memcpy(next.bytes(), first.bytes() + first.begin, next.end);
+        first = std::move(next);
     }
 
     std::deque<Chunk> chunks_;

@@ -186,10 +186,31 @@ TEST_CASE("when a crowd has gone for a while its stacks' memory is given back", 
         });
         CHECK(pool.stats().trimmed == 0); // another crowd may follow
         CHECK(pool.stats().idle >= 5'000);
-        coro::sleep(2s);
-        CHECK(pool.stats().idle <= 1'025);
-        CHECK(pool.stats().trimmed >= 5'000 - 1'025);
+        coro::sleep(4s);
+        CHECK(pool.stats().idle <= 65);
+        CHECK(pool.stats().trimmed >= 5'000 - 65);
         CHECK(coro::this_loop().stats().timers == 0);
+    });
+}
+
+TEST_CASE("the stacks that a crowd needs again and again keep their memory", "[coro]") {
+    WEFT_TEST_KERNEL(simulated_kernels);
+    run_on(kernel_kind, [] {
+        auto& pool = coro::detail::Scheduler::of(coro::this_loop()).stacks();
+        const auto crowd = [](int size) {
+            coro::task_group([&](coro::TaskGroup& group) {
+                for (int i = 0; i < size; ++i)
+                    (void)group.spawn([] { coro::sleep(1ms); }, {.stack_size = 16 * kib});
+            });
+        };
+        crowd(3000);
+        for (int i = 0; i < 100; ++i) {
+            crowd(1000);
+            coro::sleep(100ms);
+        }
+        CHECK(pool.stats().idle >= 1000);
+        CHECK(pool.stats().idle <= 1065);
+        CHECK(pool.stats().trimmed >= 1900);
     });
 }
 
