@@ -1,10 +1,14 @@
 #include "support/child.hpp"
 #include "sync_support.hpp"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #include <functional>
+#include <sched.h>
+#include <sys/mman.h>
 #include <thread>
 
 // What users asked for, and the questions that headers had left open.
@@ -28,6 +32,23 @@ std::string text_of(const std::function<void()>& call) {
 }
 [[gnu::noinline]] void write_errno(int value) {
     errno = value;
+}
+
+/// Seen by forked children too.
+std::atomic<bool>* shared_flag() {
+    void* const page = ::mmap(nullptr, sizeof(std::atomic<bool>), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) throw std::bad_alloc();
+    return new (page) std::atomic<bool>(false);
+}
+
+/// Whether the process waits in a system call: the third word of its stat is S, the second its name.
+bool is_asleep(pid_t process) {
+    std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+    std::string text;
+    std::getline(file, text);
+    const std::size_t end = text.rfind(") ");
+    return end != text.npos && text.compare(end + 2, 1, "S") == 0;
 }
 
 } // namespace
@@ -389,9 +410,9 @@ TEST_CASE("a second interrupt ends a program whose coroutine does not give way",
             };
             std::thread([self, stage] {
                 if (stage == 1) return;
-                for (;;) { // as somebody at a keyboard does
+                for (;;) { // as a key that is held down does
                     ::kill(self, SIGINT);
-                    std::this_thread::sleep_for(60ms);
+                    std::this_thread::yield();
                 }
             }).detach();
             if (stage == 0) return spin(); // it has not heard of the first
@@ -431,15 +452,19 @@ TEST_CASE("a program that watches for interrupts itself gets them alone", "[s118
 TEST_CASE("a program that sleeps for ever waits for its interrupt and is no deadlock",
           "[s118][coro]") {
     const ChildEnd end = in_child([] {
+        const pid_t self = ::getpid();
+        std::atomic<bool>* const ready = shared_flag();
         if (::fork() == 0) { // the signal comes when nothing is left to do
-            ::usleep(100'000);
-            ::kill(::getppid(), SIGINT);
+            while (::getppid() == self && !(*ready && is_asleep(self)))
+                ::sched_yield();
+            if (::getppid() == self) ::kill(self, SIGINT);
             ::_exit(0);
         }
         bool cancelled = false;
         try {
             coro::run([&] {
                 try {
+                    *ready = true;
                     coro::sleep_forever();
                 } catch (const Cancelled&) {
                     cancelled = true;

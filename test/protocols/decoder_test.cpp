@@ -1,4 +1,5 @@
 #include "support/codec.hpp"
+#include "support/instrumented.hpp"
 
 #include <weft/protocols/length_framing.hpp>
 #include <weft/protocols/line_framing.hpp>
@@ -111,10 +112,12 @@ TEST_CASE("The memory for a cut message never exceeds the longest frame") {
 TEST_CASE("A long line that arrives byte by byte is searched once, not once per byte") {
     std::size_t looked_at = 0;
     Decoder<CountingFramer> decoder(CountingFramer{.looked_at = &looked_at});
+    int complete = 0;
     for (int i = 0; i < 100'000; ++i) {
         Bytes input = bytes_of("x");
-        REQUIRE(decoder.next(input).state == Decoder<CountingFramer>::State::more);
+        complete += decoder.next(input).state != Decoder<CountingFramer>::State::more;
     }
+    CHECK(complete == 0);
     CHECK(looked_at == 100'000);
 }
 
@@ -185,7 +188,7 @@ TEST_CASE("There is no room for what a peer has only announced") {
 }
 
 TEST_CASE("The memory for a message of known size is sixteen times what has come, at no size more") {
-    for (std::size_t size = 1; size <= 2000; ++size) {
+    for (std::size_t size = 1; size <= 2000; size += shortened(1, 1 + size / 32)) {
         Decoder<FixedFramer> decoder{FixedFramer(size)};
         const std::string message(size, 'm');
         std::size_t worst = 0;

@@ -2,6 +2,7 @@
 
 #include <weft/reactor/thread_pool.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <functional>
@@ -141,7 +142,9 @@ TEST_CASE("Closing the loop waits for running jobs and cancels the queued ones [
     CHECK(ran == 0);
     CHECK(capture.use_count() == 1);
     CHECK(running.error_code() == Errc::aborted);
-    for (auto& future : queued) REQUIRE(future.error_code() == Errc::aborted);
+    const auto aborted = std::count_if(queued.begin(), queued.end(),
+                                       [](const auto& future) { return future.error_code() == Errc::aborted; });
+    CHECK(aborted == 10'000);
 }
 
 TEST_CASE("A running job that waits for the loop does not hang its close [s23] [s117]") {

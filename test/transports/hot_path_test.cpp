@@ -163,6 +163,119 @@ TEST_CASE("Another connection's callback writes to this one at once, without gat
     CHECK(second.received == "to the other");
 }
 
+TEST_CASE("What a callback of any way of reading writes leaves with one send [s126]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    const auto where = GENERATE(as<std::string>(), "data_received", "get_buffer", "buffer_updated", "read_ready");
+    INFO(where);
+    FaultyWorld world(kernel_kind);
+    int calls = 0;
+    world.prepare = [&](Journal& journal) {
+        journal.reading = where == "data_received" ? Reading::push
+                          : where == "read_ready"  ? Reading::pull
+                                                   : Reading::buffered;
+        journal.hooks[where] = [&](Transport& transport) {
+            std::array<std::byte, 64> taken;
+            while (where == "read_ready" && transport.try_read(taken).size > 0) {
+            }
+            ++calls;
+            for (int i = 0; i < 3; ++i)
+                transport.write("line\n");
+        };
+    };
+    world.listen();
+    RawPeer peer = world.connect();
+    for (std::size_t round = 1; round <= 10; ++round) {
+        world.faulty->reset_counts();
+        calls = 0;
+        peer.send("x");
+        peer.received.clear();
+        world.until([&] {
+            peer.receive();
+            return calls > 0 && peer.received.size() == static_cast<std::size_t>(calls) * 15;
+        });
+        // A buffer is asked for once more where a read has to find out that there is nothing.
+        CHECK(calls <= (where == "get_buffer" ? 2 : 1));
+        CHECK(world.faulty->calls(Call::send) == static_cast<std::size_t>(calls));
+        CHECK(world.faulty->calls(Call::sendv) == 0);
+    }
+}
+
+TEST_CASE("What is written outside of a connection's callbacks has been sent when write returns [s87]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    const auto where = GENERATE(as<std::string>(), "timer", "call_soon", "post", "watch", "future", "no callback");
+    INFO(where);
+    FaultyWorld world(kernel_kind);
+    world.listen();
+    RawPeer peer = world.connect();
+    Loop& loop = world.loop;
+    Transport& transport = world.transport();
+    int written = 0;
+    const auto write = [&] {
+        for (; written < 3; ++written) {
+            const auto before = world.faulty->calls(Call::send);
+            transport.write("line\n");
+            CHECK(transport.write_buffer_size() == 0);
+            CHECK(world.faulty->calls(Call::send) == before + 1);
+        }
+    };
+    SocketPair pair(world.peers());
+    Watch watch;
+    Timer timer;
+    Promise<void> promise(loop);
+    Future<void> after;
+    if (where == "timer") timer = loop.call_later(1ms, write);
+    if (where == "call_soon") loop.call_soon(write);
+    if (where == "post") loop.remote()->post(write);
+    if (where == "watch") {
+        watch = loop.watch(pair.near).value();
+        watch.on_readable([&] {
+            write();
+            watch.cancel();
+        });
+        pair.send("x");
+    }
+    if (where == "future") {
+        after = promise.future().then(write);
+        promise.set_value();
+    }
+    if (where == "no callback") write();
+    while (written < 3)
+        loop.run_once(true);
+    world.until([&] {
+        peer.receive();
+        return peer.received == "line\nline\nline\n";
+    });
+}
+
+TEST_CASE("What is written behind a queue leaves with it, also inside pause_writing [s126] [F16]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    FaultyWorld world(kernel_kind);
+    world.listen();
+    RawPeer peer = world.connect();
+    Transport& transport = world.transport();
+    std::string written = pattern(8 << 20);
+    world.last().hooks["pause_writing"] = [&](Transport& paused) {
+        world.faulty->reset_counts();
+        for (int i = 0; i < 1000; ++i)
+            paused.write("line\n");
+        CHECK(world.faulty->calls(Call::send) + world.faulty->calls(Call::sendv) == 0);
+    };
+    transport.write(written);
+    for (int i = 0; i < 1000; ++i)
+        written += "line\n";
+    CHECK(world.last().count("pause") == 1);
+    // When no more than the lines and a little before them waits, one send takes it.
+    std::size_t before = 0;
+    world.until([&] {
+        if (transport.write_buffer_size() > 64 * 1024) before = world.faulty->calls(Call::sendv);
+        peer.receive(32 * 1024);
+        return peer.received.size() == written.size();
+    });
+    CHECK((peer.received == written));
+    CHECK(world.faulty->calls(Call::send) == 0);
+    CHECK(world.faulty->calls(Call::sendv) - before <= 8);
+}
+
 namespace {
 
 // The functions on the stack, innermost first, by their start.

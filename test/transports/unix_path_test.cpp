@@ -2,8 +2,10 @@
 
 #include "connect_support.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -62,14 +64,23 @@ TEST_CASE("Of servers that start on one path at the same moment one has it [s103
     const Folder folder;
     const std::string path = folder.path("socket");
     struct Shared {
-        std::atomic<int> ready, go, listening, refused, other, leave;
+        pthread_barrier_t start;    // for the servers
+        pthread_barrier_t over;     // for all: each has it or was refused
+        pthread_barrier_t may_stop; // for the test and who has it
+        std::atomic<int> listening, refused;
     };
+    constexpr int processes = 3;
     auto* shared = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     REQUIRE(shared != MAP_FAILED);
-    constexpr int processes = 3;
+    pthread_barrierattr_t attributes;
+    pthread_barrierattr_init(&attributes);
+    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     for (int round = 0; round < 20; ++round) {
         new (shared) Shared{};
+        pthread_barrier_init(&shared->start, &attributes, processes);
+        pthread_barrier_init(&shared->over, &attributes, processes + 1);
+        pthread_barrier_init(&shared->may_stop, &attributes, 2);
         if (round % 2 == 1) { // a file that was left behind is in the way
             const Address address = Address::unix_path(path).value();
             const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
@@ -81,37 +92,33 @@ TEST_CASE("Of servers that start on one path at the same moment one has it [s103
             child = ::fork();
             REQUIRE(child >= 0);
             if (child != 0) continue;
-            ::alarm(20);
+            ::alarm(60);
             Loop loop;
-            ++shared->ready;
-            while (shared->go == 0)
-                ::usleep(10);
+            pthread_barrier_wait(&shared->start);
             auto server = unix_socket::listen(loop, path, nothing());
-            ++(server.ok()                                                       ? shared->listening
-               : server.error().code == std::errc::address_in_use ? shared->refused
-                                                                                 : shared->other);
-            // Those who were refused leave first, and may not take the file along.
-            const bool mine = server.ok();
-            while (shared->leave == (mine ? 1 : 0))
-                ::usleep(10);
-            while (mine && shared->leave < 2)
-                ::usleep(10);
-            ::_exit(0);
+            if (server.ok())
+                shared->listening = ::getpid();
+            else if (server.error().code == std::errc::address_in_use)
+                ++shared->refused;
+            pthread_barrier_wait(&shared->over);
+            if (server.ok()) pthread_barrier_wait(&shared->may_stop);
+            ::_exit(server.ok() ? 1 : 0);
         }
-        while (shared->ready < processes)
-            ::usleep(10);
-        shared->go = 1;
-        while (shared->listening + shared->refused + shared->other < processes)
-            ::usleep(10);
-        CHECK(shared->listening == 1);
-        CHECK(shared->refused == processes - 1);
+        pthread_barrier_wait(&shared->over);
+        // Those who were refused leave first, and may not take the file along.
+        const pid_t owner = shared->listening;
+        REQUIRE(std::count(children, children + processes, owner) == 1);
+        REQUIRE(shared->refused == processes - 1);
+        const auto ends_with = [](pid_t child, int status) {
+            int got = -1;
+            REQUIRE(::waitpid(child, &got, 0) == child);
+            CHECK(got == status << 8);
+        };
+        for (const pid_t child : children)
+            if (child != owner) ends_with(child, 0);
         CHECK(accepts(path));
-        shared->leave = 2;
-        for (const pid_t child : children) {
-            int status = 0;
-            REQUIRE(::waitpid(child, &status, 0) == child);
-            CHECK(status == 0);
-        }
+        pthread_barrier_wait(&shared->may_stop);
+        ends_with(owner, 1);
         ::unlink(path.c_str());
     }
     munmap(shared, sizeof(Shared));
