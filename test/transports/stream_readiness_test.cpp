@@ -27,7 +27,7 @@ private:
     int fd_;
 };
 
-const std::string big(std::size_t size = 12 << 20) { return pattern(size); } // more than any socket buffer takes
+std::string more_than_fits(std::size_t size = 12 << 20) { return pattern(size); } // more than any socket buffer takes
 
 } // namespace
 
@@ -177,7 +177,7 @@ TEST_CASE("Waiting for room fails with the reason once the connection is aborted
     World world(kernel_kind);
     world.listen();
     RawPeer peer = world.connect();
-    world.transport().write(big());
+    world.transport().write(more_than_fits());
     auto room = world.transport().drain();
     REQUIRE(!room.done());
     world.loop->call_soon([&] {
@@ -196,7 +196,7 @@ TEST_CASE("A protocol that takes over while writing is paused is never resumed u
     world.listen();
     RawPeer peer = world.connect();
     Transport& transport = world.transport();
-    const std::string first = big();
+    const std::string first = more_than_fits();
     transport.write(first);
     REQUIRE(world.last().count("pause") == 1);
     auto next = std::make_shared<Journal>();
@@ -277,7 +277,7 @@ TEST_CASE("Small writes in any callback leave with one send [s126]") {
         RawPeer peer = world.connect();
         RawPeer other = world.connect();
         Journal& slow = *world.journals[0];
-        slow.transport->write(big());
+        slow.transport->write(more_than_fits());
         std::size_t before = 0;
         slow.hooks["resume_writing"] = [&](Transport& transport) {
             before = sends();
