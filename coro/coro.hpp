@@ -14,6 +14,7 @@
 #include <weft/coro/generator.hpp>
 #include <weft/coro/local.hpp>
 #include <weft/coro/mutex.hpp>
+#include <weft/coro/message_reader.hpp>
 #include <weft/coro/queue.hpp>
 #include <weft/coro/overflow.hpp>
 #include <weft/coro/retry.hpp>

@@ -1,6 +1,7 @@
 #include "stream_state.hpp"
 
 #include <weft/coro/await.hpp>
+#include <weft/coro/message_reader.hpp>
 #include <weft/coro/server.hpp>
 #include <weft/coro/task_group.hpp>
 
@@ -62,10 +63,13 @@ void handle(StreamHandler& handler, Stream& stream, detail::Scheduler& scheduler
         // Peers that go away are the order of the day.
         if (stream.state() != nullptr && stream.state()->ended_by(error.code()))
             return stream.abort();
-        // So are those that fall silent, or end in the middle of what they say: an orderly end, and no error.
+        // So are those that fall silent, end in the middle of what they say, or speak another
+        // language: an orderly end, and no error.
         const bool silent = dynamic_cast<const TimeoutError*>(&error) != nullptr;
-        if (silent || dynamic_cast<const IncompleteRead*>(&error) != nullptr) {
-            scheduler.loop().log_limited(silent ? LogLevel::info : LogLevel::debug, error.what());
+        const bool wrong = dynamic_cast<const FramingError*>(&error) != nullptr;
+        if (silent || wrong || dynamic_cast<const IncompleteRead*>(&error) != nullptr) {
+            scheduler.loop().log_limited(silent || wrong ? LogLevel::info : LogLevel::debug,
+                                         error.what());
             return stream.close();
         }
         failed();

@@ -16,9 +16,9 @@ namespace weft::coro {
 /// What a server does with a connection: called in a coroutine of its own, by any number of them at
 /// a time. The stream is closed when it returns, unless it moved or released it; then what was
 /// written still leaves. What it throws aborts its connection and no other, and is reported
-/// (`Loop::on_unhandled`) if it is not the loss of that connection. If it is a `TimeoutError` or an
-/// `IncompleteRead` the connection is closed in order, and a line in the log is all, limited per second. A handler
-/// that is cancelled aborts its connection, too.
+/// (`Loop::on_unhandled`) if it is not the loss of that connection. If it is a `TimeoutError`, an
+/// `IncompleteRead` or a `FramingError` the connection is closed in order, and a line in the log is
+/// all, limited per second. A handler that is cancelled aborts its connection, too.
 using StreamHandler = Function<void(Stream&)>;
 
 /// How `serve` works.

@@ -260,6 +260,27 @@ void Stream::skip(std::size_t size) {
     state.consume(size);
 }
 
+void Stream::discard(std::uint64_t size, Deadline deadline) {
+    detail::StreamState& state = this->state("discard");
+    detail::Coroutine& self = detail::running("discard");
+    const detail::StreamState::Reading reading(state, self, "discard", this);
+    self.scheduler.checkpoint_in_memory(self);
+    for (std::uint64_t left = size; left != 0;) {
+        if (state.buffered() == 0 && !state.fill(self, "discard", deadline.at()))
+            throw IncompleteRead("discard: " + std::to_string(size) +
+                                     " bytes were to be dropped and the stream ended after " +
+                                     std::to_string(size - left),
+                                 {});
+        const std::uint64_t some = std::min<std::uint64_t>(left, state.buffered());
+        state.consume(static_cast<std::size_t>(some));
+        left -= some;
+    }
+}
+
+Buffer Stream::keep(Bytes part) const {
+    return state("keep").keep(part);
+}
+
 bool Stream::line_complete() const noexcept {
     return state_ && !state_->line_cut;
 }

@@ -20,7 +20,7 @@
 namespace weft::coro {
 
 /// The stream ended before as much had come as was asked for: `Errc::incomplete`. What came is in
-/// `partial`, and read.
+/// `partial`, and read; it is empty if the stream ended cleanly, between two things that were read.
 struct IncompleteRead : std::system_error {
     IncompleteRead(std::string what, std::string data)
         : std::system_error(make_error_code(Errc::incomplete), what), partial(std::move(data)) {}
@@ -76,7 +76,8 @@ public:
     /// buffer. Straight into the caller's memory.
     std::size_t read_some(MutableBytes into, Deadline deadline = {});
     /// Fills `into`, straight from the connection. `IncompleteRead` if the stream ends before, with
-    /// what came; any other exception leaves that to be read again.
+    /// what came: nothing if it ended before the first byte. Any other exception leaves what came
+    /// to be read again.
     void read_exactly(MutableBytes into, Deadline deadline = {});
     /// The same. Memory grows with what comes.
     std::string read_exactly(std::size_t size, Deadline deadline = {});
@@ -97,11 +98,18 @@ public:
     /// Everything up to the end of the stream. `LimitOverrun` if that is more than `most`; then
     /// what had come is still to be read.
     std::string read_to_end(std::size_t most = SIZE_MAX, Deadline deadline = {});
-    /// At least `size` bytes without taking them, fewer if the stream ends before. Valid until the
-    /// next read.
+    /// At least `size` bytes without taking them, fewer if the stream ends before; whatever more
+    /// has come is shown as well. Valid until the next read.
     Bytes peek(std::size_t size = 1, Deadline deadline = {});
     /// Takes `size` bytes that `peek` has shown.
     void skip(std::size_t size);
+    /// Drops the next `size` bytes, as they come. `IncompleteRead` if the stream ends before. What
+    /// was dropped is gone, also when it is cancelled or the deadline comes.
+    void discard(std::uint64_t size, Deadline deadline = {});
+    /// An owner of `part` of what the last read has shown (`peek`, `read_until`, `read_line`), for
+    /// whoever keeps it beyond the next. Without a copy where that saves one: of what is most of
+    /// the memory that it would keep.
+    Buffer keep(Bytes part) const;
     /// Whether the end of the stream was met, and everything before it read.
     bool at_end() const noexcept;
     /// The longest that `read_until` and `read_line` may return; 64 KiB unless set, at least 1.

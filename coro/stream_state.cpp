@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
 
 namespace weft::coro::detail {
 namespace {
@@ -200,11 +201,23 @@ void StreamState::fail(const char* what) {
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
     self.scheduler.checkpoint_read(self);
     if (buffered() == 0) {
+        if (!block_.unique()) block_ = {}; // somebody keeps what was read
         begin_ = end_ = 0;
         // A buffer that would stay empty while it waits is not held.
-        while (transport != nullptr && !eof && !closed && !transport->input_ready()) {
-            drop_buffer();
-            wait_for_input(self, what, deadline);
+        while (reads_on()) {
+            if (!transport->input_ready()) {
+                drop_buffer();
+                wait_for_input(self, what, deadline);
+                continue;
+            }
+            reserve(self, least_room);
+            const ReadResult got = transport->try_read({bytes(), block_.size()});
+            if (got.state == ReadResult::State::data) {
+                end_ = got.size;
+                self.scheduler.charge(self, got.size);
+                return true;
+            }
+            if (got.state != ReadResult::State::would_block) break; // the next one finds it again
         }
     }
     reserve(self, least_room);
@@ -219,7 +232,7 @@ void StreamState::reserve(Coroutine& self, std::size_t more) {
     const std::size_t capacity = block_.size();
     if (capacity - end_ >= more && capacity != 0) return;
     const std::size_t size = buffered();
-    if (begin_ != 0 && size + more <= capacity && size <= capacity / 2) {
+    if (begin_ != 0 && size + more <= capacity && size <= capacity / 2 && block_.unique()) {
         std::memmove(bytes(), bytes() + begin_, size);
     } else {
         constexpr std::size_t usual = weft::detail::BlockPool::block_size;
@@ -234,6 +247,16 @@ void StreamState::reserve(Coroutine& self, std::size_t more) {
     end_ = size;
 }
 
+Buffer StreamState::keep(Bytes part) const {
+    const std::less_equal<const std::byte*> before;
+    const bool held = before(block_.data(), part.data()) &&
+                      before(part.data() + part.size(), block_.data() + end_);
+    // Of a message that fills most of what it came in, a block is no waste.
+    if (!held || part.size() < end_ / 2 || part.size() < Loop::worth_a_block)
+        return Buffer::copy(part);
+    return block_.share(static_cast<std::size_t>(part.data() - block_.data()), part.size());
+}
+
 Buffer StreamState::take_all(Coroutine& self) {
     Buffer all = std::move(block_);
     all.truncate(end_);
@@ -246,6 +269,10 @@ Buffer StreamState::take_all(Coroutine& self) {
 void StreamState::put_back(Bytes data) {
     if (data.empty()) return;
     const std::size_t size = buffered();
+    if (!block_.unique() && !block_.empty()) { // somebody keeps what was read
+        Buffer mine = Buffer::copy(block_);
+        block_ = std::move(mine);
+    }
     reserve(*current, data.size());
     if (size != 0) std::memmove(bytes() + begin_ + data.size(), bytes() + begin_, size);
     std::memcpy(bytes() + begin_, data.data(), data.size());

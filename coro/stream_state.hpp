@@ -117,6 +117,8 @@ public:
     std::size_t buffered() const noexcept { return end_ - begin_; }
     Bytes input() const noexcept { return {bytes() + begin_, buffered()}; }
     void consume(std::size_t size) noexcept { begin_ += size; }
+    /// An owner of a part of what was received, also after it was read.
+    Buffer keep(Bytes part) const;
     /// All of it, as it lies there.
     Buffer take_all(Coroutine& self);
     /// Whether nothing speaks against a read from the connection, which may have to wait.

@@ -342,3 +342,40 @@ TEST_CASE("An empty stream says so", "[coro]") {
         CHECK(none.transport() == nullptr);
     });
 }
+
+TEST_CASE("discard drops what comes, and tells where the stream ended", "[s95][coro]") {
+    on_every_link([](Stream& near, Stream& far) {
+        const std::string text = numbers(300'000);
+        auto writer = coro::spawn([&] {
+            near.write(text);
+            near.write_eof();
+        });
+        far.discard(0);
+        far.discard(3);
+        CHECK((far.read_exactly(5) == text.substr(3, 5)));
+        far.discard(200'000);
+        CHECK((far.read_exactly(5) == text.substr(200'008, 5)));
+        CHECK_THROWS_AS(far.discard(std::uint64_t(1) << 40), coro::IncompleteRead);
+        CHECK(far.at_end());
+        writer.join();
+    });
+}
+
+TEST_CASE("read_exactly at a clean end has nothing in hand, inside of what it wants a part",
+          "[s95][coro]") {
+    on_every_link([](Stream& near, Stream& far) {
+        near.write("12345678");
+        near.write_eof();
+        CHECK(far.read_exactly(3) == "123");
+        const auto partial = [&](std::size_t size) {
+            try {
+                far.read_exactly(size);
+                return std::string("read");
+            } catch (const coro::IncompleteRead& error) {
+                return error.partial;
+            }
+        };
+        CHECK(partial(9) == "45678");
+        CHECK(partial(1).empty());
+    });
+}
