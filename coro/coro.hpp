@@ -10,13 +10,14 @@
 #include <weft/coro/condition.hpp>
 #include <weft/coro/connect.hpp>
 #include <weft/coro/datagram.hpp>
+#include <weft/coro/descriptor.hpp>
 #include <weft/coro/event.hpp>
 #include <weft/coro/generator.hpp>
 #include <weft/coro/local.hpp>
-#include <weft/coro/mutex.hpp>
 #include <weft/coro/message_reader.hpp>
-#include <weft/coro/queue.hpp>
+#include <weft/coro/mutex.hpp>
 #include <weft/coro/overflow.hpp>
+#include <weft/coro/queue.hpp>
 #include <weft/coro/retry.hpp>
 #include <weft/coro/run.hpp>
 #include <weft/coro/rw_lock.hpp>

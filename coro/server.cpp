@@ -93,15 +93,90 @@ private:
 
 class ServeWait final : public detail::Wait {
 public:
-    using Wait::Wait;
+    ServeWait(detail::Coroutine& self, Wait*& place) noexcept : Wait(self), place_(place) {
+        place = this;
+    }
+    void abandon() noexcept override { place_ = nullptr; }
     std::string describe() const override { return "connections"; }
+
+private:
+    Wait*& place_;
 };
 
 } // namespace
 
+struct ServeHandle::State {
+    Server* server = nullptr; // while it lasts
+    Function<void()> stop;    // likewise: ends the wait of `serve`
+    bool closed = false;      // by the handle
+};
+
+ServeHandle::ServeHandle() : state_(std::make_shared<State>()) {}
+std::vector<Address> ServeHandle::addresses() const {
+    return state_->server != nullptr ? state_->server->addresses() : std::vector<Address>();
+}
+std::uint16_t ServeHandle::port() const {
+    return state_->server != nullptr ? state_->server->port() : 0;
+}
+bool ServeHandle::listening() const noexcept {
+    return state_->server != nullptr && state_->server->listening();
+}
+std::size_t ServeHandle::connections() const noexcept {
+    return state_->server != nullptr ? state_->server->connections() : 0;
+}
+Server::Counters ServeHandle::counters() const noexcept {
+    return state_->server != nullptr ? state_->server->counters() : Server::Counters();
+}
+void ServeHandle::pause_accepting() {
+    if (state_->server != nullptr) state_->server->pause_accepting();
+}
+void ServeHandle::resume_accepting() {
+    if (state_->server != nullptr) state_->server->resume_accepting();
+}
+void ServeHandle::close() noexcept {
+    if (std::exchange(state_->closed, true) || !state_->stop) return;
+    state_->server->close();
+    state_->stop();
+}
+
+/// What a handle refers to, as long as `serve` lasts.
+class Serving {
+public:
+    Serving(const std::optional<ServeHandle>& handle, Server& server, Function<void()> stop)
+        : state_(handle ? handle->state_ : nullptr) {
+        if (!state_) return;
+        state_->server = &server;
+        state_->stop = std::move(stop);
+    }
+    ~Serving() {
+        if (!state_) return;
+        state_->server = nullptr;
+        state_->stop = {};
+    }
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+
+    bool closed() const noexcept { return state_ && state_->closed; }
+    /// Whether it was closed before it has begun. `UsageError` if it is another one's.
+    static bool closed_before(const std::optional<ServeHandle>& handle) {
+        if (handle && handle->state_->server != nullptr)
+            throw UsageError("serve: the handle is that of another serve");
+        return handle && handle->state_->closed;
+    }
+
+private:
+    std::shared_ptr<ServeHandle::State> state_;
+};
+
 void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
+    const std::string one(address);
+    serve(std::span(&one, 1), std::move(handler), std::move(options));
+}
+
+void serve(std::span<const std::string> addresses, StreamHandler handler, ServeOptions options) {
     detail::Coroutine& self = detail::running("serve");
     self.scheduler.check_cancelled(self);
+    if (Serving::closed_before(options.handle)) return;
     weft::detail::check_not_negative("ServeOptions: grace", options.grace);
     detail::Scheduler& scheduler = self.scheduler;
     TaskGroup* handlers = nullptr; // set before anybody can connect
@@ -112,14 +187,15 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
             options.handler);
     };
     Server server =
-        weft::listen(scheduler.loop(), address, factory_for(start), std::move(options.listen))
+        weft::listen(scheduler.loop(), addresses, factory_for(start), std::move(options.listen))
             .value();
-    if (options.started) options.started(server.addresses());
-
     // Handlers may outlive a cancellation by the grace. So they are shielded from it, with the one
     // who joins them, and another hears of it.
-    ServeWait wait(self);
-    detail::Wait* listening = &wait;
+    detail::Wait* listening = nullptr;
+    const Serving serving(options.handle, server, [&] {
+        if (listening != nullptr) std::exchange(listening, nullptr)->wake();
+    });
+    if (options.started) options.started(server.addresses());
     CancelScope handling(Deadline(), true), watching(Deadline(), true);
     task_group([&](TaskGroup& both) {
         auto sentry = both.spawn(
@@ -128,6 +204,7 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
                     sleep_forever();
                 } catch (const Cancelled&) {
                     if (listening != nullptr) std::exchange(listening, nullptr)->wake();
+                    if (serving.closed()) handling.cancel();
                     (void)watching.run([&] {
                         RequestWait again(detail::running("serve"), self.task.next_request);
                         scheduler.suspend(again);
@@ -147,7 +224,8 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
                     handling.set_deadline(options.grace);
                 };
                 try {
-                    scheduler.suspend(wait);
+                    ServeWait wait(self, listening);
+                    if (!serving.closed()) scheduler.suspend(wait);
                 } catch (const Cancelled&) { // by `Task::cancel`, or at the loop's end
                     end();
                     if (scheduler.ending()) throw;
@@ -160,6 +238,7 @@ void serve(std::string_view address, StreamHandler handler, ServeOptions options
         sentry.cancel();
     });
     check_cancelled();
+    if (serving.closed()) return;
     throw Cancelled();
 }
 

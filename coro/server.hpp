@@ -7,8 +7,14 @@
 #include <weft/transports/server.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace weft::coro {
@@ -21,6 +27,39 @@ namespace weft::coro {
 /// all, limited per second. A handler that is cancelled aborts its connection, too.
 using StreamHandler = Function<void(Stream&)>;
 
+/// A `serve` in the hands of others: to ask, to pause it and to end it. Copies are the same handle.
+///
+///     coro::ServeHandle serving;
+///     group.spawn([&] { coro::serve("*:80", handler, {.handle = serving}); });
+///
+/// Before `serve` listens and after it has returned, there are no addresses and no connections. For
+/// the loop's thread; nothing here suspends or calls back before it returns.
+class ServeHandle {
+public:
+    ServeHandle();
+    /// What it listens on, one address per socket, with the real ports. Empty once it does not
+    /// listen any more.
+    std::vector<Address> addresses() const;
+    /// The port of the first address, 0 if it has none.
+    std::uint16_t port() const;
+    bool listening() const noexcept;
+    /// Connections that are open.
+    std::size_t connections() const noexcept;
+    Server::Counters counters() const noexcept;
+    /// Not accepting and accepting again, without closing the sockets. Idempotent.
+    void pause_accepting();
+    void resume_accepting();
+    /// Stops listening. The handlers have `ServeOptions::grace` to end, as when `serve` is
+    /// cancelled, and then `serve` returns. Cancelling it meanwhile cuts the grace short. Also
+    /// before it listens: then it never does, and returns.
+    void close() noexcept;
+
+private:
+    friend class Serving;
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
 /// How `serve` works.
 struct ServeOptions {
     ListenOptions listen = {};
@@ -31,13 +70,23 @@ struct ServeOptions {
     SpawnOptions handler = {.name = "handler"};
     /// Called once it listens, with the addresses: port 0 has become a real one.
     Function<void(const std::vector<Address>&)> started = {};
+    /// Refers to this `serve` as long as it lasts. `UsageError` if it refers to another one.
+    std::optional<ServeHandle> handle = {};
 };
 
 /// Serves connections at `address` (as for `connect`; ":0" is any port). Suspends until it is
 /// cancelled. Then it stops listening, gives its handlers the grace to end, cancels those that have
 /// not, joins them all, and throws `Cancelled`. A second `Task::cancel` cuts the grace short.
-/// `std::system_error` if it can not listen there.
+/// `std::system_error` if it can not listen there. Returns only after `ServeHandle::close`.
 void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
+/// The same at several addresses: at all of them or none.
+void serve(std::span<const std::string> addresses, StreamHandler handler,
+           ServeOptions options = {});
+inline void serve(std::initializer_list<std::string_view> addresses, StreamHandler handler,
+                  ServeOptions options = {}) {
+    const std::vector<std::string> all(addresses.begin(), addresses.end());
+    serve(std::span(all), std::move(handler), std::move(options));
+}
 
 /// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
 /// here and the rest in the kernel. Destroying it stops listening and closes those that wait. For

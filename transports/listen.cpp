@@ -156,6 +156,47 @@ bool answers(Kernel& kernel, const Address& address) {
     return kernel.connect(socket.get(), address).error() != ECONNREFUSED;
 }
 
+Result<void> listen_on_path(ServerState& server, std::string_view path) {
+    auto address = Address::unix_path(path);
+    if (!address.ok()) return address.error();
+    Kernel& kernel = server.loop.kernel();
+    // Between bind(2) and listen(2) a file refuses connections, as one does that was left behind.
+    // So whoever binds or replaces one has the folder to itself meanwhile. Without the lock, where
+    // the folder can not be read or another program keeps it locked, two that start at the same
+    // moment may both believe to have the path.
+    const Sys locked =
+        address->is_abstract() ? Sys::fail(ENOTSUP) : kernel.lock_folder(address->path());
+    const Socket lock(kernel, locked.ok() ? locked.fd() : -1);
+    auto done = listen_on(server, *address, StreamKind::unix_socket);
+    if (!done.ok() && done.error().code == std::errc::address_in_use && !address->is_abstract()) {
+        const SocketFile found = file_of(kernel, *address);
+        if (!found.info.is_socket)
+            return address_error(errno_code(EEXIST), "listen on (the path is no socket)", *address);
+        if (answers(kernel, *address)) return done;
+        // Left behind by a server that is gone.
+        found.remove(kernel);
+        done = listen_on(server, *address, StreamKind::unix_socket);
+    }
+    return done;
+}
+
+/// A server on all of these, each of which `listen_on_one(state, text)` understands, or on none.
+template<class Text, class ListenOnOne>
+Result<Server> listen_on_each(Loop& loop, std::span<const Text> texts, ProtocolFactory factory,
+                              ListenOptions options, ListenOnOne listen_on_one) {
+    loop.check_usable("listen");
+    auto state = std::make_shared<ServerState>(loop, std::move(factory), std::move(options));
+    Server server(state);
+    for (const Text& text : texts)
+        if (auto done = listen_on_one(*state, text); !done.ok()) return done.error();
+    if (texts.empty()) return Error{Errc::bad_address, "listen (no address given)"};
+    return server;
+}
+
+Result<void> listen_on_named(ServerState& server, std::string_view text) {
+    return Address::names_unix(text) ? listen_on_path(server, text) : listen_on_text(server, text);
+}
+
 } // namespace
 } // namespace detail
 
@@ -163,20 +204,14 @@ namespace tcp {
 
 Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
                       ListenOptions options) {
-    const std::string text(address);
-    return listen(loop, std::span(&text, 1), std::move(factory), std::move(options));
+    return detail::listen_on_each(loop, std::span<const std::string_view>(&address, 1),
+                                  std::move(factory), std::move(options), detail::listen_on_text);
 }
 
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options) {
-    loop.check_usable("listen");
-    auto state =
-        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
-    Server server(state);
-    for (const std::string& address : addresses)
-        if (auto done = detail::listen_on_text(*state, address); !done.ok()) return done.error();
-    if (addresses.empty()) return Error{Errc::bad_address, "listen (no address given)"};
-    return server;
+    return detail::listen_on_each(loop, addresses, std::move(factory), std::move(options),
+                                  detail::listen_on_text);
 }
 
 } // namespace tcp
@@ -185,42 +220,22 @@ namespace unix_socket {
 
 Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
                       ListenOptions options) {
-    loop.check_usable("listen");
-    auto address = Address::unix_path(path);
-    if (!address.ok()) return address.error();
-    Kernel& kernel = loop.kernel();
-    auto state =
-        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
-    Server server(state);
-    // Between bind(2) and listen(2) a file refuses connections, as one does that was left behind.
-    // So whoever binds or replaces one has the folder to itself meanwhile. Without the lock, where
-    // the folder can not be read or another program keeps it locked, two that start at the same
-    // moment may both believe to have the path.
-    const Sys locked = address->is_abstract() ? Sys::fail(ENOTSUP)
-                                              : kernel.lock_folder(address->path());
-    const detail::Socket lock(kernel, locked.ok() ? locked.fd() : -1);
-    auto done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
-    if (!done.ok() && done.error().code == std::errc::address_in_use && !address->is_abstract()) {
-        const detail::SocketFile found = detail::file_of(kernel, *address);
-        if (!found.info.is_socket)
-            return detail::address_error(errno_code(EEXIST), "listen on (the path is no socket)",
-                                         *address);
-        if (detail::answers(kernel, *address)) return done.error();
-        // Left behind by a server that is gone.
-        found.remove(kernel);
-        done = detail::listen_on(*state, *address, detail::StreamKind::unix_socket);
-    }
-    if (!done.ok()) return done.error();
-    return server;
+    return detail::listen_on_each(loop, std::span<const std::string_view>(&path, 1),
+                                  std::move(factory), std::move(options), detail::listen_on_path);
 }
 
 } // namespace unix_socket
 
 Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
                       ListenOptions options) {
-    return Address::names_unix(address)
-               ? unix_socket::listen(loop, address, std::move(factory), std::move(options))
-               : tcp::listen(loop, address, std::move(factory), std::move(options));
+    return detail::listen_on_each(loop, std::span<const std::string_view>(&address, 1),
+                                  std::move(factory), std::move(options), detail::listen_on_named);
+}
+
+Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
+                      ListenOptions options) {
+    return detail::listen_on_each(loop, addresses, std::move(factory), std::move(options),
+                                  detail::listen_on_named);
 }
 
 Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options) {

@@ -103,6 +103,11 @@ Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory fact
 /// The same on several addresses; all or none.
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options = {});
+inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
+                             ProtocolFactory factory, ListenOptions options = {}) {
+    const std::vector<std::string> all(addresses.begin(), addresses.end());
+    return listen(loop, std::span(all), std::move(factory), std::move(options));
+}
 
 } // namespace tcp
 
@@ -123,6 +128,14 @@ Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory
 /// "/path", "@name"), else as `tcp::listen` does.
 Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
                       ListenOptions options = {});
+/// The same on several of them, TCP and Unix sockets alike; all or none.
+Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
+                      ListenOptions options = {});
+inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
+                             ProtocolFactory factory, ListenOptions options = {}) {
+    const std::vector<std::string> all(addresses.begin(), addresses.end());
+    return listen(loop, std::span(all), std::move(factory), std::move(options));
+}
 
 /// Serves a listening stream socket that was made elsewhere: inherited, or passed on by a
 /// supervisor. The descriptor is weft's from now on, also if this fails. ENOTSOCK or EINVAL if it

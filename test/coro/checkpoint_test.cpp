@@ -2,6 +2,7 @@
 
 #include <weft/coro/awaitable.hpp>
 #include <weft/coro/testing.hpp>
+#include <weft/protocols/line_framing.hpp>
 
 #include <atomic>
 #include <coroutine>
@@ -217,8 +218,14 @@ Operations ready_streams() {
         on_stream("Stream::read_line", [](Stream& s) { s.read_line(); }),
         on_stream("Stream::read_to_end", [](Stream& s) { s.read_to_end(); }),
         on_stream("Stream::peek", [](Stream& s) { s.peek(3); }),
+        on_stream("Stream::discard", [](Stream& s) { s.discard(4); }),
+        on_stream("MessageReader::read",
+                  [](Stream& s) { coro::MessageReader(s, LineFramer()).read(); }),
         on_stream("Stream::write", [](Stream& s) { s.write("x"); }),
-        on_stream("Stream::write_all", [](Stream& s) { s.write_all({"x", "y"}); }),
+        on_stream("Stream::write_all",
+                  [](Stream& s) {
+                      s.write_all({"x", "y"});
+                  }),
         on_stream("Stream::drain", [](Stream& s) { s.drain(); }),
         {"Stream::wait_closed",
          [](const Attempt& attempt) {
@@ -363,13 +370,27 @@ Operations waiting_for_others() {
                  attempt([&] { group.start(begin); }, [&] { return begun; });
              });
          }},
+        {"Descriptor::wait_readable",
+         [](const Attempt& attempt) {
+             SocketPair pair(coro::this_loop().kernel());
+             coro::Descriptor descriptor(pair.near);
+             pair.send("x");
+             attempt([&] { descriptor.wait_readable(); }, nothing);
+         }},
+        {"Descriptor::wait_writable",
+         [](const Attempt& attempt) {
+             SocketPair pair(coro::this_loop().kernel());
+             coro::Descriptor descriptor(pair.near);
+             attempt([&] { descriptor.wait_writable(); }, nothing);
+         }},
         {"connect",
          [](const Attempt& attempt) {
              Listener listener("127.0.0.1:0");
              const std::string address = listener.addresses().front().to_string();
              attempt([&] { coro::connect(address); }, nothing);
          }},
-        {"stream_pair", [](const Attempt& attempt) { attempt([] { coro::stream_pair(); }, nothing); }},
+        {"stream_pair",
+         [](const Attempt& attempt) { attempt([] { coro::stream_pair(); }, nothing); }},
         {"stream_over",
          [](const Attempt& attempt) {
              struct Silent final : Protocol {};

@@ -1,5 +1,7 @@
 #include "checkpoint_support.hpp"
 
+#include <weft/protocols/line_framing.hpp>
+
 using namespace weft;
 using namespace weft::test;
 using coro::DatagramSocket;
@@ -220,6 +222,10 @@ Operations without_waiting_for_connections() {
     struct Silent final : Protocol {};
     return {
         on_stream("Stream::skip", [](Stream& stream) { stream.skip(4); }),
+        on_stream("Stream::keep", [](Stream& stream) { (void)stream.keep(Bytes()); }),
+        on_stream(
+            "MessageReader::keep",
+            [](Stream& stream) { (void)coro::MessageReader(stream, LineFramer()).keep(Bytes()); }),
         on_stream("Stream::flush", [](Stream& stream) { stream.flush(); }),
         on_stream("Stream::write_eof", [](Stream& stream) { stream.write_eof(); }),
         on_stream("Stream::close", [](Stream& stream) { stream.close(); }),
@@ -236,6 +242,16 @@ Operations without_waiting_for_connections() {
         {"DatagramSocket::connect",
          [](const Attempt& attempt) {
              attempt([] { DatagramSocket::connect("127.0.0.1:9"); }, nothing);
+         }},
+        {"ServeHandle::close",
+         [](const Attempt& attempt) {
+             coro::ServeHandle handle;
+             attempt([&] { handle.close(); }, nothing);
+         }},
+        {"Descriptor",
+         [](const Attempt& attempt) {
+             SocketPair pair(coro::this_loop().kernel());
+             attempt([&] { coro::Descriptor{pair.near}; }, nothing);
          }},
         {"Listener",
          [](const Attempt& attempt) { attempt([] { Listener("127.0.0.1:0"); }, nothing); }},

@@ -271,3 +271,112 @@ TEST_CASE("A connect whose time is up or that is cancelled leaves nothing behind
         },
         std::move(options));
 }
+
+TEST_CASE("A handle counts, pauses and ends a serve at several addresses", "[s99][s101][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    run_on(kernel_kind, [] {
+        const std::string name = "@weft-handle-" + std::to_string(::getpid());
+        coro::ServeHandle serving;
+        CHECK(serving.addresses().empty());
+        CHECK_FALSE(serving.listening());
+        bool returned = false;
+        auto task = coro::spawn([&, handle = serving] {
+            coro::serve({"127.0.0.1:0", name}, &echo, {.grace = 1h, .handle = handle});
+            returned = true;
+        });
+        settle();
+        const auto addresses = serving.addresses();
+        REQUIRE(addresses.size() == 2);
+        CHECK(serving.listening());
+        CHECK(serving.port() == addresses[0].port());
+        CHECK(addresses[1].to_string() == "unix:" + name);
+
+        std::vector<Stream> clients;
+        for (const Address& address : addresses) {
+            clients.push_back(coro::connect(address));
+            clients.back().write("hello");
+            CHECK(clients.back().read_exactly(5) == "hello");
+        }
+        CHECK(serving.connections() == 2);
+        CHECK(serving.counters().accepted == 2);
+
+        serving.pause_accepting();
+        Stream early = coro::connect(addresses[0]); // the kernel takes it
+        early.write("hello");
+        CHECK_THROWS_AS(early.read_exactly(5, 5ms), coro::TimeoutError);
+        CHECK(serving.connections() == 2);
+        serving.resume_accepting();
+        CHECK(early.read_exactly(5) == "hello");
+        clients.push_back(std::move(early));
+
+        serving.close();
+        settle();
+        CHECK_FALSE(serving.listening());
+        CHECK_THROWS_AS(coro::connect(addresses[0]), std::system_error);
+        CHECK_FALSE(returned); // the handlers have their grace
+        for (Stream& client : clients) {
+            client.write("bye");
+            client.write_eof();
+            CHECK(client.read_to_end() == "bye");
+        }
+        task.join();
+        CHECK(returned);
+        CHECK(serving.connections() == 0);
+    });
+}
+
+TEST_CASE("A serve that was closed returns when the grace is over, or is cancelled",
+          "[s101][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    const Duration grace = GENERATE(Duration(0), Duration(5ms), Duration::max());
+    run_on(kernel_kind, [&] {
+        coro::ServeHandle serving;
+        auto task = coro::spawn([&] {
+            coro::serve("127.0.0.1:0", [](Stream&) { coro::sleep_forever(); },
+                        {.grace = grace, .handle = serving});
+        });
+        settle();
+        Stream client = coro::connect(serving.addresses().front());
+        settle();
+        CHECK(serving.connections() == 1);
+        serving.close();
+        serving.close();
+        if (grace == Duration::max()) {
+            settle();
+            CHECK_FALSE(task.done());
+            task.cancel();
+            task.wait();
+            CHECK(task.cancelled());
+        } else {
+            task.join();
+        }
+        CHECK_THROWS_AS(client.read_to_end(), std::system_error);
+        CHECK_NOTHROW(
+            coro::serve("127.0.0.1:0", &echo, {.handle = serving})); // closed before it began
+    });
+}
+
+TEST_CASE("A handle is one serve's at a time, and several addresses are all or none",
+          "[s99][coro]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    run_on(kernel_kind, [] {
+        coro::ServeHandle serving;
+        coro::Listener taken("127.0.0.1:0");
+        const std::string second = taken.addresses().front().to_string();
+        CHECK_THROWS_AS(coro::serve({"127.0.0.1:0", second}, &echo, {.handle = serving}),
+                        std::system_error);
+        CHECK(serving.addresses().empty());
+        auto task = coro::spawn([&] { coro::serve("127.0.0.1:0", &echo, {.handle = serving}); });
+        settle();
+        CHECK(text_thrown<UsageError>([&] {
+                  coro::serve("127.0.0.1:0", &echo, {.handle = serving});
+              }) == "serve: the handle is that of another serve");
+        task.cancel();
+        CHECK_THROWS_AS(task.join(), Cancelled);
+        // Ended in the callback that tells that it listens.
+        coro::serve(
+            "127.0.0.1:0", &echo,
+            {.started = [&](const std::vector<Address>&) { serving.close(); }, .handle = serving});
+        CHECK_FALSE(serving.listening());
+    });
+}
