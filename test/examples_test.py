@@ -7,6 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 
 
 def start(program):
@@ -114,6 +117,14 @@ def asks(client, question, answer, pieces=None):
     assert found == answer, f"{found[:200]} to {question[:200]}, wanted {answer[:200]}"
 
 
+def until(client, question, answer):
+    """Asks until the answer, which is as long as the others, is this one."""
+    while True:
+        client.sendall(question)
+        if exactly(client, len(answer)) == answer:
+            return
+
+
 def redis(address):
     def command(*words):
         words = [word if isinstance(word, bytes) else word.encode() for word in words]
@@ -131,6 +142,18 @@ def redis(address):
              b":2\r\n:1\r\n:0\r\n")
         asks(client, command("SET", "y", "3", "NX") + command("SET", "y", "3", "XX") + command("GET", "y"),
              b"$-1\r\n+OK\r\n$1\r\n3\r\n")
+        asks(client, command("SET", "t", "1", "EX", "100") + command("TTL", "t") + command("INCR", "t")
+             + command("TTL", "t") + command("TTL", "y") + command("TTL", "none") + command("PERSIST", "t")
+             + command("TTL", "t"), b"+OK\r\n:100\r\n:2\r\n:100\r\n:-1\r\n:-2\r\n:1\r\n:-1\r\n")
+        asks(client, command("EXPIRE", "t", "-1") + command("GET", "t") + command("EXPIRE", "t", "1")
+             + command("EXPIRE", "y", "x") + command("SET", "y", "3", "EX", "0") + command("SET", "y", "3", "EX"),
+             b":1\r\n$-1\r\n:0\r\n-ERR value is not an integer or out of range\r\n"
+             b"-ERR invalid expire time in 'set' command\r\n-ERR syntax error\r\n")
+        asks(client, command("SET", "t", "1", "px", "20") + command("PEXPIRE", "y", "100000")
+             + command("SET", "y", "4", "KEEPTTL") + command("TTL", "y"), b"+OK\r\n:1\r\n+OK\r\n:100\r\n")
+        until(client, command("EXISTS", "t"), b":0\r\n")
+        asks(client, command("SET", "y", "3") + command("TTL", "y"), b"+OK\r\n:-1\r\n")
+        asks(client, command("CONFIG", "GET", "save"), b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n")
         asks(client, command("ECHO", "hi") + command("PING", "ho") + command("NOPE") + command("GET"),
              b"$2\r\nhi\r\n$2\r\nho\r\n-ERR unknown command 'NOPE'\r\n"
              b"-ERR wrong number of arguments for 'get' command\r\n")
@@ -178,6 +201,21 @@ def memcached(address):
         while not exactly(client, 1) == b"E":
             pass
         asks(client, b"flush_all\r\nget big\r\n", b"ND\r\nOK\r\nEND\r\n")
+        asks(client, b"set a 0 0 1\r\nx\r\nflush_all 100\r\nflush_all x\r\nget a\r\nflush_all -1\r\nget a\r\n",
+             b"STORED\r\nOK\r\nCLIENT_ERROR invalid exptime argument\r\nVALUE a 0 1\r\nx\r\nEND\r\nOK\r\nEND\r\n")
+        # As memcached itself has it, by memccapable of libmemcached.
+        bad = b"CLIENT_ERROR bad command line format\r\n"
+        usage = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+        for question, answer in ((b"get", b"ERROR\r\n"), (b"gets", b"ERROR\r\n"), (b"get " + 251 * b"k", bad),
+                                 (b"delete", b"ERROR\r\n"), (b"delete x 0", b"NOT_FOUND\r\n"),
+                                 (b"delete x 1", usage), (b"delete x y z", usage), (b"verbosity", b"ERROR\r\n"),
+                                 (b"verbosity x", bad), (b"verbosity 1 2 3", b"ERROR\r\n"), (b"incr x", b"ERROR\r\n"),
+                                 (b"touch x", b"ERROR\r\n"), (b"set x 0 0", b"ERROR\r\n"),
+                                 (b"stats noreply", b"ERROR\r\n"), (b"get noreply", b"END\r\n")):
+            asks(client, question + b"\r\n", answer)
+        now = b"%d" % time.time()
+        asks(client, b"set a 0 0 1\r\nx\r\nflush_all " + now + b"\r\nget a\r\nset a 0 0 1\r\ny\r\nget a\r\n",
+             b"STORED\r\nOK\r\nEND\r\nSTORED\r\nVALUE a 0 1\r\ny\r\nEND\r\n")
         client.sendall(b"quit\r\n")
         assert client.recv(1) == b"", "it should have closed"
     for wrong in (b"set a 0 0 x\r\n", b"set a 0 0 1\r\nxyz\r\n", b"set a 0 0 99999999999\r\n"):
@@ -186,6 +224,50 @@ def memcached(address):
             assert exactly(client, 12) == b"CLIENT_ERROR"
             while client.recv(1000):
                 pass
+
+
+def relay(address):
+    def asked(text):
+        client = socket.create_connection(address, timeout=60)
+        client.sendall(text)
+        return client
+
+    established = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        name = b"127.0.0.1:%d" % target.getsockname()[1]
+        # What comes behind the head belongs to the target.
+        with asked(b"CONNECT " + name + b" HTTP/1.1\r\nHost: x\r\n\r\nhello") as client:
+            server = target.accept()[0]
+            with server:
+                assert exactly(client, len(established)) == established
+                assert exactly(server, 5) == b"hello"
+                data = os.urandom(1_000_000)
+                sender = threading.Thread(target=server.sendall, args=(data,))
+                sender.start()
+                assert exactly(client, len(data)) == data
+                sender.join()
+                client.shutdown(socket.SHUT_WR)
+                assert server.recv(1) == b"", "the end should have come through"
+                server.sendall(b"bye")
+            assert exactly(client, 3) == b"bye" and client.recv(1) == b""
+    # The target listens no more.
+    with asked(b"CONNECT " + name + b" HTTP/1.1\r\n\r\n") as client:
+        assert exactly(client, 24) == b"HTTP/1.1 502 Bad Gateway"
+    # No text of a client leads to a Unix socket.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{folder}/socket"
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(0)
+        for text in (path, f"unix:{path}", f"{path}:80", f"unix:{path}:80", f"[{path}]:80", "@name:80", "::1:80",
+                     "host", ":80", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:8x"):
+            with asked(f"CONNECT {text} HTTP/1.1\r\n\r\n".encode()) as client:
+                answer = exactly(client, 24)
+                assert answer == b"HTTP/1.1 400 Bad Request", f"{answer} to {text}"
+        try:
+            raise AssertionError(f"a connection to the Unix socket: {listener.accept()}")
+        except BlockingIOError:
+            pass
 
 
 def output_of(program, *arguments):
@@ -208,9 +290,10 @@ def retry(program):
     assert "attempt 1" in text and "attempt 2" in text and text.endswith("the answer is 42\n"), text
 
 
-TALKS = {"echo": tcp_echo, "lines": lines, "udp_echo": udp_echo, "embed": tcp_echo, "echo_coro": tcp_echo, "chat": chat,
-         "wrapped_protocol": wrapped_protocol, "own_framer": own_framer, "loop_per_thread": loop_per_thread,
-         "redis": redis, "redis_coro": redis, "memcached": memcached, "memcached_coro": memcached}
+TALKS = {"echo": tcp_echo, "echo_coro": tcp_echo, "embed": tcp_echo, "udp_echo": udp_echo, "udp_echo_coro": udp_echo,
+         "lines": lines, "chat": chat, "wrapped_protocol": wrapped_protocol, "own_framer": own_framer,
+         "loop_per_thread": loop_per_thread, "relay": relay, "redis": redis, "redis_coro": redis,
+         "memcached": memcached, "memcached_coro": memcached}
 RUNS = {"port_scanner": port_scanner, "producer_consumer": producer_consumer, "retry": retry}
 
 
