@@ -201,7 +201,9 @@ void StreamState::fail(const char* what) {
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
     self.scheduler.checkpoint_read(self);
     if (buffered() == 0) {
-        if (!block_.unique()) block_ = {}; // somebody keeps what was read
+        // Somebody keeps what was read, or a larger one is worth it now.
+        if (!block_.unique() || (fills_blocks_ && block_.size() == weft::detail::BlockPool::block_size))
+            block_ = {};
         begin_ = end_ = 0;
         // A buffer that would stay empty while it waits is not held.
         while (reads_on()) {
@@ -214,6 +216,7 @@ bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
             const ReadResult got = transport->try_read({bytes(), block_.size()});
             if (got.state == ReadResult::State::data) {
                 end_ = got.size;
+                note_filled(got.size, block_.size());
                 self.scheduler.charge(self, got.size);
                 return true;
             }
@@ -235,11 +238,15 @@ void StreamState::reserve(Coroutine& self, std::size_t more) {
     if (begin_ != 0 && size + more <= capacity && size <= capacity / 2 && block_.unique()) {
         std::memmove(bytes(), bytes() + begin_, size);
     } else {
-        constexpr std::size_t usual = weft::detail::BlockPool::block_size;
+        using weft::detail::BlockPool;
+        const std::size_t usual = fills_blocks_ ? BlockPool::large_size : BlockPool::block_size;
         std::size_t wanted = std::max(usual, capacity);
         while (wanted < size + more || (wanted == capacity && size > capacity / 2))
             wanted *= 2;
-        Buffer larger = wanted == usual ? self.scheduler.loop().blocks().take() : Buffer(wanted);
+        BlockPool& blocks = self.scheduler.loop().blocks();
+        Buffer larger = wanted == BlockPool::block_size   ? blocks.take()
+                        : wanted == BlockPool::large_size ? blocks.take_large()
+                                                          : Buffer(wanted);
         if (size != 0) std::memcpy(const_cast<std::byte*>(larger.data()), bytes() + begin_, size);
         block_ = std::move(larger);
     }

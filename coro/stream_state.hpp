@@ -130,6 +130,13 @@ public:
     Buffer receive_block(Coroutine& self, ReadResult::State& found);
     /// The same, waiting if it has to; `looked`: it has to. Empty at the end.
     Buffer receive_block_later(Coroutine& self, const char* what, TimePoint deadline, bool looked);
+    /// Large messages come in fewer and larger pieces, as long as they go on coming.
+    void note_filled(std::size_t size, std::size_t room) noexcept {
+        if (size == room) [[unlikely]]
+            fills_blocks_ = true;
+        else if (size < weft::detail::BlockPool::block_size / 4 && size != 0)
+            fills_blocks_ = false;
+    }
     /// Moves what is there to `into`, as far as it goes; how much.
     std::size_t take(MutableBytes into) noexcept;
     /// In front of the input.
@@ -237,11 +244,7 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     Buffer block = fills_blocks_ ? blocks.take_large() : blocks.take();
     const ReadResult got = transport->try_read({const_cast<std::byte*>(block.data()), block.size()});
     found = got.state;
-    // Large messages come in fewer and larger pieces, as long as they go on coming.
-    if (got.size == block.size()) [[unlikely]]
-        fills_blocks_ = true;
-    else if (got.size < weft::detail::BlockPool::block_size / 4 && got.size != 0)
-        fills_blocks_ = false;
+    note_filled(got.size, block.size());
     block.truncate(got.size);
     self.scheduler.charge(self, got.size);
     copy_if_many(blocks, block);
