@@ -223,9 +223,8 @@ Operations without_waiting_for_connections() {
     return {
         on_stream("Stream::skip", [](Stream& stream) { stream.skip(4); }),
         on_stream("Stream::keep", [](Stream& stream) { (void)stream.keep(Bytes()); }),
-        on_stream(
-            "MessageReader::keep",
-            [](Stream& stream) { (void)coro::MessageReader(stream, LineFramer()).keep(Bytes()); }),
+        on_stream("MessageReader::keep",
+                  [](Stream& s) { (void)coro::MessageReader(s, LineFramer()).keep(Bytes()); }),
         on_stream("Stream::flush", [](Stream& stream) { stream.flush(); }),
         on_stream("Stream::write_eof", [](Stream& stream) { stream.write_eof(); }),
         on_stream("Stream::close", [](Stream& stream) { stream.close(); }),
