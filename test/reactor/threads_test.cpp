@@ -241,7 +241,7 @@ TEST_CASE("What callbacks of a running job's future have captured lives until th
     auto job = loop->run_in_executor([&, closing = loop->remote()] {
         started.open();
         while (!closing.closed()) std::this_thread::yield();
-        for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+        for (int i = 0; i < 100; ++i) std::this_thread::yield();
         seen = alive;
     });
     auto after = job.then([frame = AtEnd([&] { alive = false; })] {});
