@@ -5,7 +5,8 @@
 // pages in the page table instead, and the marks survive MADV_DONTNEED. A page table maps 2 MiB, so
 // stacks of 64 KiB share one among 32. Transparent huge pages would back all 32 when the first is
 // touched. Stacks that begin at the same place of their pages compete for the same sets of the
-// caches, so their beginnings are spread over the page's first kilobyte.
+// caches, so their beginnings are spread over the page's first kilobyte; and with sizes that are powers of two they
+// would be the same places of a second-level cache as well, so the guard's page comes on top of the size.
 
 #include <weft/coro/context.hpp>
 #include <weft/coro/stack_pool.hpp>
@@ -73,7 +74,7 @@ void StackPool::set_guard(Guard guard) {
 StackPool::~StackPool() {
     for (Class& size_class : classes_)
         for (const Slab& slab : size_class.slabs)
-            if (slab.memory != nullptr) munmap(slab.memory, slab.stacks * size_class.stack_size);
+            if (slab.memory != nullptr) munmap(slab.memory, slab.stacks * stride(size_class));
 }
 
 std::size_t StackPool::rounded(std::size_t size) noexcept {
@@ -97,11 +98,11 @@ Stack StackPool::carve(Class& size_class, std::uint16_t index) {
         size_class.slabs.back().carved == size_class.slabs.back().stacks)
         add_slab(size_class);
     Slab& slab = size_class.slabs.back();
-    std::byte* base = slab.memory + slab.carved * size_class.stack_size;
+    std::byte* base = slab.memory + slab.carved * stride(size_class);
     install_guard(base);
     const std::size_t colour = slab.carved % colours * cache_line;
     ++slab.carved;
-    const Stack stack{base + page_size_, base + size_class.stack_size - colour, index,
+    const Stack stack{base + page_size_, base + stride(size_class) - colour, index,
                       guard_ == Guard::canary};
     if (stack.has_canary) std::memset(stack.bottom, canary_byte, canary_size);
     register_stack(stack.bottom, stack.top);
@@ -111,7 +112,7 @@ Stack StackPool::carve(Class& size_class, std::uint16_t index) {
 void StackPool::add_slab(Class& size_class) {
     std::size_t stacks =
         size_class.slabs.empty() ? first_slab_stacks : size_class.slabs.back().stacks * 2;
-    stacks = std::max<std::size_t>(1, std::min(stacks, largest_slab / size_class.stack_size));
+    stacks = std::max<std::size_t>(1, std::min(stacks, largest_slab / stride(size_class)));
     size_class.slabs.reserve(size_class.slabs.size() + 1);
     std::size_t all = stacks;
     for (const Slab& slab : size_class.slabs)
@@ -123,7 +124,7 @@ void StackPool::add_slab(Class& size_class) {
             throw std::system_error(errno, std::generic_category(),
                                     "memory for stacks of " +
                                         std::to_string(size_class.stack_size) + " bytes");
-        if (std::byte* memory = map(stacks * size_class.stack_size)) {
+        if (std::byte* memory = map(stacks * stride(size_class))) {
             size_class.slabs.push_back({memory, stacks, 0});
             return;
         }
@@ -206,7 +207,7 @@ StackPool::Stats StackPool::stats() const noexcept {
         stats.trimmed += size_class.idle.size() - size_class.with_pages();
         stats.mappings += size_class.slabs.size();
         for (const Slab& slab : size_class.slabs)
-            stats.reserved += slab.stacks * size_class.stack_size;
+            stats.reserved += slab.stacks * stride(size_class);
     }
     stats.guards_by_protection = protected_;
     return stats;
@@ -216,12 +217,12 @@ std::byte* StackPool::guarded_top(const void* address) const noexcept {
     const auto* at = static_cast<const std::byte*>(address);
     for (const Class& size_class : classes_) {
         for (const Slab& slab : size_class.slabs) {
-            if (at < slab.memory || at >= slab.memory + slab.carved * size_class.stack_size)
+            if (at < slab.memory || at >= slab.memory + slab.carved * stride(size_class))
                 continue;
-            const auto index = static_cast<std::size_t>(at - slab.memory) / size_class.stack_size;
-            std::byte* base = slab.memory + index * size_class.stack_size;
+            const auto index = static_cast<std::size_t>(at - slab.memory) / stride(size_class);
+            std::byte* base = slab.memory + index * stride(size_class);
             if (at >= base + page_size_) return nullptr;
-            return base + size_class.stack_size - index % colours * cache_line;
+            return base + stride(size_class) - index % colours * cache_line;
         }
     }
     return nullptr;

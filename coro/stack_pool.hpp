@@ -40,7 +40,7 @@ public:
     StackPool(const StackPool&) = delete;
     StackPool& operator=(const StackPool&) = delete;
 
-    /// A stack of `size` bytes, guard included; rounded up to a power of two, 16 KiB at least.
+    /// A stack of `size` bytes, rounded up to a power of two, 16 KiB at least, and a guard below it.
     /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size) {
         const std::size_t index = class_of(size);
@@ -125,6 +125,8 @@ private:
     static std::size_t kept(const Class& size_class) noexcept {
         return std::max(always_kept, size_class.in_use);
     }
+    /// From one stack of a slab to the next.
+    std::size_t stride(const Class& size_class) const noexcept { return size_class.stack_size + page_size_; }
     Stack take_new(std::size_t size);
     Stack carve(Class& size_class, std::uint16_t index);
     void add_slab(Class& size_class);

@@ -28,7 +28,7 @@ class Task;
 struct SpawnOptions {
     std::string_view name = {}; ///< for reports; empty: the place where it was spawned
     std::size_t stack_size =
-        0; ///< bytes, guard page included, rounded up to a power of two; 0: `default_stack_size`
+        0; ///< bytes, rounded up to a power of two, a guard page besides; 0: `default_stack_size`
 };
 
 /// What a stack has unless told otherwise. Only touched pages cost memory, so this is address

@@ -90,8 +90,8 @@ TEST_CASE("stacks come in powers of two with a guard below, and all of them is u
         const Stack stack = pool.take(size);
         const std::size_t whole = StackPool::rounded(size);
         CHECK(whole >= std::max(size, 16 * kib));
-        CHECK(stack.usable() > whole - 5 * kib - 1);
-        CHECK(stack.usable() <= whole - 4 * kib);
+        CHECK(stack.usable() > whole - 1 * kib - 1);
+        CHECK(stack.usable() <= whole);
         CHECK(reinterpret_cast<std::uintptr_t>(stack.top) % 64 == 0);
         touch(stack);
         CHECK(writing_kills(stack.bottom - 1));
