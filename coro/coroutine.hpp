@@ -65,6 +65,8 @@ public:
     void wake() noexcept;
     /// The same, and it runs right away if this is called by the loop and not by another coroutine.
     void wake_now();
+    /// `wake_now`, inlined (suspend.hpp).
+    void wake_here();
 
     Coroutine& coroutine;
     /// Only the event ends it.

@@ -33,18 +33,8 @@ void Scheduler::make_ready(Coroutine& coroutine) noexcept {
     if (!in_run_) loop_.run_front_end();
 }
 
-[[gnu::always_inline]] inline void Scheduler::enter(Coroutine& coroutine) {
-    if (thread_places.exceptions == nullptr) [[unlikely]]
-        find_thread_places();
-    begin_running(coroutine);
-    switch_context(main_, coroutine);
-    if (fatal_) [[unlikely]]
-        std::rethrow_exception(std::exchange(fatal_, nullptr));
-}
-
-void Scheduler::resume(Coroutine& coroutine) {
-    jumps_left_ = loop_.limited() ? 0 : -jumps_;
-    enter(coroutine);
+void Scheduler::rethrow_fatal() {
+    std::rethrow_exception(std::exchange(fatal_, nullptr));
 }
 
 void Scheduler::run() {
@@ -136,12 +126,7 @@ void Wait::wake() noexcept {
     coroutine.scheduler.make_ready(coroutine);
 }
 
-void Wait::wake_now() {
-    if (current != nullptr) return wake();
-    coroutine.wait = nullptr;
-    coroutine.woken_by = Wake::event;
-    coroutine.scheduler.resume(coroutine);
-}
+void Wait::wake_now() { wake_here(); }
 
 void Coroutine::end_wait(Wake reason) noexcept {
     if (wait == nullptr || wait->uncancellable) return;

@@ -226,6 +226,7 @@ private:
     void switch_away(Coroutine& self);
     Coroutine* next_ready() noexcept;
     void enter(Coroutine& coroutine);
+    [[noreturn, gnu::cold]] void rethrow_fatal();
     void checkpoint_slowly(Coroutine& self);
     void checkpoint_in_memory_slowly(Coroutine& self);
     Coroutine* yield_slowly(Coroutine& self);

@@ -45,39 +45,39 @@ void Stream::End::operator()(detail::StreamState* state) const noexcept {
     state->dismiss();
 }
 
-detail::StreamState& Stream::state(const char* what) const {
-    if (!state_)
-        throw UsageError(std::string(what) +
-                         ": the stream is empty (default-constructed, moved from or released)");
-    return *state_;
+void Stream::throw_empty(const char* what) {
+    throw UsageError(std::string(what) +
+                     ": the stream is empty (default-constructed, moved from or released)");
 }
 
 // --- Reading -------------------------------------------------------------------------------------
 
+// What an echo does over and over: there was nothing more, and something comes. One way through, without a branch to
+// another wait, is what the compiler makes the best of.
 Buffer Stream::read(Deadline deadline) {
+    Buffer data;
     detail::StreamState& state = this->state("read");
     detail::Coroutine& self = detail::running("read");
-    state.check_no_reader("read");
-    bool looked = false;
-    if (state.reads_on() && self.scheduler.goes_on(self)) [[likely]] {
-        if (state.transport->input_ready()) {
-            ReadResult::State found;
-            if (Buffer data = state.receive_block(self, found)) [[likely]]
-                return data;
-            looked = found == ReadResult::State::would_block; // anything else the next one finds again
-        } else {
-            looked = true;
-        }
+    if (state.quiet() && state.reads_on() && deadline.never() && self.scheduler.goes_on(self)) [[likely]] {
+        const detail::StreamState::Reading reading(state, self, "read");
+        state.wait_for_input(self, "read");
+        if (state.transport != nullptr && state.receive_block(self, data) == ReadResult::State::data) [[likely]]
+            return data; // what else it met it meets again
     }
-    const detail::StreamState::Reading reading(state, self, "read", this);
-    if (!looked) [[unlikely]] {
-        if (state.buffered() != 0) {
-            self.scheduler.checkpoint_in_memory(self);
-            return state.take_all(self);
-        }
-        self.scheduler.checkpoint(self);
+    read_otherwise(state, self, data, deadline);
+    return data;
+}
+
+[[gnu::noinline]] void Stream::read_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
+                                              Deadline deadline) {
+    const detail::StreamState::Reading reading(state, self, "read");
+    if (state.buffered() != 0) {
+        self.scheduler.checkpoint_in_memory(self);
+        data = state.take_all(self);
+        return;
     }
-    return state.receive_block_later(self, "read", deadline.at(), looked);
+    self.scheduler.checkpoint_read(self);
+    state.receive_block_later(self, data, "read", deadline.at());
 }
 
 std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
@@ -91,7 +91,7 @@ std::size_t Stream::read_some(MutableBytes into, Deadline deadline) {
         if (got.state == ReadResult::State::data) return got.size;
         found = got.state;
     }
-    const detail::StreamState::Reading reading(state, self, "read_some", this);
+    const detail::StreamState::Reading reading(state, self, "read_some");
     if (found == ReadResult::State::would_block) [[likely]]
         return state.receive_later(self, into, "read_some", deadline.at());
     if (state.buffered() != 0 && !into.empty()) {
@@ -126,7 +126,7 @@ template<class Room>
 void Stream::read_whole(const char* what, std::size_t size, Deadline deadline, Room room) {
     detail::StreamState& state = this->state(what);
     detail::Coroutine& self = detail::running(what);
-    const detail::StreamState::Reading reading(state, self, what, this);
+    const detail::StreamState::Reading reading(state, self, what);
     self.scheduler.checkpoint_in_memory(self);
     MutableBytes into = room(0);
     std::size_t have = state.take(into);
@@ -160,7 +160,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
                                     Deadline deadline) {
     detail::StreamState& state = this->state("read_until");
     detail::Coroutine& self = detail::running("read_until");
-    const detail::StreamState::Reading reading(state, self, "read_until", this);
+    const detail::StreamState::Reading reading(state, self, "read_until");
     if (separators.size() == 0) throw UsageError("read_until: no separator was given");
     for (const std::string_view separator : separators)
         if (separator.empty()) throw UsageError("read_until: a separator is empty");
@@ -190,7 +190,7 @@ std::string_view Stream::read_until(std::initializer_list<std::string_view> sepa
 std::optional<std::string_view> Stream::read_line(Deadline deadline) {
     detail::StreamState& state = this->state("read_line");
     detail::Coroutine& self = detail::running("read_line");
-    const detail::StreamState::Reading reading(state, self, "read_line", this);
+    const detail::StreamState::Reading reading(state, self, "read_line");
     self.scheduler.checkpoint_in_memory(self);
     state.line_cut = false;
     const auto without_end = [](std::string_view line) {
@@ -228,7 +228,7 @@ std::optional<std::string_view> Stream::read_line(Deadline deadline) {
 std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
     detail::StreamState& state = this->state("read_to_end");
     detail::Coroutine& self = detail::running("read_to_end");
-    const detail::StreamState::Reading reading(state, self, "read_to_end", this);
+    const detail::StreamState::Reading reading(state, self, "read_to_end");
     self.scheduler.checkpoint_in_memory(self);
     do {
         if (state.buffered() > most)
@@ -244,7 +244,7 @@ std::string Stream::read_to_end(std::size_t most, Deadline deadline) {
 Bytes Stream::peek(std::size_t size, Deadline deadline) {
     detail::StreamState& state = this->state("peek");
     detail::Coroutine& self = detail::running("peek");
-    const detail::StreamState::Reading reading(state, self, "peek", this);
+    const detail::StreamState::Reading reading(state, self, "peek");
     self.scheduler.checkpoint_in_memory(self);
     while (state.buffered() < size && state.fill(self, "peek", deadline.at())) {
     }
@@ -263,7 +263,7 @@ void Stream::skip(std::size_t size) {
 void Stream::discard(std::uint64_t size, Deadline deadline) {
     detail::StreamState& state = this->state("discard");
     detail::Coroutine& self = detail::running("discard");
-    const detail::StreamState::Reading reading(state, self, "discard", this);
+    const detail::StreamState::Reading reading(state, self, "discard");
     self.scheduler.checkpoint_in_memory(self);
     for (std::uint64_t left = size; left != 0;) {
         if (state.buffered() == 0 && !state.fill(self, "discard", deadline.at()))
@@ -314,10 +314,13 @@ void Stream::write(Bytes data, Deadline deadline) {
 void Stream::write(Buffer&& data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data)) [[likely]] {
-        data = {};
-        return;
-    }
+    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data)) [[likely]]
+        return data.clear();
+    write_otherwise(state, self, data, deadline);
+}
+
+[[gnu::noinline]] void Stream::write_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
+                                               Deadline deadline) {
     const detail::StreamState::Use use(state);
     self.scheduler.checkpoint_in_memory(self);
     if (state.writing_paused) [[unlikely]]

@@ -35,6 +35,7 @@ struct LimitOverrun : std::system_error {
 };
 
 namespace detail {
+class Coroutine;
 class StreamState;
 }
 
@@ -183,7 +184,14 @@ private:
     struct End {
         void operator()(detail::StreamState* state) const noexcept;
     };
-    detail::StreamState& state(const char* what) const;
+    detail::StreamState& state(const char* what) const {
+        if (!state_) [[unlikely]]
+            throw_empty(what);
+        return *state_;
+    }
+    [[noreturn, gnu::cold]] static void throw_empty(const char* what);
+    void read_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data, Deadline deadline);
+    void write_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data, Deadline deadline);
     template<class Room>
     void read_whole(const char* what, std::size_t size, Deadline deadline, Room room);
     std::unique_ptr<detail::StreamState, End> state_;

@@ -44,7 +44,15 @@ void StreamProtocol::connection_made(Transport& transport) {
     state_->connected(transport);
 }
 void StreamProtocol::read_ready() {
-    if (state_ != nullptr) state_->read_ready();
+    if (state_ == nullptr) [[unlikely]]
+        return;
+    StreamState& state = *state_;
+    state.quiet_ = false;
+    if (state.read_wait_ != nullptr) [[likely]]
+        return std::exchange(state.read_wait_, nullptr)->wake_here();
+    // The peer may have reset the connection, which those who wait for its end or for room want to know.
+    if (state.others_.linked() && state.transport != nullptr && state.transport->write_error())
+        state.wake_others();
 }
 void StreamProtocol::connection_lost(std::error_code reason) {
     if (state_ != nullptr) state_->lost(reason);
@@ -102,18 +110,13 @@ void StreamState::take_over(Transport& to) {
 void StreamState::use(Transport* to) noexcept {
     if (borrowing_ != 0 && transport != nullptr) transport->own_queued();
     transport = to;
+    quiet_ = false;
     source = to != nullptr ? to->source() : nullptr;
 }
 
 void StreamState::connected(Transport& to) noexcept {
     use(&to);
     wake_others();
-}
-
-void StreamState::read_ready() {
-    if (read_wait_ != nullptr) return std::exchange(read_wait_, nullptr)->wake_now();
-    // The peer may have reset the connection, which those who wait for its end or for room want to know.
-    if (others_.linked() && transport != nullptr && transport->write_error()) wake_others();
 }
 
 void StreamState::lost(std::error_code reason) noexcept {
@@ -180,6 +183,10 @@ void StreamState::throw_timed_out(std::string what) {
     throw TimeoutError(std::move(what));
 }
 
+void StreamState::throw_no_data(const char* what) {
+    throw_timed_out(std::string(what) + ": no " + describe("data", " from "));
+}
+
 // Not misuse: it was open when the wait began.
 void StreamState::throw_closed(const char* what) const {
     throw std::system_error(make_error_code(Errc::closed),
@@ -200,35 +207,33 @@ void StreamState::fail(const char* what) {
 
 bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
     self.scheduler.checkpoint_read(self);
-    if (buffered() == 0) {
-        // Somebody keeps what was read, or a larger one is worth it now.
-        if (!block_.unique() || (fills_blocks_ && block_.size() == weft::detail::BlockPool::block_size))
-            block_ = {};
-        begin_ = end_ = 0;
-        // A buffer that would stay empty while it waits is not held.
-        while (reads_on()) {
-            if (!transport->input_ready()) {
-                drop_buffer();
-                wait_for_input(self, what, deadline);
-                continue;
-            }
-            reserve(self, least_room);
-            const ReadResult got = transport->try_read({bytes(), block_.size()});
-            if (got.state == ReadResult::State::data) {
-                end_ = got.size;
-                note_filled(got.size, block_.size());
-                self.scheduler.charge(self, got.size);
-                return true;
-            }
-            if (got.state != ReadResult::State::would_block) break; // the next one finds it again
+    using State = ReadResult::State;
+    for (;;) {
+        if (eof || closed || transport == nullptr) return nothing_more(what) != 0;
+        if (quiet_) {
+            if (buffered() == 0) drop_buffer(); // one that would stay empty while it waits is not held
+            wait_for_input(self, what, deadline);
+            continue;
         }
+        const bool afresh = buffered() == 0;
+        if (afresh) {
+            // Somebody keeps what was read, or a larger one is worth it now.
+            if (!block_.unique() || (fills_blocks_ && block_.size() == weft::detail::BlockPool::block_size))
+                block_.clear();
+            begin_ = end_ = 0;
+        }
+        reserve(self, least_room);
+        const MutableBytes room{bytes() + end_, block_.size() - end_};
+        const ReadResult got = try_read(room);
+        if (got.state == State::data) [[likely]] {
+            end_ += got.size;
+            if (afresh) note_filled(got.size, room.size());
+            self.scheduler.charge(self, got.size);
+            return true;
+        }
+        if (got.state == State::eof) eof = true;
+        if (got.state == State::failed) fail(what);
     }
-    reserve(self, least_room);
-    const std::size_t got =
-        receive(self, {bytes() + end_, block_.size() - end_}, what, deadline);
-    end_ += got;
-    self.scheduler.charge(self, got);
-    return got != 0;
 }
 
 void StreamState::reserve(Coroutine& self, std::size_t more) {
@@ -294,7 +299,7 @@ std::size_t StreamState::take(MutableBytes into) noexcept {
 }
 
 void StreamState::drop_buffer() noexcept {
-    block_ = {};
+    block_.clear();
     begin_ = end_ = 0;
 }
 

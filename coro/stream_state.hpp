@@ -46,11 +46,10 @@ public:
     /// Held by one that reads. `UsageError` if there is another.
     class Reading : Use {
     public:
-        Reading(StreamState& state, Coroutine& self, const char* what, const Stream* through)
+        Reading(StreamState& state, Coroutine& self, const char* what)
             : Use(state) {
             state.check_no_reader(what);
             state.reader_ = &self;
-            if (state.source != nullptr) state.source->path.objects[2] = through;
         }
         ~Reading() { state_.reader_ = nullptr; }
     };
@@ -68,7 +67,6 @@ public:
 
     // What the protocol hears.
     void connected(Transport& to) noexcept;
-    void read_ready();
     void lost(std::error_code reason) noexcept;
     void pause_writing() noexcept { writing_paused = true; }
     void resume_writing() noexcept;
@@ -85,6 +83,8 @@ public:
     /// The same after a read that found nothing.
     std::size_t receive_later(Coroutine& self, MutableBytes into, const char* what,
                               TimePoint deadline);
+    /// Waits until there is something to be read, or nothing ever will be.
+    void wait_for_input(Coroutine& self, const char* what, TimePoint deadline = TimePoint::max());
     /// A read that does not wait, if nothing speaks against it.
     ReadResult receive_now(MutableBytes into);
     /// Appends to the buffer what comes with one read; false at the end.
@@ -125,17 +125,19 @@ public:
     bool reads_on() const noexcept {
         return begin_ == end_ && !eof && !closed && transport != nullptr;
     }
-    /// One read into a block of its own, for which `Transport::input_ready` has said yes; empty if there was nothing,
-    /// which `found` tells.
-    Buffer receive_block(Coroutine& self, ReadResult::State& found);
-    /// The same, waiting if it has to; `looked`: it has to. Empty at the end.
-    Buffer receive_block_later(Coroutine& self, const char* what, TimePoint deadline, bool looked);
+    /// Whether a read would find nothing now, as far as is known.
+    bool quiet() const noexcept { return quiet_; }
+    /// One read, which does not wait, into a block of its own. `data`, which is empty, stays so if there was nothing.
+    ReadResult::State receive_block(Coroutine& self, Buffer& data);
+    /// The same, waiting if it has to. Empty at the end.
+    void receive_block_later(Coroutine& self, Buffer& data, const char* what, TimePoint deadline);
     /// Large messages come in fewer and larger pieces, as long as they go on coming.
     void note_filled(std::size_t size, std::size_t room) noexcept {
-        if (size == room) [[unlikely]]
-            fills_blocks_ = true;
-        else if (size < weft::detail::BlockPool::block_size / 4 && size != 0)
+        if (size < weft::detail::BlockPool::block_size / 4) [[likely]] {
             fills_blocks_ = false;
+        } else if (size == room) {
+            fills_blocks_ = true;
+        }
     }
     /// Moves what is there to `into`, as far as it goes; how much.
     std::size_t take(MutableBytes into) noexcept;
@@ -157,10 +159,12 @@ public:
     static void operator delete(void* block, std::size_t size) noexcept { free_block(block, size); }
 
 private:
+    friend StreamProtocol;
     class ReadWait;
     class OtherWait;
 
-    void wait_for_input(Coroutine& self, const char* what, TimePoint deadline);
+    ReadResult try_read(MutableBytes into);
+    [[noreturn, gnu::cold]] void throw_no_data(const char* what);
     [[gnu::cold]] std::size_t nothing_more(const char* what) const;
     [[noreturn, gnu::cold]] void fail(const char* what);
     [[noreturn, gnu::cold]] void throw_timed_out(std::string what);
@@ -182,6 +186,7 @@ private:
     std::uint32_t uses_ = 0;
     std::uint16_t borrowing_ = 0; // writers whose memory the transport may still be sending from
     bool dismissed_ = false;
+    bool quiet_ = false; // the last read has emptied the connection, and `read_ready` has not come since
     bool fills_blocks_ = false; // what is read does not fit into a small block
 };
 
@@ -212,16 +217,23 @@ private:
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
     if (source != nullptr) {
-        source->path.objects[0] = this;
-        source->path.objects[1] = &self;
-        source->path.stack = self.resume_at; // where it suspended last, most often here
+        weft::detail::Source::Path& path = source->path;
+        if (path.objects[1] != &self) [[unlikely]]
+            path.objects = {this, &self};
+        path.stack = self.resume_at; // where it suspended last, most often here
     }
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]
-        throw_timed_out(std::string(what) + ": no " + describe("data", " from "));
+        throw_no_data(what);
     if (closed) [[unlikely]]
         throw_closed(what);
+}
+
+[[gnu::always_inline]] inline ReadResult StreamState::try_read(MutableBytes into) {
+    const ReadResult got = transport->try_read(into);
+    quiet_ = got.emptied || got.state == ReadResult::State::would_block;
+    return got;
 }
 
 [[gnu::always_inline]] inline std::size_t
@@ -230,7 +242,7 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     for (;;) {
         if (eof || closed || transport == nullptr) [[unlikely]]
             return nothing_more(what);
-        const ReadResult got = transport->try_read(into);
+        const ReadResult got = try_read(into);
         if (got.state == State::data) [[likely]]
             return got.size;
         if (got.state == State::would_block) wait_for_input(self, what, deadline);
@@ -239,38 +251,38 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     }
 }
 
-[[gnu::always_inline]] inline Buffer StreamState::receive_block(Coroutine& self, ReadResult::State& found) {
+[[gnu::always_inline]] inline ReadResult::State StreamState::receive_block(Coroutine& self, Buffer& data) {
     weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
-    Buffer block = fills_blocks_ ? blocks.take_large() : blocks.take();
-    const ReadResult got = transport->try_read({const_cast<std::byte*>(block.data()), block.size()});
-    found = got.state;
-    note_filled(got.size, block.size());
-    block.truncate(got.size);
+    data = fills_blocks_ ? blocks.take_large() : blocks.take();
+    const ReadResult got = try_read({const_cast<std::byte*>(data.data()), data.size()});
+    if (got.state != ReadResult::State::data) [[unlikely]] {
+        data.clear();
+        return got.state;
+    }
+    note_filled(got.size, data.size());
+    data.truncate(got.size);
     self.scheduler.charge(self, got.size);
-    copy_if_many(blocks, block);
-    return block;
+    copy_if_many(blocks, data);
+    return got.state;
 }
 
-[[gnu::always_inline]] inline Buffer
-StreamState::receive_block_later(Coroutine& self, const char* what, TimePoint deadline, bool looked) {
+[[gnu::always_inline]] inline void
+StreamState::receive_block_later(Coroutine& self, Buffer& data, const char* what, TimePoint deadline) {
     using State = ReadResult::State;
-    for (;; looked = false) {
+    for (;;) {
         if (eof || closed || transport == nullptr) [[unlikely]] {
             (void)nothing_more(what);
-            return {};
+            return;
         }
-        if (!looked && transport->input_ready()) {
-            State found;
-            Buffer block = receive_block(self, found);
-            if (found == State::data) [[likely]]
-                return block;
-            if (found == State::failed) fail(what);
-            if (found == State::eof) {
-                eof = true;
-                continue;
-            }
-        }
-        wait_for_input(self, what, deadline);
+        if (quiet_) [[likely]]
+            wait_for_input(self, what, deadline);
+        if (transport == nullptr) [[unlikely]]
+            continue;
+        const State found = receive_block(self, data);
+        if (found == State::data) [[likely]]
+            return;
+        if (found == State::failed) fail(what);
+        if (found == State::eof) eof = true;
     }
 }
 
@@ -284,7 +296,8 @@ StreamState::receive_later(Coroutine& self, MutableBytes into, const char* what,
 [[gnu::always_inline]] inline ReadResult StreamState::receive_now(MutableBytes into) {
     if (begin_ != end_ || eof || closed || transport == nullptr || into.empty()) [[unlikely]]
         return {ReadResult::State::failed};
-    return transport->try_read(into);
+    if (quiet_) return {ReadResult::State::would_block};
+    return try_read(into);
 }
 
 /// The transport's end of a stream.

@@ -49,6 +49,28 @@ namespace weft::coro::detail {
     }
 }
 
+[[gnu::always_inline]] inline void Scheduler::enter(Coroutine& coroutine) {
+    if (thread_places.exceptions == nullptr) [[unlikely]]
+        find_thread_places();
+    begin_running(coroutine);
+    switch_context(main_, coroutine);
+    if (fatal_) [[unlikely]]
+        rethrow_fatal();
+}
+
+[[gnu::always_inline]] inline void Wait::wake_here() {
+    if (current != nullptr) [[unlikely]]
+        return wake();
+    coroutine.wait = nullptr;
+    coroutine.woken_by = Wake::event;
+    coroutine.scheduler.resume(coroutine);
+}
+
+[[gnu::always_inline]] inline void Scheduler::resume(Coroutine& coroutine) {
+    jumps_left_ = loop_.limited() ? 0 : -jumps_;
+    enter(coroutine);
+}
+
 [[gnu::always_inline]] inline Wake Scheduler::suspend_here(Wait& wait) {
     Coroutine& self = wait.coroutine;
     if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]

@@ -186,11 +186,11 @@ void FramedProtocol<F>::data_received(Bytes data) {
         }
         // Asked of the transport, so that it does not matter by whose hand it was closed, paused or
         // upgraded.
+        if (connection.is_reading() && &connection.protocol() == &attached) [[likely]]
+            continue;
         if (connection.is_closing()) return;
-        if (!connection.is_reading() || &connection.protocol() != &attached) {
-            decoder_.release();
-            return hand_back(data);
-        }
+        decoder_.release();
+        return hand_back(data);
     }
     decoder_.release();
     if (decoder_.wants_room()) [[unlikely]]

@@ -135,18 +135,14 @@ concept WritingFramer = Framer<F> && requires(const F& framer, Bytes message) {
     { framer.trailer() } -> std::convertible_to<Bytes>;
 };
 
-/// Writes `message` in a frame to anything that has `write_all(std::span<const Bytes>)`, as one
-/// gathered write, without allocating or copying it. Throws what `framer.header` and the sink
+/// Writes `message` in a frame to anything that has `write_all(std::span<const Bytes>)`, some of
+/// which may be empty, as one gathered write, without allocating or copying it. Throws what `framer.header` and the sink
 /// throw.
 template<WritingFramer F, class Sink>
 void write_message(Sink& sink, const F& framer, Bytes message) {
     const FrameHeader header = framer.header(message);
-    std::array<Bytes, 3> pieces;
-    std::size_t count = 0;
-    for (Bytes piece : {header.bytes(), message, Bytes(framer.trailer())}) {
-        if (!piece.empty()) pieces[count++] = piece;
-    }
-    if (count > 0) sink.write_all(std::span<const Bytes>(pieces.data(), count));
+    const std::array<Bytes, 3> pieces{header.bytes(), message, framer.trailer()};
+    sink.write_all(std::span<const Bytes>(pieces));
 }
 
 namespace detail {

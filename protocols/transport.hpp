@@ -73,8 +73,13 @@ concept OwnedBytes = !std::is_reference_v<T> && !std::is_const_v<T> &&
 /// What `Transport::try_read` found.
 struct ReadResult {
     enum class State : std::uint8_t { data, would_block, eof, failed };
+    constexpr ReadResult(State found, std::size_t bytes = 0, bool nothing_more = false) noexcept
+        : state(found), emptied(nothing_more), size(bytes) {}
     State state;
-    std::size_t size = 0; ///< bytes read; above 0 iff `state` is `data`
+    /// With `data`: there is nothing behind it, as far as the kernel has told, and this counts as a report that the next
+    /// one would block: `read_ready` is called when more comes. Where that is not known it is false.
+    bool emptied;
+    std::size_t size; ///< bytes read; above 0 iff `state` is `data`
 };
 
 /// Water marks of a write buffer, in bytes: `pause_writing` comes above `high`, `resume_writing` at `low`.
@@ -177,8 +182,6 @@ public:
     virtual ReadResult try_read(MutableBytes into) = 0;
     /// Why `try_read` failed.
     virtual std::error_code read_error() const noexcept = 0;
-    /// Whether `try_read` would look for something. If not, this counts as its report that it would block.
-    virtual bool input_ready() noexcept = 0;
     /// Gives input back: `data` was received and is not wanted now. It is copied and comes again before anything
     /// else, `eof_received` included, while reading is on, by the contract of whatever protocol is attached
     /// then, and to `try_read`; never before the callback under way has returned. What is given back last comes

@@ -15,8 +15,7 @@ namespace weft {
 namespace detail {
 namespace {
 
-// Bytes begin on a cache line: the kernel copies to and from such addresses at twice the speed of odd ones.
-constexpr std::size_t header = 64;
+constexpr std::size_t header = block_header;
 
 /// On a cache line of memory that is a little longer. aligned_alloc would leave a hole behind each time: glibc does not
 /// find what it has freed big enough for the next of the same size (2.36), and the heap would grow.
@@ -55,14 +54,8 @@ struct Constant final : Block {
 
 // --- The pool -------------------------------------------------------------------------------------------------
 
-struct BlockPool::Pooled final : Block {
-    Pooled(BlockPool& p, Shelf& s) noexcept : Block(&BlockPool::free_block), pool(p), shelf(s) {}
-    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
-    BlockPool& pool;
-    Shelf& shelf; // the pool's
-    Pooled* next = nullptr;
-    const std::size_t size = shelf.size;
-};
+BlockPool::Pooled::Pooled(BlockPool& p, Shelf& s) noexcept
+    : Block(&BlockPool::free_block), pool(p), shelf(s), size(s.size) {}
 
 constinit thread_local char BlockPool::here = 0;
 
@@ -105,19 +98,18 @@ void BlockPool::unmap(Pooled* block) noexcept {
     ::munmap(static_cast<void*>(block), header + size);
 }
 
-Buffer BlockPool::take(Shelf& shelf) {
-    if (shelf.free == nullptr && returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
-    Pooled* block = shelf.free;
-    if (block != nullptr) [[likely]] {
-        shelf.free = block->next;
-        shelf.least_kept = std::min(shelf.least_kept, --shelf.kept);
-        block->owners.store(1, std::memory_order_relaxed);
-        hide(block->bytes(), block->size, false);
-    } else {
-        block = map(shelf);
+#if defined(__SANITIZE_ADDRESS__)
+void BlockPool::show(Pooled* block) noexcept { hide(block->bytes(), block->size, false); }
+#endif
+
+/// The first of `shelf`'s free blocks, of which there was none.
+BlockPool::Pooled* BlockPool::refill(Shelf& shelf) {
+    if (returned_.load(std::memory_order_relaxed) != nullptr) take_returned();
+    if (shelf.free == nullptr) {
+        shelf.free = map(shelf);
+        ++shelf.kept;
     }
-    ++out_;
-    return Buffer(block->bytes(), shelf.size, block);
+    return shelf.free;
 }
 
 void BlockPool::put(Pooled* block) noexcept {
@@ -219,11 +211,11 @@ Buffer Buffer::shared(std::shared_ptr<const void> owner, Bytes bytes) {
     return {const_cast<std::byte*>(bytes.data()), bytes.size(), new detail::Constant(std::move(owner))};
 }
 
-void Buffer::release() noexcept {
+void Buffer::release(detail::Block* block) noexcept {
     // The only owner needs no atomic change: nobody else is there to see it.
-    if (block_->owners.load(std::memory_order_acquire) == 1 ||
-        block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1)
-        block_->free(block_);
+    if (block->owners.load(std::memory_order_acquire) == 1 ||
+        block->owners.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        block->free(block);
 }
 
 bool Buffer::unique() const noexcept {

@@ -41,7 +41,15 @@ public:
     void leave() noexcept { home_.store(nullptr, std::memory_order_relaxed); }
 
 private:
-    struct Pooled;
+    struct Shelf;
+    struct Pooled final : Block {
+        Pooled(BlockPool& p, Shelf& s) noexcept;
+        std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + block_header; }
+        BlockPool& pool;
+        Shelf& shelf; // the pool's
+        Pooled* next = nullptr;
+        const std::size_t size;
+    };
     /// Blocks of one size that wait to be used again.
     struct Shelf {
         std::size_t size;
@@ -55,8 +63,25 @@ private:
     BlockPool() = default;
     ~BlockPool() = default;
     static void free_block(Block* block) noexcept;
-    Buffer take(Shelf& shelf);
+    Buffer take(Shelf& shelf) {
+        Pooled* block = shelf.free;
+        if (block == nullptr) [[unlikely]]
+            block = refill(shelf);
+        shelf.free = block->next;
+        --shelf.kept;
+        if (shelf.kept < shelf.least_kept) shelf.least_kept = shelf.kept;
+        block->owners.store(1, std::memory_order_relaxed);
+        ++out_;
+        show(block);
+        return {block->bytes(), shelf.size, block};
+    }
+    Pooled* refill(Shelf& shelf);
     Pooled* map(Shelf& shelf);
+#if defined(__SANITIZE_ADDRESS__)
+    static void show(Pooled* block) noexcept;
+#else
+    static void show(Pooled*) noexcept {}
+#endif
     static void unmap(Pooled* block) noexcept;
     static void put(Pooled* block) noexcept;
     static void drop_some(Shelf& shelf, std::size_t count) noexcept;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <utility>
 
 namespace weft::detail {
@@ -30,50 +31,63 @@ public:
     /// It is empty, and `owner`'s from now on, who may add if `gathers`.
     void open(Source* owner, bool gathers) noexcept {
         owner_ = owner;
-        room_ = gathers ? capacity : 0;
+        limit_ = next_ + (gathers ? capacity : 0);
     }
     /// Whether its owner may add, as far as there is room: no longer once something stands before its writes.
-    void allow(bool gathers) noexcept { room_ = gathers ? capacity - size() : 0; }
+    void allow(bool gathers) noexcept { limit_ = next_ + (gathers ? capacity - size() : 0); }
     /// Nobody's. It has been emptied, or is emptied next.
     void close() noexcept {
         owner_ = nullptr;
-        room_ = 0;
+        limit_ = next_;
     }
 
     /// Adds a copy. False if `piece` must go another way, as it must if it is empty or somebody else gathers.
     bool add(const Source* source, Bytes piece) noexcept {
-        if (owner_ != source || piece.size() - 1 >= room_ || piece.size() > largest_piece) return false;
-        std::memcpy(data_.get() + copied_size_, piece.data(), piece.size());
-        copied_size_ += piece.size();
-        room_ -= piece.size();
+        if (owner_ != source || piece.size() - 1 >= room() || piece.size() > largest_piece) return false;
+        std::memcpy(next_, piece.data(), piece.size());
+        next_ += piece.size();
         return true;
     }
     /// The same for pieces that a copy is the best way for.
     bool add_small(const Source* source, Bytes piece) noexcept {
         return piece.size() <= copied && add(source, piece);
     }
+    /// The same for several one after the other, of `total` bytes, some of which may be empty.
+    bool add_small(const Source* source, std::span<const Bytes> pieces, std::size_t total) noexcept {
+        if (owner_ != source || total - 1 >= room() || total > copied) return false;
+        for (const Bytes piece : pieces) {
+            if (piece.empty()) continue;
+            std::memcpy(next_, piece.data(), piece.size());
+            next_ += piece.size();
+        }
+        return true;
+    }
     /// Adds a reference. False, with `piece` untouched, if it must go another way. One without an owner stays valid until
     /// the cork is emptied.
     bool refer(const Source* source, Buffer& piece) noexcept {
-        if (owner_ != source || piece.size() - 1 >= room_ || piece.size() > largest_piece ||
+        if (owner_ != source || piece.size() - 1 >= room() || piece.size() > largest_piece ||
             references_ == most_references)
             return false;
         referred_size_ += piece.size();
-        room_ -= piece.size();
-        referred_[references_++] = {copied_size_, std::move(piece)};
+        limit_ -= piece.size();
+        referred_[references_++] = {copied_size(), std::move(piece)};
         return true;
     }
 
-    std::size_t size() const noexcept { return copied_size_ + referred_size_; }
-    bool empty() const noexcept { return size() == 0; }
+    std::size_t size() const noexcept { return copied_size() + referred_size_; }
+    bool empty() const noexcept { return next_ == data_.get() && references_ == 0; }
     /// Whether all of it is one stretch of copies.
     bool plain() const noexcept { return references_ == 0; }
     /// Empties a plain one; the bytes stay where they are until the next `add`.
-    Bytes take_copies() noexcept { return {data_.get(), std::exchange(copied_size_, 0)}; }
+    Bytes take_copies() noexcept {
+        const Bytes copies{data_.get(), copied_size()};
+        limit_ = next_ = data_.get();
+        return copies;
+    }
 
     /// What was gathered if that is one reference, else null. It stays until `clear`.
     Buffer* single() noexcept {
-        return references_ == 1 && copied_size_ == 0 ? &referred_[0].piece : nullptr;
+        return references_ == 1 && copied_size() == 0 ? &referred_[0].piece : nullptr;
     }
     /// Calls `each(bytes, owner)` for what was gathered, in order, at most `most_pieces` times; `owner` shows the same
     /// bytes, and is null for copies. Nothing is dropped.
@@ -86,12 +100,13 @@ public:
             from = next.at;
             each(next.piece.bytes(), &next.piece);
         }
-        if (copied_size_ != from) each(Bytes(data_.get() + from, copied_size_ - from), nullptr);
+        if (copied_size() != from) each(Bytes(data_.get() + from, copied_size() - from), nullptr);
     }
     /// Drops what was gathered.
     void clear() noexcept {
         while (references_ != 0) referred_[--references_].piece = {};
-        copied_size_ = referred_size_ = 0;
+        referred_size_ = 0;
+        limit_ = next_ = data_.get();
     }
 
 private:
@@ -99,10 +114,14 @@ private:
         std::size_t at; // copies that stand before it
         Buffer piece;
     };
+    /// What the owner may add without a further look; nothing without an owner.
+    std::size_t room() const noexcept { return static_cast<std::size_t>(limit_ - next_); }
+    std::size_t copied_size() const noexcept { return static_cast<std::size_t>(next_ - data_.get()); }
+
+    const std::unique_ptr<std::byte[]> data_{new std::byte[capacity]};
     Source* owner_ = nullptr;
-    std::size_t room_ = 0; // what the owner may add without a further look; none without an owner
-    std::size_t copied_size_ = 0;
-    std::unique_ptr<std::byte[]> data_{new std::byte[capacity]};
+    std::byte* next_ = data_.get(); // where the next copy goes
+    std::byte* limit_ = next_;      // `room` behind that; never past the end of `data_`
     std::size_t references_ = 0;
     std::size_t referred_size_ = 0;
     std::array<Reference, most_references> referred_;

@@ -211,10 +211,10 @@ namespace {
     if (event_next_ == event_end_) return;
     const detail::Source* next = source_of(event_next_);
     if (next == nullptr) return;
-    for (const void* object : next->path.objects) {
-        if (object == nullptr) return; // nothing is mapped there, which the processor would find out each time
+    // Nothing is mapped at null, which the processor would find out each time.
+    if (next->path.objects[0] == nullptr) return;
+    for (const void* object : next->path.objects)
         fetch(object, 128);
-    }
     fetch(next->path.stack, 448);
 }
 

@@ -183,8 +183,16 @@ Sys PosixKernel::recv(int fd, void* data, std::size_t size) noexcept {
     return without_sigpipe([&] { return ::write(fd, data, size); });
 }
 
+[[gnu::noinline, gnu::cold]] static Sys send_unsure(const ForkWitness& witness, int fd, const void* data,
+                                                    std::size_t size) noexcept {
+    if (witness.forked()) return Sys::fail(EOWNERDEAD);
+    const Sys sent = direct_send(fd, data, size, send_flags);
+    return sent.ok() ? sent : send_again(fd, data, size, sent);
+}
+
 Sys PosixKernel::send(int fd, const void* data, std::size_t size) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (!witness_.certain()) [[unlikely]]
+        return send_unsure(witness_, fd, data, size);
     const Sys sent = direct_send(fd, data, size, send_flags);
     if (sent.ok()) [[likely]] return sent;
     return send_again(fd, data, size, sent);

@@ -44,6 +44,8 @@ public:
     ForkWitness& operator=(const ForkWitness&) = delete;
     ~ForkWitness();
 
+    /// Certainly not; else `forked` tells. One load.
+    bool certain() const noexcept { return mark_->load(std::memory_order_relaxed) == this_process; }
     /// Any thread, and signal handlers.
     bool forked() const noexcept {
         const unsigned char mark = mark_->load(std::memory_order_relaxed);

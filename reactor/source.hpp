@@ -3,6 +3,7 @@
 #include <weft/reactor/kernel.hpp>
 #include <weft/reactor/timer_queue.hpp>
 
+#include <array>
 #include <cstdint>
 
 namespace weft {
@@ -26,7 +27,7 @@ public:
     /// it while it handles the event before, so that a batch of connections does not wait for memory once per
     /// connection. Nothing depends on these addresses: they may be null or out of date.
     struct Path {
-        const void* objects[3] = {}; ///< the first two cache lines of each
+        std::array<const void*, 2> objects{}; ///< the first two cache lines of each; none or all are null
         const void* stack = nullptr; ///< seven lines from here on
     };
     Path path;

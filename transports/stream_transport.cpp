@@ -156,17 +156,6 @@ std::exception_ptr StreamTransport::reported(const char* name) {
     return nullptr;
 }
 
-/// The callback has returned: what it wrote leaves, and what had to wait for that happens.
-[[gnu::always_inline]] inline void StreamTransport::uncork() {
-    Cork& gathered = loop_.cork();
-    gathered.close();
-    if (!gathered.empty()) send_gathered();
-    if (has(closing | eof_wanted) && !queue_) [[unlikely]]
-        drained();
-}
-
-void StreamTransport::on_uncork() { uncork(); }
-
 // --- Reading ---
 
 /// One read, or a part of what was given back: a count above 0, 0 at the end, or an error.
@@ -176,7 +165,7 @@ void StreamTransport::on_uncork() { uncork(); }
     const Sys got = channel_.recv(fd_, into.data(), into.size());
     if (got.value() <= 0) return got;
     if (got.count() < into.size() && (flags_ & (short_read_empties | hangup)) == short_read_empties)
-        flags_ &= ~readable;
+        flags_ &= ~(readable | ready_told);
     note_activity();
     return got;
 }
@@ -219,7 +208,7 @@ bool StreamTransport::see_eof_again() noexcept {
     return true;
 }
 
-[[gnu::always_inline]] inline void StreamTransport::receive_pushed() {
+void StreamTransport::receive_pushed() {
     Share share(loop_);
     for (;;) {
         const MutableBytes buffer = loop_.receive_buffer();
@@ -238,15 +227,14 @@ bool StreamTransport::see_eof_again() noexcept {
     }
 }
 
-void StreamTransport::receive() {
-    switch (reading_) {
-    case Reading::push:
-        return receive_pushed();
-    case Reading::buffered:
-        return receive_buffered();
-    case Reading::pull:
-        return offer_pull();
-    }
+[[gnu::always_inline]] inline void StreamTransport::receive() {
+    if (reading_ == Reading::push) return receive_pushed();
+    receive_otherwise();
+}
+
+void StreamTransport::receive_otherwise() {
+    if (reading_ == Reading::pull) return offer_pull();
+    receive_buffered();
 }
 
 void StreamTransport::receive_buffered() {
@@ -279,11 +267,22 @@ void StreamTransport::offer_pull() {
 }
 
 void StreamTransport::on_ready(std::uint32_t ready) {
+    // What a busy connection hears over and over: with each edge of input Linux tells of room as well.
+    constexpr std::uint32_t usual = ready::readable | ready::writable;
+    static_assert(readable == ready::readable && writable == ready::writable);
+    if (ready == 0 || (ready & ~usual) != 0) [[unlikely]]
+        return on_other_event(ready);
+    flags_ |= ready;
+    if (queue_ && (ready & ready::writable)) [[unlikely]]
+        flush_queue();
+    if (can_read()) [[likely]]
+        return receive();
+    not_readable(ready);
+}
+
+[[gnu::noinline]] void StreamTransport::on_other_event(std::uint32_t ready) {
     constexpr auto ended = ready::read_hangup | ready::hangup | ready::error;
-    // The one event that a busy connection sees over and over.
-    if (ready == ready::readable) [[likely]] {
-        flags_ |= readable;
-    } else if (ready == 0) {
+    if (ready == 0) {
         flags_ &= ~again_queued;
         if (queue_) flush_queue(); // a file that was put in it, or had its share of a turn
     } else {
@@ -297,9 +296,12 @@ void StreamTransport::on_ready(std::uint32_t ready) {
             if (queue_) flush_queue();
         }
     }
-    if (can_read()) [[likely]] {
-        receive();
-    } else if (has(lingering | unannounced) && !has(finishing)) {
+    if (can_read()) return receive();
+    not_readable(ready);
+}
+
+[[gnu::noinline]] void StreamTransport::not_readable(std::uint32_t ready) {
+    if (has(lingering | unannounced) && !has(finishing)) {
         if (has(lingering)) return discard_input();
         announce();
         if (can_read()) queue_again();
@@ -373,7 +375,7 @@ ReadResult StreamTransport::try_read(MutableBytes into) {
         return try_read_otherwise(into);
     const Sys got = read_some(into);
     if (got.value() > 0) [[likely]]
-        return {State::data, got.count()};
+        return {State::data, got.count(), !has(readable)};
     return try_read_ended(got);
 }
 

@@ -78,11 +78,6 @@ public:
     }
     ReadResult try_read(MutableBytes into) override;
     std::error_code read_error() const noexcept override { return end_reason(); }
-    bool input_ready() noexcept override {
-        if (has(readable | given_back | eof_seen | closing)) return true;
-        flags_ &= ~ready_told;
-        return false;
-    }
     void unread(Bytes data) override;
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
     WriteLimits write_buffer_limits() const noexcept override { return {high_, low_}; }
@@ -111,8 +106,8 @@ public:
     // Facts about the connection, any number at once.
     enum Flag : std::uint32_t {
         readable = 1 << 0, ///< the kernel said so, and no read has found it empty since
-        writable = 1 << 1, ///< likewise for sending
-        hangup = 1 << 2,   ///< FIN, RST or an error was announced: a short read does not mean empty
+        hangup = 1 << 1,   ///< FIN, RST or an error was announced: a short read does not mean empty
+        writable = 1 << 2, ///< the kernel said so, and no send has found it full since
         eof_seen = 1 << 3, ///< a read has returned the end of the stream
         paused = 1 << 4,   ///< the user does not want to be called with data
         closing = 1 << 5,  ///< close, abort or loss: the user's writes are dropped from now on
@@ -155,20 +150,20 @@ private:
     /// What this connection may move in a turn before the others have theirs.
     class Share {
     public:
-        explicit Share(Loop& loop) noexcept
-            : loop_(loop), calls_(loop.reads_per_turn()), bytes_(loop.options().bytes_per_turn) {}
+        explicit Share(Loop& loop) noexcept : loop_(loop) {}
         /// After a call that moved `bytes`: whether there may be another.
         bool spend(std::size_t bytes) noexcept {
-            if (--calls_ <= 0 || bytes >= bytes_) return false;
-            bytes_ -= bytes;
+            bytes_ += bytes;
+            if (++calls_ >= loop_.reads_per_turn() || bytes_ >= loop_.options().bytes_per_turn)
+                return false;
             return bytes < bulk || !loop_.turn_is_long();
         }
 
     private:
         static constexpr std::size_t bulk = 16 * 1024; // takes so long that a look at the clock is nothing
         Loop& loop_;
-        int calls_;
-        std::size_t bytes_;
+        int calls_ = 0;
+        std::size_t bytes_ = 0;
     };
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
@@ -186,8 +181,11 @@ private:
     Sys read_some(MutableBytes into);
     Sys take_given_back(MutableBytes into) noexcept;
     bool see_eof_again() noexcept;
+    void on_other_event(std::uint32_t ready);
+    void not_readable(std::uint32_t ready);
     void receive();
     void receive_pushed();
+    void receive_otherwise();
     void receive_buffered();
     void offer_pull();
     void read_ended(Sys result);
@@ -211,12 +209,21 @@ private:
     void note_room() noexcept {
         if (in_callback()) loop_.cork().allow(may_gather());
     }
-    void uncork();
+    /// The callback has returned: what it wrote leaves, and what had to wait for that happens.
+    void uncork() {
+        Cork& gathered = loop_.cork();
+        gathered.close();
+        if (!gathered.empty()) send_gathered();
+        if (has(closing | eof_wanted) && !queue_) [[unlikely]]
+            drained();
+    }
     bool gather_newly();
     bool takes_writes(const char* what);
     void write_otherwise(Bytes data);
+    void write_all_otherwise(std::span<const Bytes> pieces, std::size_t total);
     void write_on(Bytes data, Buffer* owner);
     void send_gathered();
+    void send_gathered_pieces();
     void send_now(Bytes data, Buffer* owner);
     template<class Pieces>
     bool send_pieces(Pieces&& pieces);

@@ -38,7 +38,7 @@ void StreamTransport::write(Bytes data) {
 
 void StreamTransport::write(Buffer&& data) {
     if (loop_.cork().add_small(this, data)) {
-        data = {};
+        data.clear();
         return;
     }
     Buffer owned = std::move(data); // also what is dropped is no longer the caller's
@@ -84,6 +84,11 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
     std::size_t total = 0;
     for (const Bytes piece : pieces)
         total += piece.size();
+    if (!loop_.cork().add_small(this, pieces, total)) [[unlikely]]
+        write_all_otherwise(pieces, total);
+}
+
+[[gnu::noinline]] void StreamTransport::write_all_otherwise(std::span<const Bytes> pieces, std::size_t total) {
     if (total == 0 || !takes_writes("write_all")) return;
     Cork& gathered = loop_.cork();
     const bool corked = in_callback() && !queue_;
@@ -114,8 +119,22 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
 /// Sends what a callback wrote.
 void StreamTransport::send_gathered() {
     Cork& gathered = loop_.cork();
-    if (gathered.plain()) [[likely]]
-        return send_now(gathered.take_copies(), nullptr);
+    if (!gathered.plain()) [[unlikely]]
+        return send_gathered_pieces();
+    const Bytes data = gathered.take_copies();
+    if (has(writable)) [[likely]] {
+        const Sys sent = channel_.send(fd_, data.data(), data.size());
+        if (sent.value() == static_cast<std::int64_t>(data.size())) [[likely]]
+            return note_activity();
+        return queue_unsent(data, nullptr, sent);
+    }
+    queue_unsent(data, nullptr, Sys::fail(EAGAIN));
+}
+
+[[gnu::flatten]] void StreamTransport::on_uncork() { uncork(); }
+
+[[gnu::noinline]] void StreamTransport::send_gathered_pieces() {
+    Cork& gathered = loop_.cork();
     if (Buffer* const piece = gathered.single()) {
         send_now(*piece, piece);
         return gathered.clear();

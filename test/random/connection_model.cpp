@@ -150,7 +150,7 @@ void Side::try_read() {
     Random& random = world->round.random;
     std::vector<std::byte> into(1 + random.size(20000));
     world->round.operation("%: try_read of % bytes", WHO, number(into.size()));
-    ReadResult result{};
+    ReadResult result(ReadResult::State::would_block);
     {
         const Call call(*this);
         result = transport->try_read(into);

@@ -79,7 +79,6 @@ public:
         throw std::logic_error("FakeTransport has no loop to send files in");
     }
     bool gather() override { return !closing; }
-    bool input_ready() noexcept override { return !arrived_.empty() || eof_; }
     std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
     void close(std::error_code = {}) override { closing = true; }
