@@ -69,6 +69,7 @@ void StreamProtocol::resume_writing() {
 StreamState::~StreamState() {
     if (protocol != nullptr) protocol->let_go();
     if (transport != nullptr && !closed) transport->close();
+    use(nullptr);
     drop_buffer();
 }
 
@@ -109,9 +110,11 @@ void StreamState::take_over(Transport& to) {
 
 void StreamState::use(Transport* to) noexcept {
     if (borrowing_ != 0 && transport != nullptr) transport->own_queued();
+    if (source != nullptr) source->path = nullptr;
     transport = to;
     quiet_ = false;
     source = to != nullptr ? to->source() : nullptr;
+    if (source != nullptr) source->path = &path_;
 }
 
 void StreamState::connected(Transport& to) noexcept {

@@ -177,6 +177,7 @@ private:
     void reserve(Coroutine& self, std::size_t more);
     void drop_buffer() noexcept;
 
+    weft::detail::Source::Path path_;   ///< what `source` shows the loop
     Coroutine* reader_ = nullptr;       ///< who is in a function that reads
     Wait* read_wait_ = nullptr;         ///< what it waits in
     ListNode others_;                   ///< waits of those who wait for room or for the end
@@ -216,12 +217,9 @@ private:
 [[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
-    if (source != nullptr) {
-        weft::detail::Source::Path& path = source->path;
-        if (path.objects[1] != &self) [[unlikely]]
-            path.objects = {this, &self};
-        path.stack = self.resume_at; // where it suspended last, most often here
-    }
+    if (path_.objects[1] != &self) [[unlikely]]
+        path_.objects = {this, &self};
+    path_.stack = self.resume_at; // where it suspended last, most often here
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);
     if (woken == Wake::timed_out) [[unlikely]]

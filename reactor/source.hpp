@@ -24,13 +24,14 @@ struct Activity : ListNode {
 class Source {
 public:
     /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine. The loop asks for
-    /// it while it handles the event before, so that a batch of connections does not wait for memory once per
-    /// connection. Nothing depends on these addresses: they may be null or out of date.
+    /// it while it handles the events before, so that a batch of connections does not wait for memory once per
+    /// connection. Nothing depends on these addresses but that something is there, however old.
     struct Path {
         std::array<const void*, 2> objects{}; ///< the first two cache lines of each; none or all are null
-        const void* stack = nullptr; ///< seven lines from here on
+        const void* stack = nullptr;          ///< seven lines from here on
     };
-    Path path;
+    /// Somebody else's, who takes it away before it goes; null: none.
+    const Path* path = nullptr;
 
     /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
     virtual void on_ready(std::uint32_t ready) = 0;

@@ -80,7 +80,9 @@ public:
     std::error_code read_error() const noexcept override { return end_reason(); }
     void unread(Bytes data) override;
     void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
-    WriteLimits write_buffer_limits() const noexcept override { return {high_, low_}; }
+    WriteLimits write_buffer_limits() const noexcept override {
+        return extras_ ? extras_->limits : WriteLimits();
+    }
     std::size_t write_buffer_size() const noexcept override;
     Future<void> drain() override;
     void set_idle_timeout(Duration timeout) override;
@@ -138,6 +140,7 @@ private:
         unsigned put_off = 0; ///< times that its end was, since the kernel had more to tell
         TimePoint close_limit = TimePoint::max(); ///< see `close_within`
         Linger linger;
+        WriteLimits limits;
         std::size_t discarded = 0;
         std::vector<std::byte> unread; ///< given back by the protocol
         std::size_t unread_begin = 0;  ///< so many of them have been taken again
@@ -271,8 +274,6 @@ private:
     Token token_ = 0;
     int fd_;
     std::uint32_t flags_;
-    std::uint32_t high_ = 64 * 1024;
-    std::uint32_t low_ = 16 * 1024;
     Reading reading_ = Reading::push;
     StreamKind kind_;
     std::uint8_t peer_size_ = 0;

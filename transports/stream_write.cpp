@@ -16,10 +16,6 @@ iovec piece_of(Bytes bytes) noexcept {
     return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
 
-constexpr std::size_t capped(std::size_t bytes) noexcept {
-    return bytes < UINT32_MAX ? bytes : UINT32_MAX;
-}
-
 } // namespace
 
 [[gnu::noinline]] bool StreamTransport::gather_newly() {
@@ -303,15 +299,14 @@ void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<st
     if (lower > high)
         throw UsageError("set_write_buffer_limits: low (" + std::to_string(lower) +
                          ") is above high (" + std::to_string(high) + ")");
-    high_ = static_cast<std::uint32_t>(capped(high));
-    low_ = static_cast<std::uint32_t>(capped(lower));
+    extras().limits = {high, lower};
     check_high_water();
     check_low_water();
 }
 
 void StreamTransport::check_high_water() {
     if (!queue_ || has(pause_told | unannounced)) return;
-    if (queue_->size() > high_) flags_ |= writing_paused;
+    if (queue_->size() > write_buffer_limits().high) flags_ |= writing_paused;
     if (has(writing_paused)) tell_pause();
 }
 
@@ -326,7 +321,8 @@ void StreamTransport::tell_pause() {
 
 void StreamTransport::check_low_water() {
     // What was dropped has not left: those who wait for room hear the reason from whoever dropped it.
-    if (!has(writing_paused) || has(write_broken | finishing) || (queue_ && queue_->size() > low_)) return;
+    if (!has(writing_paused) || has(write_broken | finishing) || (queue_ && queue_->size() > write_buffer_limits().low))
+        return;
     flags_ &= ~writing_paused;
     if (extras_) {
         auto waiters = std::move(extras_->drain_waiters);
