@@ -23,6 +23,8 @@ inline constexpr std::size_t longest_copy = 64 * 1024;
 /// under way, since a stream may be destroyed while a coroutine waits in one of its functions. The
 /// transport owns a protocol that refers to it, as long as both live.
 class StreamState {
+    weft::detail::Source::Path path_; // what `source` shows the loop; first, since what follows it is fetched too
+
 public:
     StreamState() = default;
     ~StreamState();
@@ -177,7 +179,6 @@ private:
     void reserve(Coroutine& self, std::size_t more);
     void drop_buffer() noexcept;
 
-    weft::detail::Source::Path path_;   ///< what `source` shows the loop
     Coroutine* reader_ = nullptr;       ///< who is in a function that reads
     Wait* read_wait_ = nullptr;         ///< what it waits in
     ListNode others_;                   ///< waits of those who wait for room or for the end
@@ -217,8 +218,7 @@ private:
 [[gnu::always_inline]] inline void StreamState::wait_for_input(Coroutine& self, const char* what,
                                                                TimePoint deadline) {
     ReadWait wait(self, *this);
-    if (path_.objects[1] != &self) [[unlikely]]
-        path_.objects = {this, &self};
+    path_.object = &self;
     path_.stack = self.resume_at; // where it suspended last, most often here
     const Wake woken = deadline == TimePoint::max() ? self.scheduler.suspend_here(wait)
                                                     : self.scheduler.suspend(wait, deadline);

@@ -212,14 +212,13 @@ namespace {
     if (left > 2) fetch(source_of(event_next_ + 2), 192);
     if (left > 1) {
         const detail::Source* second = source_of(event_next_ + 1);
-        if (second != nullptr && second->path != nullptr) fetch(second->path, 64);
+        if (second != nullptr && second->path != nullptr) fetch(second->path, 192);
     }
     if (left == 0) return;
     const detail::Source* next = source_of(event_next_);
     // Nothing is mapped at null, which the processor would find out each time.
-    if (next == nullptr || next->path == nullptr || next->path->objects[0] == nullptr) return;
-    for (const void* object : next->path->objects)
-        fetch(object, 128);
+    if (next == nullptr || next->path == nullptr || next->path->object == nullptr) return;
+    fetch(next->path->object, 128);
     fetch(next->path->stack, 448);
 }
 

@@ -3,7 +3,6 @@
 #include <weft/reactor/kernel.hpp>
 #include <weft/reactor/timer_queue.hpp>
 
-#include <array>
 #include <cstdint>
 
 namespace weft {
@@ -26,9 +25,9 @@ public:
     /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine. The loop asks for
     /// it while it handles the events before, so that a batch of connections does not wait for memory once per
     /// connection. Nothing depends on these addresses but that something is there, however old.
-    struct Path {
-        std::array<const void*, 2> objects{}; ///< the first two cache lines of each; none or all are null
-        const void* stack = nullptr;          ///< seven lines from here on
+    struct Path { ///< itself and the two lines behind it
+        const void* object = nullptr; ///< two lines from here on
+        const void* stack = nullptr;  ///< seven; null only if `object` is
     };
     /// Somebody else's, who takes it away before it goes; null: none.
     const Path* path = nullptr;

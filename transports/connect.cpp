@@ -307,7 +307,7 @@ void Connecting::connected(Attempt& attempt, std::uint32_t ready) {
     const auto kind = attempt.address().is_ip() ? StreamKind::tcp : StreamKind::unix_socket;
     const Address peer = attempt.address();
     const int fd = attempt.release();
-    auto* transport = new StreamTransport(loop_, loop_.kernel(), fd, kind, peer);
+    auto* transport = new StreamTransport(loop_, fd, kind, peer);
     loop_.replace_source(token, *transport);
     auto protocol = std::move(protocol_);
     auto ref = TransportRef(loop_.mailbox(), token);

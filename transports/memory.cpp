@@ -142,7 +142,7 @@ std::pair<TransportRef, TransportRef> connected_pair(Loop& loop, std::unique_ptr
     auto* pair = new detail::MemoryPair(loop);
     const auto make = [&](int end, std::unique_ptr<Protocol> protocol) {
         auto* transport =
-            new detail::StreamTransport(loop, *pair, end, detail::StreamKind::memory, Address());
+            new detail::StreamTransport(loop, end, detail::StreamKind::memory, Address(), pair);
         const Token token = loop.add_source(*transport);
         pair->set_token(end, token);
         transport->open_later(token, std::move(protocol));

@@ -88,7 +88,7 @@ void ServerState::accepted(int fd, StreamKind kind, const Address& peer) {
     back_off_ = Duration::zero();
     auto protocol = make_protocol(peer);
     if (!protocol) return;
-    auto transport = std::make_unique<StreamTransport>(loop, loop.kernel(), fd, kind, peer);
+    auto transport = std::make_unique<StreamTransport>(loop, fd, kind, peer);
     const Token token = loop.add_source(*transport);
     if (const Sys added = loop.kernel().add(fd, token, Interest::stream); !added.ok()) {
         loop.remove_source(token);

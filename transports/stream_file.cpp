@@ -28,14 +28,14 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
     if (kind_ == StreamKind::pipe_reader)
         throw UsageError("send_file: this end of the pipe is for reading");
     if (has(eof_wanted)) throw UsageError(describe("send_file: write_eof was called"));
-    if (!queue_) queue_ = std::make_unique<WriteQueue>();
+    if (!has(queued)) begin_queue();
     if (in_callback()) {
         loop_.cork().for_each([this](Bytes piece, Buffer* owner) { queue_rest(piece, owner); });
         loop_.cork().clear();
     }
     note_room();
     auto part = FilePart{file, offset, count.value_or(UINT64_MAX), std::move(promise)};
-    queue_->append(std::make_unique<FilePart>(std::move(part)));
+    extras_->queue->append(std::make_unique<FilePart>(std::move(part)));
     queue_again(); // the disk may make us wait, so not inside the caller
     return future;
 }
@@ -45,7 +45,7 @@ std::size_t StreamTransport::flush_file(FilePart& part) {
     const auto size = static_cast<std::size_t>(std::min(part.left, most_per_call));
     Sys done = 0;
     if (size != 0) {
-        if (!part.copying) done = channel_.send_file(fd_, part.file, part.offset, size);
+        if (!part.copying) done = channel().send_file(fd_, part.file, part.offset, size);
         // sendfile(2): these say that this pair of descriptors can not, not that anything is wrong.
         const int error = part.copying ? EINVAL : done.error();
         if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
@@ -69,7 +69,7 @@ std::size_t StreamTransport::flush_file(FilePart& part) {
     part.left -= done.count();
     // Nothing more: all of it was sent, or the file ends here.
     if (part.left != 0 && done.count() != 0) return done.count();
-    const auto finished = queue_->take_file();
+    const auto finished = extras_->queue->take_file();
     finished->promise.set_value_if_pending(finished->sent);
     return done.count();
 }
@@ -83,12 +83,12 @@ bool StreamTransport::copy_file(const FilePart& part, std::size_t size, Sys& don
         return false;
     }
     // What is not taken now is read again.
-    done = got.count() == 0 ? got : channel_.send(fd_, buffer, got.count());
+    done = got.count() == 0 ? got : channel().send(fd_, buffer, got.count());
     return true;
 }
 
 void StreamTransport::fail_file(int error) {
-    const auto part = queue_->take_file();
+    const auto part = extras_->queue->take_file();
     part->promise.set_error_if_pending(
         {errno_code(error), "send_file (descriptor " + std::to_string(part->file) + " at offset " +
                                 std::to_string(part->offset) + ", " + std::to_string(part->sent) +
@@ -96,8 +96,8 @@ void StreamTransport::fail_file(int error) {
 }
 
 void StreamTransport::drop_queue(std::error_code why) {
-    if (!queue_) return;
-    const auto queue = std::move(queue_);
+    if (!has(queued)) return;
+    const auto queue = take_queue();
     for (; !queue->empty(); queue->drop_first())
         if (FilePart* part = queue->file())
             part->promise.set_error_if_pending({why, "send_file (" + std::to_string(part->sent) + " bytes sent)"});

@@ -26,9 +26,9 @@ constexpr unsigned most_put_off = 1000;
 
 } // namespace
 
-StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
-                                 const Address& peer) noexcept
-    : loop_(loop), channel_(channel), fd_(fd),
+StreamTransport::StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer,
+                                 ByteChannel* pair)
+    : loop_(loop), fd_(fd),
       flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)),
       kind_(kind) {
     // A pipe has one direction; the other one counts as having ended already.
@@ -40,6 +40,7 @@ StreamTransport::StreamTransport(Loop& loop, ByteChannel& channel, int fd, Strea
     } else {
         extras().peer = peer;
     }
+    if (kind == StreamKind::memory) extras().channel = pair;
 }
 
 /// Returns the one before it.
@@ -73,7 +74,7 @@ void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol
 std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
                                        std::unique_ptr<Protocol> protocol, TransportRef& ref) {
     Kernel& kernel = loop.kernel();
-    auto transport = std::make_unique<StreamTransport>(loop, kernel, fd, kind, peer);
+    auto transport = std::make_unique<StreamTransport>(loop, fd, kind, peer);
     const Token token = loop.add_source(*transport);
     Sys done = kernel.add(fd, token, Interest::stream);
     // Only now: what is refused shall stay as it is.
@@ -162,7 +163,7 @@ std::exception_ptr StreamTransport::reported(const char* name) {
 [[gnu::always_inline]] inline Sys StreamTransport::read_some(MutableBytes into) {
     if (has(given_back)) [[unlikely]]
         return take_given_back(into);
-    const Sys got = channel_.recv(fd_, into.data(), into.size());
+    const Sys got = channel().recv(fd_, into.data(), into.size());
     if (got.value() <= 0) return got;
     if (got.count() < into.size() && (flags_ & (short_read_empties | hangup)) == short_read_empties)
         flags_ &= ~(readable | ready_told);
@@ -273,7 +274,7 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     if (ready == 0 || (ready & ~usual) != 0) [[unlikely]]
         return on_other_event(ready);
     flags_ |= ready;
-    if (queue_ && (ready & ready::writable)) [[unlikely]]
+    if (has(queued) && (ready & ready::writable)) [[unlikely]]
         flush_queue();
     if (can_read()) [[likely]]
         return receive();
@@ -284,7 +285,7 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     constexpr auto ended = ready::read_hangup | ready::hangup | ready::error;
     if (ready == 0) {
         flags_ &= ~again_queued;
-        if (queue_) flush_queue(); // a file that was put in it, or had its share of a turn
+        if (has(queued)) flush_queue(); // a file that was put in it, or had its share of a turn
     } else {
         if (ready & (ready::readable | ended)) flags_ |= readable;
         if (ready & ended) flags_ |= hangup;
@@ -293,7 +294,7 @@ void StreamTransport::on_ready(std::uint32_t ready) {
         if (ready & ready::error) reset_by_peer();
         if (ready & (ready::writable | ended)) {
             flags_ |= writable;
-            if (queue_) flush_queue();
+            if (has(queued)) flush_queue();
         }
     }
     if (can_read()) return receive();
@@ -443,7 +444,7 @@ void StreamTransport::close(std::error_code reason) {
     flags_ |= closing;
     if (reason) extras().reason = reason;
     note_room();
-    if (!queue_ && !in_callback()) finish_or_linger();
+    if (!has(queued) && !in_callback()) finish_or_linger();
 }
 
 void StreamTransport::close_within(Duration limit) {
@@ -484,7 +485,7 @@ void StreamTransport::on_finish() {
         fatal = reported("connection_lost");
     }
     protocol_.reset();
-    channel_.close(fd_, has(reset));
+    channel().close(fd_, has(reset));
     loop_.remove_source(token_);
     if (server_) server_->remove_connection(server_link);
     delete this;
@@ -505,7 +506,7 @@ void StreamTransport::finish_or_linger() {
     const bool wanted = linger.mode == Linger::Mode::always ||
                         (linger.mode == Linger::Mode::unread && has(readable));
     if (!wanted || has(eof_seen | write_broken) || !loop_.kernel().owns(fd_)) return finish({});
-    if (!has(eof_sent)) (void)channel_.shutdown_write(fd_);
+    if (!has(eof_sent)) (void)channel().shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     extras().idle_timeout = Duration(0);
     arm(extras(), loop_.deadline_in(linger.timeout));
@@ -517,7 +518,7 @@ void StreamTransport::discard_input() {
     const MutableBytes buffer = loop_.receive_buffer();
     Extras& extra = extras();
     for (Share share(loop_); has(readable);) {
-        const Sys got = channel_.recv(fd_, buffer.data(), buffer.size());
+        const Sys got = channel().recv(fd_, buffer.data(), buffer.size());
         if (!got.ok() && got.would_block()) {
             flags_ &= ~readable;
             // What looked like unread input was none.

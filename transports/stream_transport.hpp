@@ -25,9 +25,9 @@ enum class StreamKind : std::uint8_t { tcp, unix_socket, memory, pipe_reader, pi
 /// it; it deletes itself in the closing phase.
 class StreamTransport final : public Source, public Transport {
 public:
-    /// Takes over `fd`, which is registered with `token` for this transport or about to be.
-    StreamTransport(Loop& loop, ByteChannel& channel, int fd, StreamKind kind,
-                    const Address& peer) noexcept;
+    /// Takes over `fd`, which is registered with `token` for this transport or about to be. `pair` moves the bytes of
+    /// one in memory, which `fd` is then an end of; it outlives this.
+    StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer, ByteChannel* pair = nullptr);
 
     /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`.
     /// Events named in `ready` have been seen already.
@@ -127,6 +127,7 @@ public:
         given_back = 1 << 16,  ///< `Extras::unread` holds input to be delivered before any other
         unannounced = 1 << 17, ///< `connection_made` is still to come
         pause_told = 1 << 18,  ///< the protocol there is now was told to pause
+        queued = 1 << 19,      ///< something waits in `Extras::queue` to be sent
     };
 
 private:
@@ -139,6 +140,8 @@ private:
         Activity activity;
         unsigned put_off = 0; ///< times that its end was, since the kernel had more to tell
         TimePoint close_limit = TimePoint::max(); ///< see `close_within`
+        std::unique_ptr<WriteQueue> queue; ///< while `queued`, and then not empty
+        ByteChannel* channel = nullptr;    ///< of a pair in memory
         Linger linger;
         WriteLimits limits;
         std::size_t discarded = 0;
@@ -170,6 +173,20 @@ private:
     };
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
+    /// What moves its bytes.
+    ByteChannel& channel() noexcept {
+        if (kind_ == StreamKind::memory) [[unlikely]]
+            return *extras_->channel;
+        return loop_.kernel();
+    }
+    void begin_queue() {
+        extras().queue = std::make_unique<WriteQueue>();
+        flags_ |= queued;
+    }
+    std::unique_ptr<WriteQueue> take_queue() noexcept {
+        flags_ &= ~queued;
+        return std::move(extras_->queue);
+    }
     bool can_read() const noexcept {
         return has(readable | given_back) && !has(paused | closing | eof_seen | unannounced);
     }
@@ -205,7 +222,7 @@ private:
     /// A callback of this connection is on the stack, and its small writes gather in the loop's
     /// cork buffer.
     bool in_callback() const noexcept { return loop_.cork().owner() == this; }
-    bool may_gather() const noexcept { return !queue_ && !has(closing | eof_wanted | write_broken); }
+    bool may_gather() const noexcept { return !has(queued | closing | eof_wanted | write_broken); }
     /// The cork, which is empty, is this connection's.
     void cork() noexcept { loop_.cork().open(this, may_gather()); }
     /// To be called when something has changed that lets its writes gather, or keeps them from it.
@@ -217,7 +234,7 @@ private:
         Cork& gathered = loop_.cork();
         gathered.close();
         if (!gathered.empty()) send_gathered();
-        if (has(closing | eof_wanted) && !queue_) [[unlikely]]
+        if (has(closing | eof_wanted) && !has(queued)) [[unlikely]]
             drained();
     }
     bool gather_newly();
@@ -266,9 +283,7 @@ private:
     std::string describe(const char* what) const;
 
     Loop& loop_;
-    ByteChannel& channel_;
     std::unique_ptr<Protocol> protocol_;
-    std::unique_ptr<WriteQueue> queue_; // null or not empty
     std::unique_ptr<Extras> extras_;
     ServerState* server_ = nullptr;
     Token token_ = 0;

@@ -62,7 +62,7 @@ bool StreamTransport::takes_writes(const char* what) {
 
 /// Sends what has gathered and `data` behind it, or queues it behind what waits.
 void StreamTransport::write_on(Bytes data, Buffer* owner) {
-    if (queue_) {
+    if (has(queued)) {
         queue_rest(data, owner);
         return check_high_water();
     }
@@ -87,7 +87,7 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
 [[gnu::noinline]] void StreamTransport::write_all_otherwise(std::span<const Bytes> pieces, std::size_t total) {
     if (total == 0 || !takes_writes("write_all")) return;
     Cork& gathered = loop_.cork();
-    const bool corked = in_callback() && !queue_;
+    const bool corked = in_callback() && !has(queued);
     if (corked && total <= Cork::largest_piece) {
         for (const Bytes piece : pieces)
             if (!piece.empty()) write(piece);
@@ -119,7 +119,7 @@ void StreamTransport::send_gathered() {
         return send_gathered_pieces();
     const Bytes data = gathered.take_copies();
     if (has(writable)) [[likely]] {
-        const Sys sent = channel_.send(fd_, data.data(), data.size());
+        const Sys sent = channel().send(fd_, data.data(), data.size());
         if (sent.value() == static_cast<std::int64_t>(data.size())) [[likely]]
             return note_activity();
         return queue_unsent(data, nullptr, sent);
@@ -143,7 +143,7 @@ void StreamTransport::send_gathered() {
 /// Sends what no queue and no cork stands before.
 void StreamTransport::send_now(Bytes data, Buffer* owner) {
     if (!has(writable)) return queue_unsent(data, owner, Sys::fail(EAGAIN));
-    const Sys sent = channel_.send(fd_, data.data(), data.size());
+    const Sys sent = channel().send(fd_, data.data(), data.size());
     if (sent.value() == static_cast<std::int64_t>(data.size())) [[likely]]
         return note_activity();
     queue_unsent(data, owner, sent);
@@ -162,17 +162,17 @@ void StreamTransport::send_now(Bytes data, Buffer* owner) {
 /// To the end of the queue, without a copy if `owner` shows the end of the same bytes or the loop received them.
 void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
     if (rest.empty()) return;
-    if (!queue_) queue_ = std::make_unique<WriteQueue>();
+    if (!has(queued)) begin_queue();
     const bool received = loop_.received(rest); // which lasts only as long as the callback
     if (owner != nullptr && (owner->owned() ? rest.size() <= Cork::copied : received)) owner = nullptr;
     if (owner != nullptr) {
         Buffer kept = std::move(*owner);
         kept.remove_prefix(kept.size() - rest.size());
-        queue_->append(std::move(kept));
+        extras_->queue->append(std::move(kept));
     } else if (received && rest.size() >= loop_.receive_buffer_size() / 8) {
-        queue_->append(loop_.keep(rest));
+        extras_->queue->append(loop_.keep(rest));
     } else {
-        queue_->append(rest, loop_.blocks());
+        extras_->queue->append(rest, loop_.blocks());
     }
 }
 
@@ -181,7 +181,7 @@ void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
 template<class Pieces>
 bool StreamTransport::send_pieces(Pieces&& pieces) {
     std::size_t sent = 0;
-    if (!queue_ && has(writable)) {
+    if (!has(queued) && has(writable)) {
         iovec vector[pieces_per_send];
         std::size_t count = 0;
         std::size_t offered = 0;
@@ -190,8 +190,8 @@ bool StreamTransport::send_pieces(Pieces&& pieces) {
             offered += piece.size();
         });
         if (count == 0) return true;
-        const Sys done = count == 1 ? channel_.send(fd_, vector[0].iov_base, vector[0].iov_len)
-                                    : channel_.sendv(fd_, vector, count);
+        const Sys done = count == 1 ? channel().send(fd_, vector[0].iov_base, vector[0].iov_len)
+                                    : channel().sendv(fd_, vector, count);
         if (!done.ok() && !done.would_block()) {
             send_failed(done.error());
             return false;
@@ -212,41 +212,41 @@ bool StreamTransport::send_pieces(Pieces&& pieces) {
 void StreamTransport::flush_queue() {
     // What waits can be much, a file be long and its peer fast: the others have their turn in between.
     Share share(loop_);
-    while (queue_ && has(writable) && !has(finishing)) {
-        FilePart* file = queue_->file();
+    while (has(queued) && has(writable) && !has(finishing)) {
+        FilePart* file = extras_->queue->file();
         const std::size_t sent = file == nullptr ? flush_bytes() : flush_file(*file);
-        if (queue_ && queue_->empty()) queue_.reset();
-        if (queue_ && has(writable) && !share.spend(sent)) {
+        if (has(queued) && extras_->queue->empty()) (void)take_queue();
+        if (has(queued) && has(writable) && !share.spend(sent)) {
             queue_again();
             break;
         }
     }
-    if (!queue_) drained();
+    if (!has(queued)) drained();
     check_low_water();
 }
 
 /// How many bytes were sent.
 std::size_t StreamTransport::flush_bytes() {
     iovec pieces[pieces_per_send];
-    const std::size_t count = queue_->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
+    const std::size_t count = extras_->queue->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
     std::size_t offered = 0;
     for (std::size_t i = 0; i < count; ++i)
         offered += pieces[i].iov_len;
-    const Sys done = channel_.sendv(fd_, pieces, count);
+    const Sys done = channel().sendv(fd_, pieces, count);
     if (!done.ok()) {
         flags_ &= ~writable;
         if (!done.would_block()) send_failed(done.error());
         return 0;
     }
     note_sent(done.count(), offered);
-    queue_->consume(done.count());
+    extras_->queue->consume(done.count());
     return done.count();
 }
 
 void StreamTransport::own_queued() {
-    if (!queue_) return;
+    if (!has(queued)) return;
     try {
-        queue_->own();
+        extras_->queue->own();
     } catch (const std::bad_alloc&) { // a part of a message is worse than none
         abort(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -257,7 +257,7 @@ void StreamTransport::drained() {
     if (has(finishing)) return;
     if (has(eof_wanted) && !has(eof_sent)) {
         flags_ |= eof_sent;
-        (void)channel_.shutdown_write(fd_);
+        (void)channel().shutdown_write(fd_);
         if (has(eof_seen)) flags_ |= closing; // both directions are done
     }
     if (has(closing) && !has(lingering)) finish_or_linger();
@@ -287,11 +287,11 @@ void StreamTransport::write_eof() {
     if (has(closing | eof_wanted)) return;
     flags_ |= eof_wanted;
     note_room();
-    if (!queue_ && !in_callback()) drained();
+    if (!has(queued) && !in_callback()) drained();
 }
 
 std::size_t StreamTransport::write_buffer_size() const noexcept {
-    return (queue_ ? queue_->size() : 0) + (in_callback() ? loop_.cork().size() : 0);
+    return (has(queued) ? extras_->queue->size() : 0) + (in_callback() ? loop_.cork().size() : 0);
 }
 
 void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
@@ -305,8 +305,8 @@ void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<st
 }
 
 void StreamTransport::check_high_water() {
-    if (!queue_ || has(pause_told | unannounced)) return;
-    if (queue_->size() > write_buffer_limits().high) flags_ |= writing_paused;
+    if (!has(queued) || has(pause_told | unannounced)) return;
+    if (extras_->queue->size() > write_buffer_limits().high) flags_ |= writing_paused;
     if (has(writing_paused)) tell_pause();
 }
 
@@ -321,7 +321,7 @@ void StreamTransport::tell_pause() {
 
 void StreamTransport::check_low_water() {
     // What was dropped has not left: those who wait for room hear the reason from whoever dropped it.
-    if (!has(writing_paused) || has(write_broken | finishing) || (queue_ && queue_->size() > write_buffer_limits().low))
+    if (!has(writing_paused) || has(write_broken | finishing) || (has(queued) && extras_->queue->size() > write_buffer_limits().low))
         return;
     flags_ &= ~writing_paused;
     if (extras_) {
