@@ -6,6 +6,7 @@
 #include <weft/coro/barrier.hpp>
 #include <weft/coro/cancel_scope.hpp>
 #include <weft/coro/channel.hpp>
+#include <weft/coro/channel_ends.hpp>
 #include <weft/coro/combine.hpp>
 #include <weft/coro/condition.hpp>
 #include <weft/coro/connect.hpp>

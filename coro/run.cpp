@@ -171,3 +171,11 @@ void Runner::end_leftovers() {
 }
 
 } // namespace weft::coro::detail
+
+namespace weft::coro {
+
+void cancel_all(Loop& loop) noexcept {
+    if (detail::Scheduler* scheduler = detail::Scheduler::find(loop)) scheduler->root_scope().cancel();
+}
+
+} // namespace weft::coro
