@@ -43,6 +43,11 @@ void Scheduler::run() {
     if (watched) [[unlikely]]
         if (const TimePoint now = loop_.now(); now != last_run)
             run_before = std::exchange(last_run, now);
+    if (aside_ != nullptr) {
+        (ready_ != nullptr ? ready_last_->next_ready : ready_) = aside_;
+        ready_last_ = std::exchange(aside_last_, nullptr);
+        aside_ = nullptr;
+    }
     int jumps = jumps_per_run;
     if (shuffle_state_ != 0) [[unlikely]]
         jumps = shuffle_ready();
@@ -51,7 +56,7 @@ void Scheduler::run() {
         explicit InRun(Scheduler& s) noexcept : scheduler(s) { s.in_run_ = true; }
         ~InRun() {
             scheduler.in_run_ = false;
-            if (scheduler.ready_ != nullptr) scheduler.loop_.run_front_end();
+            if (scheduler.any_ready()) scheduler.loop_.run_front_end();
         }
     } in_run(*this);
     if (loop_.limited()) { // each comes back here, to be counted
@@ -301,11 +306,24 @@ void Scheduler::checkpoint_slowly(Coroutine& self) {
     // A destructor's: it has its result, and must not be thrown at.
     if (unwinding() || self.no_wait != nullptr) return;
     check_cancelled(self);
-    yield_to_loop(); // who needs not wait for long may be what keeps the loop from its events
+    stand_aside(self);
+    if (self.cancel_pending) [[unlikely]]
+        throw_cancelled(self);
+}
+
+// Whoever has not had to wait for long may be what keeps the loop from its events, or moves a flood: others are resumed
+// by events, and it must not come in between each two of them as somebody does whom they have woken.
+void Scheduler::stand_aside(Coroutine& self) {
+    jumps_left_ = 0;
+    self.next_ready = nullptr;
+    (aside_ != nullptr ? aside_last_->next_ready : aside_) = &self;
+    aside_last_ = &self;
+    if (!in_run_) loop_.run_front_end();
+    switch_away(self);
 }
 
 void Scheduler::checkpoint_in_memory_slowly(Coroutine& self) {
-    if (any_ready() || loop_.work_queued() || self.cancel_pending || unwinding())
+    if (ready_ != nullptr || loop_.work_queued() || self.cancel_pending || unwinding())
         return checkpoint_slowly(self);
     self.immediate = immediate_limit - 1;
 }
@@ -540,7 +558,7 @@ void Scheduler::on_loop_closing() noexcept {
     for (ListNode* link = all_.next; link != &all_; link = link->next)
         update_later(coroutine_of(*link));
     update_now();
-    while (ready_ != nullptr) {
+    while (any_ready()) {
         try {
             run();
         } catch (...) { // a FatalError: there is no `run` of the loop's to leave

@@ -145,8 +145,8 @@ public:
     /// Cancelling what somebody waits for may cancel others in turn: those follow when it returns,
     /// and not inside it, so that chains of any length are cancelled on any stack.
     void update_now() noexcept;
-    /// Whether a coroutine stands in the queue.
-    bool any_ready() const noexcept { return ready_ != nullptr; }
+    /// Whether a coroutine stands in the queue, or beside it.
+    bool any_ready() const noexcept { return ready_ != nullptr || aside_ != nullptr; }
     /// `yield`, and the loop has its turn before anybody runs again.
     void yield_to_loop() {
         jumps_left_ = 0;
@@ -230,6 +230,7 @@ private:
     void checkpoint_slowly(Coroutine& self);
     void checkpoint_in_memory_slowly(Coroutine& self);
     Coroutine* yield_slowly(Coroutine& self);
+    void stand_aside(Coroutine& self);
     [[noreturn, gnu::cold]] void throw_cancelled(Coroutine& self);
     [[noreturn, gnu::cold]] void refuse_to_wait(Wait& wait);
     [[noreturn, gnu::cold]] static void refuse_in_hook(const Coroutine& self,
@@ -246,6 +247,8 @@ private:
     Context main_;               // the loop's own stack
     Coroutine* ready_ = nullptr; // the next to be run
     Coroutine* ready_last_ = nullptr;
+    Coroutine* aside_ = nullptr; // had their share of this turn, and stand in the queue from the next phase of theirs on
+    Coroutine* aside_last_ = nullptr;
     int jumps_ = jumps_per_run; // none when shuffling: who becomes ready stands in the next order
     int jumps_left_ = 0; // until the loop's turn; negative: a yield ends them
     bool in_run_ = false;

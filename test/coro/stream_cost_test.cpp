@@ -80,6 +80,37 @@ TEST_CASE("A connection is registered once, and waiting for input asks for nothi
     });
 }
 
+TEST_CASE("Who never has to wait does not come in between those that events resume", "[coro]") {
+    run_on(simulated_kernels().front(), [] {
+        constexpr std::size_t readers = 8;
+        std::vector<std::pair<coro::Stream, coro::Stream>> pairs;
+        for (std::size_t i = 0; i < readers; ++i)
+            pairs.push_back(coro::stream_pair());
+        std::size_t done = 0; // by the busy one
+        std::vector<std::size_t> seen;
+        coro::task_group([&](coro::TaskGroup& group) {
+            for (auto& [near, far] : pairs)
+                (void)group.spawn([&, &stream = far] {
+                    CHECK(stream.read().text() == "x");
+                    seen.push_back(done);
+                });
+            settle();
+            (void)group.spawn([&] {
+                coro::Event set;
+                set.set();
+                for (; seen.size() < readers; ++done)
+                    set.wait();
+            });
+            settle();
+            for (auto& [near, far] : pairs)
+                near.write("x");
+        });
+        REQUIRE(seen.size() == readers);
+        CHECK(seen.front() > 0);
+        CHECK(seen.back() == seen.front());
+    });
+}
+
 TEST_CASE("A stream that waits for a line holds no buffer", "[coro]") {
     WEFT_TEST_KERNEL(real_kernels);
     run_unshuffled_on(kernel_kind, [] {
