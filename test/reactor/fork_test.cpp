@@ -126,7 +126,9 @@ TEST_CASE("A child of a loop with a busy executor neither hangs nor loses jobs o
               if (!loop->after_fork().ok()) return 1;
               if (job.error_code() != Errc::aborted) return 2;
               if (loop->stats().jobs != 0) return 3;
+#if !defined(__SANITIZE_THREAD__) // to which a thread of the child that has the number of one of the parent's is an error
               if (loop->run_until(loop->run_in_executor([] { return 7; })) != 7) return 4;
+#endif
               loop->close();
               return 0;
           }) == 0);

@@ -117,8 +117,9 @@ TEST_CASE("A pool that is shut down by its own job, or in the end of a dropped o
     const ResourceGuard guard;
     ThreadPool pool({.threads = 1});
     std::promise<bool> refused;
+    std::atomic<bool> on_own_thread{false};
     CHECK(!pool.submit([&] {
-        CHECK(pool.on_own_thread());
+        on_own_thread = pool.on_own_thread();
         try {
             pool.shutdown();
             refused.set_value(false);
@@ -127,6 +128,7 @@ TEST_CASE("A pool that is shut down by its own job, or in the end of a dropped o
         }
     }));
     CHECK(refused.get_future().get());
+    CHECK(on_own_thread);
     CHECK(!pool.on_own_thread());
     Door started, go;
     CHECK(!pool.submit([&] {
@@ -308,8 +310,8 @@ TEST_CASE("Pending standard futures occupy no thread of the executor [s117]") {
 TEST_CASE("Cancelling the future of a standard one ends it, dropping it does not, and neither waits [s117]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
-    Door go;
-    auto cancelled = weft::from_std(loop, std::async(std::launch::async, [&] { go.wait(); }));
+    auto go = std::make_shared<Door>(); // the thread is still there when this case has ended
+    auto cancelled = weft::from_std(loop, std::async(std::launch::async, [go] { go->wait(); }));
     CHECK(cancelled.cancel());
     loop->run_until_idle();
     CHECK(cancelled.cancelled());
@@ -320,7 +322,7 @@ TEST_CASE("Cancelling the future of a standard one ends it, dropping it does not
     promise.set_value(value);
     loop->run_until_idle();
     CHECK(value.use_count() == 1);
-    go.open();
+    go->open();
     CHECK(loop.unhandled.empty());
 }
 

@@ -20,7 +20,7 @@ struct Resources {
 
     static Resources now();
     /// What this one has in excess of `before`, or what changed, in words; empty if they are alike.
-    /// Threads that were joined may take a moment to disappear; they are waited for, up to a second.
+    /// Threads that were joined may take a moment to disappear; they are waited for.
     std::string difference_from(const Resources& before) const;
 };
 
