@@ -136,8 +136,8 @@ public:
     /// `count`: in its place among the writes, without a copy where the kernel can (sendfile(2)),
     /// and from the next turn on. The file stays the caller's, who keeps it open until the future
     /// is done: with the bytes sent, or with the error of reading the file (the connection stays)
-    /// or of the connection's end. Reading may wait for the disk. After `write_eof` it throws
-    /// `UsageError`.
+    /// or of the connection's end; cancelling it aborts the connection. Reading may wait for the
+    /// disk. After `write_eof` it throws `UsageError`.
     virtual Future<std::uint64_t> send_file(int file, std::uint64_t offset = 0,
                                             std::optional<std::uint64_t> count = {}) = 0;
     /// Small writes gather from here on, as they do in a callback of this connection, until `Loop::uncork`. What

@@ -34,6 +34,10 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
         loop_.cork().clear();
     }
     note_room();
+    // Whose future is over may close the file, and a part of it has left perhaps.
+    promise.on_cancel([connection = ref()] {
+        if (Transport* const open = connection.get()) open->abort();
+    });
     auto part = FilePart{file, offset, count.value_or(UINT64_MAX), std::move(promise)};
     extras_->queue->append(std::make_unique<FilePart>(std::move(part)));
     queue_again(); // the disk may make us wait, so not inside the caller

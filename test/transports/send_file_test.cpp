@@ -162,6 +162,28 @@ TEST_CASE("Aborting drops a file, and one that comes after the end is refused [s
     CHECK_THROWS_AS(world.transport().send_file(file.fd()), UsageError);
 }
 
+TEST_CASE("Cancelling a file's future aborts the connection, and the file is left alone from then on [s93]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    World world(kernel_kind);
+    world.listen();
+    RawPeer peer = world.connect();
+    const bool begun = GENERATE(false, true);
+    std::string secret(1000, 's');
+    Future<std::uint64_t> future;
+    {
+        const File file(pattern(20'000'000));
+        future = world.transport().send_file(file.fd());
+        if (begun) world.loop->run_once();
+        CHECK(future.cancel());
+        CHECK(world.transport().is_closing());
+    }
+    const File other(secret); // has the number of the one before
+    world.until([&] { return world.last().lost; });
+    CHECK(world.last().reason == Errc::aborted);
+    peer.receive_all(world.loop);
+    CHECK(peer.received.find(secret) == std::string::npos);
+}
+
 TEST_CASE("A long file leaves the other connections their turn [s93] [F19]") {
     LoopOptions options;
     options.reads_per_turn = 1;
