@@ -396,8 +396,10 @@ ReadResult StreamTransport::try_read_ended(Sys got) {
         if (reading_ != Reading::pull) return {State::eof};
         flags_ |= eof_seen;
         flags_ &= ~readable;
-        if (has(write_broken)) finish(extras().write_error);
-        return {State::eof};
+        if (!has(write_broken)) return {State::eof};
+        // A reset that sending was told of ends the input likewise, with bytes missing perhaps.
+        finish(extras().write_error);
+        return {State::failed};
     }
     flags_ &= ~readable;
     if (got.would_block()) {

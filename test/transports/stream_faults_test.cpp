@@ -113,6 +113,36 @@ TEST_CASE("What had arrived before sending failed is delivered before the error 
     CHECK(world.last().reason == std::errc::broken_pipe);
 }
 
+TEST_CASE("A peer that resets is no end of the stream for who pulls, though sending was told of it first [F11] [F14]") {
+    WEFT_TEST_KERNEL(all_kernels);
+    FaultyWorld world(kernel_kind);
+    std::vector<ReadResult::State> found;
+    world.prepare = [&](Journal& journal) {
+        journal.reading = Reading::pull;
+        journal.hooks["read_ready"] = [&found](Transport& t) {
+            std::array<std::byte, 8> room;
+            do {
+                found.push_back(t.try_read(room).state);
+            } while (found.back() == ReadResult::State::data);
+            if (found.back() == ReadResult::State::failed) CHECK(t.read_error() == std::errc::broken_pipe);
+        };
+    };
+    world.listen();
+    RawPeer peer = world.connect();
+    world.transport().pause_reading();
+    peer.send("cut");
+    peer.finish_sending(); // a reset that sending was told of is read like this
+    world.settle();
+    world.faulty->fail(Call::send, EPIPE);
+    world.transport().resume_reading();
+    world.transport().write("x");
+    world.until([&] { return world.last().lost; });
+    REQUIRE(!found.empty());
+    CHECK(found.back() == ReadResult::State::failed);
+    CHECK(std::count(found.begin(), found.end(), ReadResult::State::eof) == 0);
+    CHECK(world.last().reason == std::errc::broken_pipe);
+}
+
 TEST_CASE("Readiness that turns out to be none costs nothing and loses nothing [F9]") {
     WEFT_TEST_KERNEL(all_kernels);
     const Reading reading = GENERATE(Reading::push, Reading::buffered);
