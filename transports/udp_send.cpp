@@ -170,13 +170,12 @@ void DatagramEndpoint::send_failed(int error) {
     }
     request_flush(); // where errors are delivered
     // What ICMP told of an earlier datagram fails the next send, which is not its fault.
-    if (has(internet) && !has(retried)) {
-        const bool told = has(errors_queued) && error != EMSGSIZE && take_queued_errors() > 0;
-        if (!told && error == ECONNREFUSED) note_error(error, peer_);
-        if (told || error == ECONNREFUSED) {
-            flags_ |= retried;
-            return;
-        }
+    if (has(errors_queued) && error != EMSGSIZE && take_queued_errors() > 0)
+        return; // there may be more of them than are taken at once
+    if (error == ECONNREFUSED && has(internet) && !has(retried)) {
+        note_error(error, peer_);
+        flags_ |= retried;
+        return;
     }
     flags_ &= ~retried;
     const Address& target = queue_->first_target();

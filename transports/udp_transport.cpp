@@ -145,9 +145,13 @@ DatagramEndpoint::DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramP
       slot_count_(slots_wanted(options)), limits_(options.write_limits.value_or(WriteLimits{})),
       peer_(peer) {
     limits_.low = std::min(limits_.low, limits_.high);
-    if (options.report_errors) flags_ |= errors_queued;
     Address local;
     if (loop.kernel().local_address(fd, local).ok() && local.is_ip()) flags_ |= internet;
+    if (has(internet)) {
+        if (options.report_errors) flags_ |= errors_queued;
+    } else {
+        flags_ |= split_here; // the kernel takes the wish, and sends all of it as one
+    }
     family_ = std::as_const(local).data()->sa_family;
     room_->reserve(slot_count_, slot_size_, slot_count_ * (options.gro ? gro_segments : 1));
 }
@@ -188,13 +192,14 @@ void DatagramEndpoint::close() {
     if (has(closing)) return;
     flags_ |= closing;
     if (all_sent() && !has(in_callback)) finish({});
+    if (discards()) update_interest();
 }
 
 void DatagramEndpoint::abort(std::error_code reason) {
-    if (has(finishing)) return;
-    flags_ |= aborted;
-    drop_all(reason ? reason : make_error_code(Errc::aborted));
+    flags_ |= aborted; // also when it is closed and about to go
     errors_.clear();
+    if (has(finishing)) return;
+    drop_all(reason ? reason : make_error_code(Errc::aborted));
     finish(reason);
 }
 
@@ -266,6 +271,8 @@ void DatagramEndpoint::on_ready(std::uint32_t ready) {
     if (has(blocked) && (ready & (ready::writable | ready::error | ready::hangup))) unblock();
     if (can_read()) {
         receive(ready);
+    } else if (discards() && (ready & ready::readable)) {
+        discard_input();
     } else if (ready & (ready::readable | ready::read_hangup)) {
         update_interest(); // level-triggered: it would be reported for ever
     }
@@ -292,6 +299,15 @@ void DatagramEndpoint::receive(std::uint32_t ready) {
         } else {
             return;
         }
+    }
+}
+
+/// Two that wait for each other's queues would never have sent what is left: nobody wants what is in this one.
+void DatagramEndpoint::discard_input() {
+    for (int left = loop_.reads_per_turn(); left > 0; --left) {
+        const auto slots = room_->slots(slot_count_, slot_size_);
+        const Sys got = loop_.kernel().recv_batch(fd_, slots);
+        if (!got.ok() || got.count() < slots.size()) return;
     }
 }
 
@@ -380,7 +396,7 @@ void DatagramEndpoint::queue_again() {
 }
 
 void DatagramEndpoint::update_interest() {
-    Interest wanted = can_read() ? Interest::read : Interest::none;
+    Interest wanted = can_read() || discards() ? Interest::read : Interest::none;
     if (has(blocked)) wanted = wanted | Interest::write;
     if (wanted == armed_ || has(finishing)) return;
     const Sys done = loop_.kernel().modify(fd_, token_, wanted);

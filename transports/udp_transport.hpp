@@ -156,12 +156,15 @@ private:
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
     bool can_read() const noexcept { return !has(paused | closing | deaf); }
+    /// Closed, with something left to be sent that a Unix receiver may have no room for: it may be waiting for ours.
+    bool discards() const noexcept { return has(closing) && !has(internet | deaf) && !all_sent(); }
 
     template<class Call>
     void guarded(const char* name, Call&& call, bool throwing_ends_it = true);
     void make();
     void settle();
     void receive(std::uint32_t ready);
+    void discard_input();
     void receive_failed(int error);
     void deliver(std::span<DatagramSlot> slots);
     void hand_over(std::span<const Datagram> batch);

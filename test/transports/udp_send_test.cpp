@@ -485,3 +485,72 @@ TEST_CASE("Segments arrive as datagrams, split by the kernel or, when it can not
     CHECK(at_server.size() == 2 * wanted.size() - 2);
     CHECK(bench.kernel->calls(Call::send_batch) == (error == 0 || error == EMSGSIZE ? 1 : 2));
 }
+
+TEST_CASE("Segments of a Unix socket arrive as datagrams, which its kernel would not split [F46]") {
+    Lines lines;
+    Bench bench(every_kernel());
+    Pair pair(bench, recorder(lines));
+    DatagramTransport::SendOptions segments;
+    segments.segment_size = 100;
+    pair.endpoint->send_to(bytes_of(Pair::number(1) + Pair::number(2) + "rest"), Address(), segments);
+    bench.settle();
+    CHECK(pair.take() == Pair::number(1));
+    CHECK(pair.take() == Pair::number(2));
+    CHECK(pair.take() == "rest");
+    CHECK(pair.take() == "(none)");
+}
+
+TEST_CASE("A Unix socket with report_errors loses nothing when it sends what is too long [F14]") {
+    Lines lines;
+    Bench bench(every_kernel());
+    UdpOptions options;
+    options.report_errors = true;
+    Pair pair(bench, recorder(lines), options);
+    REQUIRE(bench.kernel->send(pair.far, "waits", 5).ok());
+    pair.endpoint->send(bytes_of(Pair::number(1, 4 << 20)));
+    bench.settle();
+    CHECK(count(lines, "got waits") == 1);
+}
+
+TEST_CASE("An endpoint that is aborted behind its close hears of no error any more [s104]") {
+    Lines lines;
+    Bench bench(every_kernel());
+    UdpOptions options;
+    options.report_errors = true;
+    DatagramRef endpoint = local(bench.loop, recorder(lines), options);
+    bench.settle();
+    bench.loop.call_soon([&] {
+        endpoint->send_to(bytes_of(std::string(70000, 'x')), dead_port(bench)); // longer than any
+        endpoint->flush();
+        endpoint->close();
+        endpoint->abort();
+    });
+    bench.settle();
+    CHECK(lines == Lines{"made", "lost"});
+}
+
+TEST_CASE("More ICMP errors than are taken at once fail no datagram to somebody else [F45]") {
+    Lines at_server, at_client;
+    weft::sim::SimKernel* network = nullptr;
+    LoopOptions loop_options;
+    auto kernel = std::make_unique<weft::sim::SimKernel>();
+    network = kernel.get();
+    network->set_latency(1ms, 1ms);
+    loop_options.kernel = std::move(kernel);
+    Loop loop(std::move(loop_options));
+    UdpOptions options;
+    options.report_errors = true;
+    DatagramRef server = local(loop, recorder(at_server));
+    DatagramRef client = local(loop, recorder(at_client), options);
+    loop.run_once();
+    for (int i = 0; i < 200; ++i)
+        client->send_to("x", Address::loopback_ipv4(1));
+    network->advance(5ms); // all of them are answered, and nobody has been told
+    client->send_to("good", server->local_address());
+    for (int i = 0; i < 20; ++i) {
+        network->advance(1ms);
+        loop.run_once();
+    }
+    CHECK(count(at_server, "got good") == 1);
+    CHECK(count(at_client, error_line(ECONNREFUSED, Address::loopback_ipv4(1))) == 200);
+}

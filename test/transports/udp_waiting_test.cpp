@@ -144,3 +144,27 @@ TEST_CASE("A receiver that is gone is told of, and what waited for it goes [s104
     CHECK(lines.back() == "error " + std::to_string(ECONNREFUSED) + " " +
                               sockets.address("lazy").to_string());
 }
+
+TEST_CASE("Endpoints that are closed while each waits for the other's room end, and so does one that waits for its own [s124]") {
+    Lines lines;
+    Bench bench(every_kernel());
+    Sockets sockets(bench);
+    const auto full = [](DatagramRef from, auto send) {
+        while (from->write_buffer_size() < 1000)
+            send();
+        from->pause_reading();
+    };
+    auto alone = weft::udp::adopt(bench.loop, sockets.mine, recorder(lines)).value();
+    int fds[2];
+    REQUIRE(bench.kernel->socketpair(SOCK_DGRAM, fds).ok());
+    auto one = weft::udp::adopt(bench.loop, fds[0], recorder(lines)).value();
+    auto other = weft::udp::adopt(bench.loop, fds[1], recorder(lines)).value();
+    full(alone, [&] { alone->send_to("to itself", sockets.address("mine")); });
+    full(one, [&] { one->send("one"); });
+    full(other, [&] { other->send("other"); });
+    for (const DatagramRef& each : {alone, one, other})
+        each->close();
+    while (bench.loop.stats().sources != 0)
+        bench.loop.run_once(true);
+    CHECK(count(lines, "lost") == 3);
+}
