@@ -25,6 +25,18 @@ void Actor::act() {
                   world.round);
 }
 
+// What the callbacks of flow control throw is only reported.
+void Actor::act_reported() {
+    Side& side = side_;
+    const bool before = side.ended_badly;
+    try {
+        act();
+    } catch (...) {
+        side.ended_badly = before;
+        throw;
+    }
+}
+
 void Actor::connection_made(Transport& transport) {
     NOTE("%: made");
     RANDOM_CHECK(!side_.made && side_.in_call == 0);
@@ -109,6 +121,10 @@ void Actor::connection_lost(std::error_code reason) {
     RANDOM_CHECK(side_.made && !side_.lost, "connection_lost");
     RANDOM_CHECK(side_.in_call == 0 && side_.in_callback == 0, "connection_lost inside a call");
     RANDOM_CHECK(side_.transport->is_closing());
+    RANDOM_CHECK(!side_.closed_with || reason, "closed with a reason, and told of none");
+    RANDOM_CHECK(reason != std::errc::timed_out || side_.limited || side_.world->draining || side_.ended_badly ||
+                     side_.closed,
+                 "timed out without a limit");
     side_.lost = true;
     side_.reason = reason;
     side_.transport = nullptr;
@@ -127,7 +143,7 @@ void Actor::pause_writing() {
     side.writing_paused = true;
     side.inherited_pause = false;
     const Inside inside(side);
-    act();
+    act_reported();
 }
 
 void Actor::resume_writing() {
@@ -140,7 +156,7 @@ void Actor::resume_writing() {
                  side.transport->write_buffer_size());
     side.writing_paused = false;
     const Inside inside(side);
-    act();
+    act_reported();
 }
 
 void Actor::idle_timeout(Transport& transport) {
@@ -152,6 +168,18 @@ void Actor::idle_timeout(Transport& transport) {
         side.ended_badly = true;
         transport.abort(std::make_error_code(std::errc::timed_out));
     }
+}
+
+void Actor::draining(Transport& transport) {
+    NOTE("%: draining");
+    Side& side = side_;
+    RANDOM_CHECK(side.world->draining && side.made && !side.lost && !side.closed && !side.aborted);
+    RANDOM_CHECK(side.in_call == 0 && side.in_callback == 0, "draining inside a call");
+    const Inside inside(side);
+    act();
+    if (side.transport == nullptr || side.world->round.random.one_in(2)) return;
+    Protocol::draining(transport);
+    side.closed = true;
 }
 
 } // namespace weft::test

@@ -16,7 +16,6 @@ namespace {
 void act(Side& side, Round& round) {
     Random& random = round.random;
     if (side.transport == nullptr) return;
-    Transport& transport = *side.transport;
     const std::uint64_t what = random.below(100);
     if (what < 26) return side.write(random.one_in(4) ? random.size(200000) : random.size(3000));
     if (what < 36) return side.write_pieces();
@@ -28,25 +27,45 @@ void act(Side& side, Round& round) {
     if (what < 74) return side.exchange();
     if (what < 80) return side.set_limits();
     if (what < 86) return side.drain();
-    if (what < 88) return side.set_idle_timeout();
-    if (what < 90) return side.set_linger();
+    if (what < 87) return side.set_idle_timeout();
+    if (what < 88) return side.set_linger();
+    if (what < 89) return side.change_reading();
+    if (what < 90) return side.look();
+    if (what < 91) return side.gather();
+    if (what < 92) return side.world->use_server();
     // Ends are rare, so that most rounds see much before.
     if (!random.one_in(8)) return;
     if (what < 94) return side.write_eof();
-    if (what < 97) return side.close();
-    if (what < 99) return side.abort();
+    if (what < 97) return random.one_in(2) ? side.close() : side.close_within();
+    if (what < 98) return side.abort();
+    if (what < 99) return side.cancel_file();
     if (side.in_callback != 0) {
         round.operation("throw");
         side.ended_badly = true;
         throw std::runtime_error("thrown by the family");
     }
-    (void)transport;
+}
+
+// The first side is a server's connection, the second has connected to it.
+void connect_to_server(Round& round, Loop& loop, World& world) {
+    const bool path = round.random.one_in(2);
+    round.note("through a server, Unix: %", path);
+    const std::string name = "@weft-random-" + std::to_string(::getpid());
+    auto factory = [&world]() -> std::unique_ptr<Protocol> {
+        return world.sides[0].actor == nullptr ? world.protocol(0) : nullptr;
+    };
+    auto server = path ? unix_socket::listen(loop, name, factory) : tcp::listen(loop, "127.0.0.1:0", factory);
+    RANDOM_CHECK(server.ok(), server.error().message());
+    world.server = std::move(*server);
+    const std::string address = world.server->addresses().at(0).to_string();
+    world.connecting = weft::connect(loop, address, world.protocol(1));
 }
 
 // A pair over what the chance says; both are made when the next turns are over.
 void connect(Round& round, Loop& loop, World& world) {
     Random& random = round.random;
-    const auto kind = random.below(3);
+    const auto kind = random.below(4);
+    if (kind == 3) return connect_to_server(round, loop, world);
     const auto small = random.one_in(2);
     round.note("a pair over % (0 memory, 1 Unix, 2 TCP), small buffers: %", static_cast<std::int64_t>(kind), small);
     auto first = world.protocol(0), second = world.protocol(1);
@@ -85,7 +104,8 @@ void connect(Round& round, Loop& loop, World& world) {
         kernel.close(listener.fd());
     }
     for (const int fd : fds) {
-        const int size = small ? 4096 : 128 * 1024;
+        // With a window that small real TCP waits for its timers.
+        const int size = small && (kind == 1 || round.simulated()) ? 4096 : 128 * 1024;
         (void)kernel.set_option(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
         (void)kernel.set_option(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     }
@@ -157,6 +177,12 @@ void play(Round& round) {
     });
     for (Side& side : world.sides)
         if (side.transport != nullptr) side.close();
+    // Two that read no more and wait for each other's room would do so for ever.
+    for (Side& side : world.sides)
+        if (side.transport != nullptr && side.transport->write_buffer_size() != 0) {
+            side.limited = true;
+            side.transport->close_within(Duration(0));
+        }
     until(world, loop, "both are lost", [&] { return world.sides[0].lost && world.sides[1].lost; });
     world.check_end();
     until(world, loop, "nothing is left in the loop", [&] { return loop.stats().sources == 0 && loop.stats().timers == 0; });

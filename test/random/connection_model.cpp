@@ -53,9 +53,12 @@ void Side::write(std::size_t size) {
     if (!dropped && !refused) sent += size;
     const Call call(*this);
     try {
-        switch (world->round.random.below(4)) {
+        switch (world->round.random.below(8)) {
         case 0: transport->write(Buffer::copy(data)); break;
         case 1: transport->write(std::string(text_of(data))); break;
+        case 2: transport->write(std::vector<std::byte>(data.begin(), data.end())); break;
+        case 3: transport->write(Buffer::unowned(data)); break;
+        case 4: transport->write(Buffer::shared(std::make_shared<const std::string>(text_of(data)))); break;
         default: transport->write(data);
         }
         RANDOM_CHECK(!refused || size == 0 || closed, "a write after write_eof was taken");
@@ -232,6 +235,60 @@ void Side::set_linger() {
     transport->set_linger(linger);
 }
 
+void Side::cancel_file() {
+    if (files.empty()) return;
+    auto& file = world->round.random.pick(files).first;
+    const bool pending = !file.done();
+    world->round.operation("%: cancel a file that is pending: %", WHO, pending);
+    const Call call(*this);
+    RANDOM_EQUAL(file.cancel(), pending);
+    if (!pending) return;
+    aborted = true;
+    RANDOM_CHECK(transport->is_closing());
+}
+
+// As front-ends do: what is written gathers, some of it in memory that is another's again when it is over.
+void Side::gather() {
+    Random& random = world->round.random;
+    if (in_callback != 0 || peer->in_callback != 0 || write_ended) return;
+    world->round.operation("%: gather", WHO);
+    const Call call(*this);
+    Loop& loop = transport->loop();
+    RANDOM_EQUAL(transport->gather(), !transport->is_closing() && !transport->write_error());
+    std::string lent;
+    for (std::uint64_t count = random.below(4); count != 0; --count) write(random.size(3000));
+    if (random.one_in(2) && !write_ended && !transport->is_closing() && !transport->write_error()) {
+        lent = text_of(Content::get().at(sent, std::min(random.size(200000), Content::longest)));
+        sent += lent.size();
+        transport->write(Buffer::unowned(bytes_of(lent)));
+    }
+    loop.uncork();
+    transport->own_queued();
+    std::fill(lent.begin(), lent.end(), '?');
+}
+
+void Side::change_reading() {
+    const auto reading = static_cast<Reading>(world->round.random.below(3));
+    world->round.operation("%: reads otherwise: %", WHO, number(static_cast<std::uint64_t>(reading)));
+    const Call call(*this);
+    actor->set_reading(reading);
+    transport->reading_changed();
+}
+
+void Side::look() {
+    world->round.operation("%: look", WHO);
+    const Call call(*this);
+    RANDOM_CHECK(transport->ref().get() == transport);
+    RANDOM_CHECK(&transport->protocol() == actor);
+    RANDOM_EQUAL(transport->is_closing() || !closed, true);
+    if (transport->is_closing()) RANDOM_CHECK(!transport->is_reading());
+    (void)transport->input_ready();
+    (void)transport->read_error();
+    (void)transport->local_address();
+    (void)transport->peer_address();
+    (void)transport->peer_credentials();
+}
+
 void Side::write_eof() {
     world->round.operation("%: write_eof after % bytes", WHO, number(sent));
     const Call call(*this);
@@ -240,10 +297,34 @@ void Side::write_eof() {
 }
 
 void Side::close() {
-    world->round.operation("%: close after % bytes", WHO, number(sent));
+    const bool with_reason = world->round.random.one_in(4);
+    world->round.operation("%: close after % bytes, with a reason: %", WHO, number(sent), with_reason);
     const Call call(*this);
-    transport->close();
+    if (with_reason && !transport->is_closing()) closed_with = std::make_error_code(std::errc::protocol_error);
+    if (with_reason) {
+        transport->close(std::make_error_code(std::errc::protocol_error));
+    } else {
+        transport->close();
+    }
     closed = true;
+    RANDOM_CHECK(transport->is_closing());
+    RANDOM_CHECK(!transport->is_reading());
+}
+
+void Side::close_within() {
+    Random& random = world->round.random;
+    Duration limit(0);
+    if (random.one_in(8)) {
+        limit = random.one_in(2) ? Duration::max() : Duration::min();
+    } else if (world->round.simulated()) {
+        limit = std::chrono::milliseconds(random.size(10000));
+    } else if (random.one_in(2)) {
+        limit = std::chrono::hours(1);
+    }
+    world->round.operation("%: close within % us after % bytes", WHO, limit.count() / 1000, number(sent));
+    const Call call(*this);
+    transport->close_within(limit);
+    closed = limited = true;
     RANDOM_CHECK(transport->is_closing());
     RANDOM_CHECK(!transport->is_reading());
 }
@@ -293,6 +374,45 @@ std::ostream& operator<<(std::ostream& out, const Side& side) {
     return out << "}";
 }
 
+void World::use_server() {
+    if (!server) return;
+    Random& random = round.random;
+    const auto what = random.below(40);
+    round.operation("the server: %", number(what));
+    for (Side& side : sides) ++side.in_call;
+    const auto ended = [&](bool& how) {
+        if (sides[0].transport != nullptr) how = true;
+    };
+    switch (what) {
+    case 0:
+        server->close_clients();
+        ended(sides[0].closed);
+        break;
+    case 1:
+        server->abort_clients();
+        ended(sides[0].aborted);
+        break;
+    case 2:
+        server.reset();
+        break;
+    case 3:
+    case 4: {
+        Duration limit = random.one_in(2) ? Duration::max() : Duration(std::chrono::hours(1));
+        if (random.one_in(4)) limit = Duration(0);
+        if (round.simulated() && random.one_in(2)) limit = std::chrono::milliseconds(random.size(100000));
+        server_drains.push_back(server->drain(limit));
+        draining = true;
+        break;
+    }
+    case 5: server->close(); break;
+    case 6: server->pause_accepting(); break;
+    case 7: server->resume_accepting(); break;
+    case 8: server_ends.push_back(server->wait_closed()); break;
+    default: RANDOM_EQUAL(server->connections(), sides[0].lost ? 0u : 1u);
+    }
+    for (Side& side : sides) --side.in_call;
+}
+
 World::World(Round& used) : round(used) {
     for (Side& side : sides) side.world = this;
     sides[0].peer = &sides[1];
@@ -309,6 +429,9 @@ std::unique_ptr<Protocol> World::protocol(std::size_t side) {
 }
 
 void World::check_end() {
+    server.reset();
+    for (auto& drain : server_drains) RANDOM_CHECK(drain.done() && drain.result() <= 1, "a server's drain is pending");
+    for (auto& end : server_ends) RANDOM_CHECK(end.done(), "a server's wait_closed is pending");
     for (Side& side : sides) {
         Side& other = *side.peer;
         for (auto& drain : side.drains) RANDOM_CHECK(drain.done(), "a drain of a lost connection is pending");
@@ -317,7 +440,7 @@ void World::check_end() {
             if (!file.error_code()) RANDOM_EQUAL(file.result(), size);
         }
         // Whoever was only read from and was left alone until its end has everything.
-        if (!side.ended_badly && !side.aborted && !other.aborted && !other.ended_badly && side.eof)
+        if (!side.ended_badly && !side.aborted && other.harmless() && side.eof)
             RANDOM_EQUAL(side.received, other.sent);
     }
 }

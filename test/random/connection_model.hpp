@@ -9,6 +9,7 @@
 #include <array>
 #include <iosfwd>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -50,6 +51,8 @@ struct Side {
     bool paused = false;        ///< reading
     bool write_ended = false;   ///< by write_eof
     bool closed = false;        ///< by close
+    std::error_code closed_with; ///< the reason that close was given
+    bool limited = false;       ///< by close_within, which may drop what was written
     bool aborted = false;       ///< by abort
     bool ended_badly = false;   ///< by a throw, a cancelled file or an idle time-out
     bool keep_open = false;     ///< what eof_received answered
@@ -78,8 +81,13 @@ struct Side {
     void drain();
     void set_idle_timeout();
     void set_linger();
+    void cancel_file();
+    void gather();
+    void change_reading();
+    void look();
     void write_eof();
     void close();
+    void close_within();
     void abort();
     /// Stops doing anything but to read.
     void read_on();
@@ -88,7 +96,7 @@ struct Side {
     bool satisfied(const Side& other) const;
     bool ended() const noexcept { return closed || aborted || ended_badly || lost; }
     /// Nothing was done to it, or by it, that may cost bytes.
-    bool harmless() const noexcept { return !aborted && !ended_badly && !reason; }
+    bool harmless() const noexcept { return !aborted && !ended_badly && (!reason || reason == closed_with); }
     void take(Bytes data);
     void note_eof();
     /// Keeps what was received, now and then, to be looked at later.
@@ -115,6 +123,14 @@ struct World {
     std::array<Side, 2> sides;
     void (*act)(Side& side, Round& round) = nullptr; ///< what callbacks do; null: nothing
     std::vector<std::unique_ptr<Protocol>> graveyard;
+
+    // Where the first side is a server's.
+    std::optional<Server> server;
+    Future<TransportRef> connecting;
+    bool draining = false;
+    std::vector<Future<std::size_t>> server_drains;
+    std::vector<Future<void>> server_ends;
+    void use_server();
     bool reads_on = false;
 };
 
@@ -134,15 +150,18 @@ public:
     void pause_writing() override;
     void resume_writing() override;
     void idle_timeout(Transport& transport) override;
+    void draining(Transport& transport) override;
     Reading reading() const noexcept override { return reading_; }
+    void set_reading(Reading reading) noexcept { reading_ = reading; }
 
 private:
     struct Inside;
     void check_reads(const char* what);
     void act();
+    void act_reported();
 
     Side& side_;
-    const Reading reading_;
+    Reading reading_;
     std::array<std::byte, 8192> buffer_{};
     std::size_t room_ = 0;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -142,6 +142,7 @@ void compare(Round& round, const char* what, const F& framer, const Stream& stre
     };
     for (std::size_t at = 0; at < stream.bytes.size() && error.empty();) {
         std::size_t size = std::min(1 + random.size(most), stream.bytes.size() - at);
+        round.operation("a piece of % bytes at %", static_cast<std::int64_t>(size), static_cast<std::int64_t>(at));
         if (const MutableBytes room = decoder.room(); !room.empty() && random.one_in(2)) {
             size = std::min(size, room.size());
             std::copy_n(bytes_of(stream.bytes).begin() + static_cast<std::ptrdiff_t>(at), size, room.begin());
