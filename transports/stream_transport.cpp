@@ -394,12 +394,13 @@ ReadResult StreamTransport::try_read_ended(Sys got) {
     if (got.ok()) {
         // Who is pushed to is told by `eof_received`, which comes with the next read.
         if (reading_ != Reading::pull) return {State::eof};
-        flags_ |= eof_seen;
         flags_ &= ~readable;
-        if (!has(write_broken)) return {State::eof};
-        // A reset that sending was told of ends the input likewise, with bytes missing perhaps.
-        finish(extras().write_error);
-        return {State::failed};
+        if (has(write_broken)) { // a reset that sending was told of looks like this, with bytes missing perhaps
+            finish(extras().write_error);
+            return {State::failed};
+        }
+        flags_ |= eof_seen;
+        return {State::eof};
     }
     flags_ &= ~readable;
     if (got.would_block()) {

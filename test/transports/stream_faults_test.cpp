@@ -125,6 +125,7 @@ TEST_CASE("A peer that resets is no end of the stream for who pulls, though send
                 found.push_back(t.try_read(room).state);
             } while (found.back() == ReadResult::State::data);
             if (found.back() == ReadResult::State::failed) CHECK(t.read_error() == std::errc::broken_pipe);
+            CHECK(t.try_read(room).state == found.back()); // again and again
         };
     };
     world.listen();
