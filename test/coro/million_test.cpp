@@ -31,6 +31,11 @@ std::size_t memory() {
 TEST_CASE("a crowd of guarded coroutines waits in few mappings, with a page for each",
           "[F38][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
+#if defined(__SANITIZE_THREAD__)
+    // ThreadSanitizer takes coroutines for threads, of which it knows 8000, and maps memory for each.
+    WARN("left out under ThreadSanitizer, which maps memory of its own for each stack");
+    return;
+#endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // Sanitizers have memory of their own for each stack, and more of it where they look for uses
     // of what a function has left.

@@ -242,7 +242,7 @@ TEST_CASE("a fatal error passes a group as it is", "[s56][coro]") {
 
 TEST_CASE("tasks of a group that have ended take no memory", "[s57][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     constexpr int children = 10'000;
 #else
     constexpr int children = 1'000'000;

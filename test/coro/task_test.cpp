@@ -484,7 +484,7 @@ TEST_CASE("the current task is right while tasks alternate, and none in plain ca
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int deep = 2'000; // stacks that sanitizers need are larger
 constexpr std::size_t deep_stack = 64 * 1024;
 constexpr int many = 20'000;
