@@ -14,7 +14,7 @@ Future<int> twice(Loop&, Future<int> value) {
     co_return 2 * co_await value;
 }
 
-Future<std::string> text_of(Loop& loop, Future<int> value) {
+Future<std::string> number_as_text(Loop& loop, Future<int> value) {
     const int doubled = co_await twice(loop, value);
     co_return std::to_string(doubled);
 }
@@ -57,7 +57,7 @@ TEST_CASE("C++20 coroutines await futures and return them", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     Promise<int> promise(loop);
-    auto text = text_of(loop, promise.future());
+    auto text = number_as_text(loop, promise.future());
     loop->call_soon([&] { promise.set_value(21); });
     CHECK(loop->run_until(text) == "42");
     CHECK_THROWS_AS(loop->run_until(fails(loop)), std::out_of_range);
