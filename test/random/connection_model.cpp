@@ -282,7 +282,6 @@ void Side::look() {
     RANDOM_CHECK(&transport->protocol() == actor);
     RANDOM_EQUAL(transport->is_closing() || !closed, true);
     if (transport->is_closing()) RANDOM_CHECK(!transport->is_reading());
-    (void)transport->input_ready();
     (void)transport->read_error();
     (void)transport->local_address();
     (void)transport->peer_address();
