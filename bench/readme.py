@@ -74,7 +74,7 @@ def counted(comparison, key):
              for who in (comparison.get("base"), "callback", "coroutine")]
     if not any(value is not None for value in found):
         return ""
-    return " / ".join("" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in found)
+    return " / ".join("" if value is None else f"{value:,.0f}" if value >= 10 else f"{max(value, 0.0) or 0.0:.1f}" for value in found)
 
 
 def table(comparisons):
