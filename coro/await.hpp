@@ -10,7 +10,7 @@
 namespace weft::coro {
 namespace detail {
 
-/// Waits for a future. Cancelling the one who waits cancels the future, unless it is shielded.
+/// Waits for a future. Cancelling the waiter cancels the future, unless it is shielded.
 class FutureWait final : public Wait {
 public:
     FutureWait(Coroutine& self, weft::detail::FutureStateBase& future, bool cancels);

@@ -80,7 +80,7 @@ public:
     void add(Waiter& waiter) noexcept;
     /// Throws unless there is a value.
     void check_value() const;
-    /// Throws `UsageError` if `self` can not wait for it.
+    /// Throws `UsageError` if `self` cannot wait for it.
     void check(const char* what, const Coroutine& self) const;
 
 private:
@@ -279,7 +279,7 @@ auto outcomes_tuple(const SpawnOptions& options, std::source_location where, Par
 /// use `task_group`. Cancelling the caller cancels them all and waits for their ends. With
 /// `SpawnOptions` first those are for the tasks that are spawned.
 ///
-/// (An overload for each number: what follows a parameter pack can not have a default, and the
+/// (An overload for each number: what follows a parameter pack cannot have a default, and the
 /// default is what knows the caller's line, which the tasks are named for.)
 template<detail::Gatherable A>
 auto gather(A&& a, std::source_location where = std::source_location::current()) {

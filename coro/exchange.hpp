@@ -43,7 +43,7 @@ public:
     }
     void abandon() noexcept override { unlink_all(); }
     std::string describe() const override { return what_; }
-    /// What was waited for has happened, or can not happen any more.
+    /// What was waited for has happened, or cannot happen any more.
     void settle(Slot& slot, Slot::Outcome outcome) noexcept {
         unlink_all();
         slot.outcome = outcome;

@@ -41,7 +41,7 @@ bool retry_on(const std::exception_ptr& error) {
 
 namespace detail {
 
-/// The pauses of one `retry`. The constructor throws `UsageError` for a policy that can not be.
+/// The pauses of one `retry`. The constructor throws `UsageError` for a policy that cannot be.
 class Backoff {
 public:
     explicit Backoff(const RetryPolicy& policy);

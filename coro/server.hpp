@@ -77,7 +77,7 @@ struct ServeOptions {
 /// Serves connections at `address` (as for `connect`; ":0" is any port). Suspends until it is
 /// cancelled. Then it stops listening, gives its handlers the grace to end, cancels those that have
 /// not, joins them all, and throws `Cancelled`. A second `Task::cancel` cuts the grace short.
-/// `std::system_error` if it can not listen there. Returns only after `ServeHandle::close`.
+/// `std::system_error` if it cannot listen there. Returns only after `ServeHandle::close`.
 void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
 /// The same at several addresses: at all of them or none.
 void serve(std::span<const std::string> addresses, StreamHandler handler,
@@ -93,7 +93,7 @@ inline void serve(std::initializer_list<std::string_view> addresses, StreamHandl
 /// coroutines of one loop.
 class Listener {
 public:
-    /// Throws `std::system_error` if it can not listen there. Does not suspend.
+    /// Throws `std::system_error` if it cannot listen there. Does not suspend.
     explicit Listener(std::string_view address, ListenOptions options = {});
     Listener(Listener&&) noexcept;
     Listener& operator=(Listener&&) noexcept;

@@ -44,7 +44,7 @@ namespace detail {
 using Waiter = weft::detail::FutureStateBase::Waiter;
 /// Who is told of a task's end.
 struct TaskWaiter : Waiter {
-    /// The task that can not go on before; null: none that is known.
+    /// The task that cannot go on before; null: none that is known.
     virtual TaskBase* who() const noexcept { return nullptr; }
 };
 
@@ -75,7 +75,7 @@ public:
     bool join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
     /// Who is to wait for it, as `what` says; null if nobody has to.
     Coroutine* joiner(const char* what);
-    /// `UsageError` if `self`, which runs, can not wait for this: itself, another loop's, or one
+    /// `UsageError` if `self`, which runs, cannot wait for this: itself, another loop's, or one
     /// that waits for it in turn. Only while pending.
     void check_joinable(const char* what, const Coroutine& self) const;
     /// A child of the calling coroutine is not cancelled with it any more, but still joined by it.
@@ -448,7 +448,7 @@ requires detail::CallableWith<F, A, B, C, D>
 
 namespace detail {
 
-/// The coroutine that runs, when it runs again after the others; null if it can not yield.
+/// The coroutine that runs, when it runs again after the others; null if it cannot yield.
 Coroutine* yield_now();
 /// Throws what speaks against yielding.
 void yield_refused();

@@ -128,7 +128,7 @@ using MessageOf = typename detail::MessageOf<F>::Type;
 ///
 /// - `header(message)` and `trailer()`: what goes before and after the message. Throws `UsageError`
 /// if the
-///   message can not be framed: it is longer than `max_message()`, or holds the delimiter.
+///   message cannot be framed: it is longer than `max_message()`, or holds the delimiter.
 template<class F>
 concept WritingFramer = Framer<F> && requires(const F& framer, Bytes message) {
     { framer.header(message) } -> std::same_as<FrameHeader>;

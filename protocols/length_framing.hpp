@@ -76,7 +76,7 @@ private:
 /// Messages behind a length in groups of 7 bits, each in a byte whose high bit says that another
 /// one follows. Little order is LEB128, as protocol buffers delimit messages; big order is the
 /// variable-length quantity of MIDI files and ASN.1 tags. A length has one spelling: one padded
-/// with empty groups is `malformed`, and one that 64 bits can not hold is `too_long`. `max` is the
+/// with empty groups is `malformed`, and one that 64 bits cannot hold is `too_long`. `max` is the
 /// longest message in bytes.
 class VarintFramer {
 public:

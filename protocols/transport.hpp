@@ -252,7 +252,7 @@ public:
     virtual void send(Bytes data) = 0;
     void send(std::string_view text) { send(bytes_of(text)); }
     /// The same with a source address (`Datagram::to`; its port does not count) or ECN bits, or to be split by the
-    /// kernel (GSO, UDP_SEGMENT; udp(7)). `UsageError` for a source that the endpoint's family can not have.
+    /// kernel (GSO, UDP_SEGMENT; udp(7)). `UsageError` for a source that the endpoint's family cannot have.
     struct SendOptions {
         const Address* from = nullptr;
         std::uint16_t segment_size = 0;

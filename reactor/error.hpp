@@ -43,7 +43,7 @@ struct Error {
     operator const std::error_code&() const noexcept { return code; }
 };
 
-/// A call that can not be right wherever it stands: `run` inside a callback, `write` after
+/// A call that cannot be right wherever it stands: `run` inside a callback, `write` after
 /// `write_eof`, a loop used from a foreign thread in debug mode. The text names the culprit.
 struct UsageError : std::logic_error {
     using std::logic_error::logic_error;
@@ -61,7 +61,7 @@ struct FatalError : std::runtime_error {
 
 namespace detail {
 
-/// Throws the `UsageError` for an option that can not be meant.
+/// Throws the `UsageError` for an option that cannot be meant.
 [[noreturn]] void refuse_option(const char* option, const std::string& value, const char* rule);
 
 /// Looks at a number given as an option: "LoopOptions: reads_per_turn is 0, and must be at least 1".

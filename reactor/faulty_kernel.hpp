@@ -75,7 +75,7 @@ public:
 
     /// Makes the `nth` call of its kind from now on, and the `times - 1` after it, report
     /// `error_number`. Replaces what was planned for the call before. Throws
-    /// `std::invalid_argument` for a call that can not fail (`now`, `close` and so on), an
+    /// `std::invalid_argument` for a call that cannot fail (`now`, `close` and so on), an
     /// `error_number` that is not positive and `nth` 0. After an EAGAIN that was made up for a call
     /// that moves bytes, the descriptor's state is reported anew, also to an edge-triggered
     /// registration: its owner has every right to wait for that.

@@ -7,7 +7,7 @@ namespace detail {
 
 std::error_code error_code_of(const std::exception_ptr& error) noexcept;
 
-/// Throws `UsageError` if `waiting` can not wait for `inner`: itself, another loop's, or none.
+/// Throws `UsageError` if `waiting` cannot wait for `inner`: itself, another loop's, or none.
 void check_awaitable(const FutureStateBase& waiting, const FutureStateBase* inner);
 
 /// Gives `promise` what `done` has: value, error or cancellation.

@@ -119,7 +119,7 @@ public:
     /// The same for `count` pieces, any of them empty (sendmsg(2)); `count` may exceed IOV_MAX.
     virtual Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept = 0;
     /// Sends up to `size` bytes of the open file `file` from `offset` on, without a copy in user space (sendfile(2)):
-    /// their number, 0 at the file's end. EINVAL where that can not be done for this file or channel: then read
+    /// their number, 0 at the file's end. EINVAL where that cannot be done for this file or channel: then read
     /// and send.
     virtual Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept;
     /// Ends the sending direction (shutdown(2) with SHUT_WR).
@@ -151,7 +151,7 @@ public:
     virtual void random(MutableBytes out) noexcept = 0;
 
     // Readiness.
-    /// Registers `fd`. EEXIST: it is registered. EPERM: it is a file and can not be waited for.
+    /// Registers `fd`. EEXIST: it is registered. EPERM: it is a file and cannot be waited for.
     virtual Sys add(int fd, Token token, Interest interest) noexcept = 0;
     virtual Sys modify(int fd, Token token, Interest interest) noexcept = 0;
     /// Forgets `fd`. Closing a descriptor that has no duplicate forgets it as well.
@@ -191,7 +191,7 @@ public:
     virtual bool alone() noexcept { return false; }
 
     // Signals.
-    /// From now on collects signal `number` for this loop. EINVAL: it can not be caught.
+    /// From now on collects signal `number` for this loop. EINVAL: it cannot be caught.
     virtual Sys watch_signal(int number) noexcept = 0;
     /// Undoes it; the last watcher of a process restores the previous disposition.
     virtual Sys unwatch_signal(int number) noexcept = 0;

@@ -51,7 +51,7 @@ public:
     bool active() const noexcept { return record_ != nullptr && record_->wanted; }
     /// When it is due; `TimePoint::max()` if it is not active.
     TimePoint when() const noexcept { return active() ? record_->deadline() : TimePoint::max(); }
-    /// Moves the deadline. False if it is not active: what has fired can not be revived.
+    /// Moves the deadline. False if it is not active: what has fired cannot be revived.
     bool reschedule(TimePoint when);
     /// Lets go of it: it fires without anybody holding it.
     void detach() noexcept;

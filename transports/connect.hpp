@@ -12,7 +12,7 @@
 
 namespace weft {
 
-/// How to connect. What can not be meant, a negative duration or descriptor, is a `UsageError` that
+/// How to connect. What cannot be meant, a negative duration or descriptor, is a `UsageError` that
 /// names it.
 struct ConnectOptions {
     /// Bound before connecting: it chooses the interface or the port, and only addresses that can be

@@ -29,7 +29,7 @@ struct KeepAlive {
     int probes = 6;
 };
 
-/// How a server listens. What can not be meant, a negative number or duration, is a `UsageError` that
+/// How a server listens. What cannot be meant, a negative number or duration, is a `UsageError` that
 /// names it.
 struct ListenOptions {
     int backlog = 1024; ///< connections the kernel completes ahead of us; capped by

@@ -53,7 +53,7 @@ private:
 /// What a `Server` refers to. Lives as long as a handle or a connection does.
 class ServerState final : public std::enable_shared_from_this<ServerState> {
 public:
-    /// `UsageError` for options that can not be meant.
+    /// `UsageError` for options that cannot be meant.
     ServerState(Loop& loop, ProtocolFactory factory, ListenOptions options);
     /// A handle may outlive the loop, which has then closed this.
     bool loop_alive() const noexcept { return remote_->loop() != nullptr; }

@@ -26,7 +26,7 @@ private:
 };
 
 /// `local` in the form that a socket for `peer` can be bound to: mapped or unmapped, and the
-/// unspecified address of the right family. Nothing if `peer` can not be reached from it.
+/// unspecified address of the right family. Nothing if `peer` cannot be reached from it.
 std::optional<Address> local_for(const Address& local, const Address& peer) noexcept;
 
 /// Applies options one after the other until one fails.

@@ -28,7 +28,7 @@ struct UdpOptions {
     /// that the datagram went to (IP_RECVERR; Linux). ENOPROTOOPT where that is unknown.
     bool report_errors = false;
     /// The kernel hands over runs of datagrams of one sender as one, to be split here: for bulk
-    /// (UDP_GRO; Linux). Nothing changes if it can not. Such a run is received whole, whatever
+    /// (UDP_GRO; Linux). Nothing changes if it cannot. Such a run is received whole, whatever
     /// `datagram_size` says of its parts.
     bool gro = false;
     /// Bytes of SO_RCVBUF and SO_SNDBUF; 0 leaves them to the system.
