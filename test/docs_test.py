@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""docs_test.py ROOTS SOURCE COMPILER...: the C++ in the documents compiles.
+"""docs_test.py ROOTS SOURCE COMPILER...: the C++ in the documents compiles; what they name is there.
 
 Each block that is marked `cpp` is compiled: one with a `main` or a `struct` as a file of its own, any other as the
 body of a function. ROOTS is the folder with the include roots. And every operation that the tables of checkpoints in
-coro/README.md name is in the lists of the tests, and the other way round.
+coro/README.md name is in the lists of the tests, and the other way round. The calls in the tables of docs/errors.md
+are declared, and its codes are those of `Errc`.
 """
 
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+FOLDERS = ("reactor", "protocols", "transports", "coro")
 HEADER = """
 #include <weft/coro/coro.hpp>
 #include <weft/reactor/sim_kernel.hpp>
@@ -62,10 +64,46 @@ def checkpoints(source):
     return sorted(documented ^ tested)
 
 
+def bodies(text, name):
+    """What stands between the braces of each class or namespace of that name."""
+    kind = r"\b(?:(?:class|struct) (?:\[\[\w+\]\] )?|namespace (?:\w+::)*)"
+    for match in re.finditer(rf"{kind}{name}\b[^;{{()]*{{", text):
+        depth, end = 1, match.end()
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        yield text[match.end():end]
+
+
+def declared(call, text):
+    """Whether a function of that name, with its classes and namespaces, is declared in the text."""
+    *scopes, name = call.split("::")
+    for scope in scopes:
+        text = "\n".join(bodies(text, scope))
+    return re.search(rf"\b{name}\(", text) is not None
+
+
+def errors(source):
+    """What docs/errors.md has that is not there, or lacks."""
+    page = (source / "docs" / "errors.md").read_text()
+    headers = [path.read_text() for folder in FOLDERS for path in (source / folder).rglob("*.hpp")]
+    text = re.sub(r"//.*", "", "\n".join(headers))
+    names = {"call": [], "`Errc`": []}
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        columns = [row.split("|")[1].strip() for row in table.splitlines()]
+        names.get(columns[0], []).extend(re.findall(r"`([\w:]+)`", " ".join(columns[2:])))
+    calls, codes = names.values()
+    enumerators = set(re.findall(r"^\s*(\w+)[ =,]", next(bodies(text, "Errc")), re.MULTILINE))
+    wrong = [f"{call} is not declared" for call in calls if not declared(call, text)]
+    wrong += [f"Errc::{code} is in the headers or on the page alone" for code in sorted(enumerators ^ set(codes))]
+    wrong += [f"there is no Errc::{code}" for code in sorted(set(re.findall(r"Errc::(\w+)", page)) - enumerators)]
+    return wrong if calls and codes else ["it has no tables of calls and codes"]
+
+
 def main():
     roots, source, *compiler = sys.argv[1:]
     source = pathlib.Path(source)
-    flags = [f"-I{roots}/{name}" for name in ("reactor", "protocols", "transports", "coro")]
+    flags = [f"-I{roots}/{name}" for name in FOLDERS]
     documents = [source / "README.md", *sorted((source / "docs").glob("*.md"))]
     count = failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +122,9 @@ def main():
     for name in checkpoints(source):
         failed += 1
         print(f"FAIL: {name} is either not in the tables of coro/README.md or not in the tests of checkpoints")
+    for problem in errors(source):
+        failed += 1
+        print(f"FAIL: docs/errors.md: {problem}")
     print(f"{count} blocks in {len(documents)} documents, {failed} failures")
     return 1 if failed or count == 0 else 0
 
