@@ -3,7 +3,7 @@
 // processor time, so that a busy machine moves them little; each is the fastest of several
 // repetitions. Every figure stands beside its budget.
 
-#include <weft/coro/context_switch.hpp>
+#include <weft/coro/core/context_switch.hpp>
 #include <weft/coro/coro.hpp>
 
 #include <CLI/CLI.hpp>

@@ -4,8 +4,8 @@
 #include "service.hpp"
 
 #include <weft/coro/coro.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <cstdio>
 

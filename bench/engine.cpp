@@ -5,9 +5,9 @@
 #include "figures.hpp"
 #include "scripted_kernel.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>

@@ -4,9 +4,9 @@
 
 #include "service.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <cstdio>
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 // A TCP echo server: echo 127.0.0.1:8007
 
-#include <weft/transports/server.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -3,7 +3,7 @@
 // The host waits for one descriptor and calls step(). Timers, signals and posts from other threads all make that
 // descriptor readable; a step never waits and never takes longer than its budget.
 
-#include <weft/transports/server.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -4,8 +4,8 @@
 
 #include "key_value.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

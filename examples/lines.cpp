@@ -1,7 +1,7 @@
 // Answers each line with its length, and says good-bye to "quit": lines 127.0.0.1:8008
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -1,7 +1,7 @@
 // An echo server with a loop on each of four threads, and a listener for each loop on the same port, over which the
 // kernel spreads the connections: loop_per_thread 127.0.0.1:8013
 
-#include <weft/transports/server.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

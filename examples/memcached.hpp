@@ -4,7 +4,7 @@
 
 #include "key_value.hpp"
 
-#include <weft/protocols/body_framing.hpp>
+#include <weft/protocols/codecs/body_framing.hpp>
 
 #include <algorithm>
 #include <array>

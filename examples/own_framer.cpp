@@ -1,8 +1,8 @@
 // A framing of one's own: own_framer 127.0.0.1:8012. Records are a type, a length of three bytes and so much content;
 // "+" adds up the bytes of its content, and any other is sent back.
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -1,7 +1,7 @@
 // A framer of one's own: the commands of Redis (RESP2), arrays of bulk strings or plain lines, as views of the bytes.
 #pragma once
 
-#include <weft/protocols/framing.hpp>
+#include <weft/protocols/codecs/framing.hpp>
 
 #include <charconv>
 #include <cstdint>

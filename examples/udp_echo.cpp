@@ -1,6 +1,6 @@
 // A UDP echo server: udp_echo 127.0.0.1:8007. What arrives together is answered with one system call.
 
-#include <weft/transports/udp.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -4,7 +4,7 @@
 // connection over as a stream, with whatever the client has sent already.
 
 #include <weft/coro/coro.hpp>
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -5,7 +5,7 @@
 #include <weft/reactor/cork.hpp>
 #include <weft/reactor/error.hpp>
 #include <weft/reactor/future.hpp>
-#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
 #include <weft/reactor/log.hpp>
 #include <weft/reactor/mailbox.hpp>
 #include <weft/reactor/remote_loop.hpp>

@@ -4,7 +4,7 @@
 // message that is fetched when it is its turn. The lock is held for a few nanoseconds, and by the loop once per turn in
 // which there is mail.
 
-#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
 #include <weft/reactor/mailbox.hpp>
 
 #include <new>

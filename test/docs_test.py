@@ -16,9 +16,9 @@ import tempfile
 FOLDERS = ("reactor", "protocols", "transports", "coro")
 HEADER = """
 #include <weft/coro/coro.hpp>
-#include <weft/reactor/sim_kernel.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 #include <array>
 #include <chrono>
 #include <cstdio>

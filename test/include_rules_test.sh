@@ -30,8 +30,8 @@ for file in "$roots"/values/weft/reactor/*.hpp; do
     header=weft/reactor/$(basename "$file")
     compiles "$header" "$values" "$@" || { echo "FAIL: <$header> does not compile alone"; cat "$log"; failed=1; }
 done
-for file in "$source"/protocols/*.hpp; do
-    header=weft/protocols/$(basename "$file")
+for file in $(find "$source/protocols" -name '*.hpp'); do
+    header=weft/${file#"$source"/}
     compiles "$header" "$protocols" "$@" || { echo "FAIL: <$header> does not compile alone"; cat "$log"; failed=1; }
 done
 # refused WHO HEADER INCLUDES COMPILER...: HEADER, which is there, is not found with these options.
@@ -54,9 +54,9 @@ refused() {
 }
 # Every header of the layers above, so that none is left out that comes later.
 refusals=0
-for file in "$source"/reactor/*.hpp "$source"/protocols/*.hpp "$source"/transports/*.hpp "$source"/coro/*.hpp; do
-    folder=$(basename "$(dirname "$file")")
-    header=weft/$folder/$(basename "$file")
+for file in $(cd "$source" && find reactor protocols transports coro -name '*.hpp'); do
+    folder=${file%%/*}
+    header=weft/$file
     case $folder in
     reactor)
         [ -e "$roots/values/$header" ] && continue

@@ -1,6 +1,6 @@
 #include "echo_style.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 #include <weft/reactor/loop.hpp>
 
 namespace weft::tools {

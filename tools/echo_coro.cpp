@@ -1,9 +1,9 @@
 #include "echo_style.hpp"
 
-#include <weft/coro/datagram.hpp>
-#include <weft/coro/server.hpp>
-#include <weft/coro/stream.hpp>
-#include <weft/coro/task.hpp>
+#include <weft/coro/net/datagram.hpp>
+#include <weft/coro/net/server.hpp>
+#include <weft/coro/net/stream.hpp>
+#include <weft/coro/tasks/task.hpp>
 
 namespace weft::tools {
 namespace {

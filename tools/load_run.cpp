@@ -2,8 +2,8 @@
 
 #include "load_report.hpp"
 
-#include <weft/transports/connect.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <algorithm>
 #include <csignal>

@@ -4,7 +4,7 @@
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -1,13 +1,13 @@
 // A user's program that is compiled with all warnings as errors: options by name, and callables of every size and kind.
 
 #include <weft/coro/coro.hpp>
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/reactor/sim_kernel.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
 #include <weft/reactor/thread_pool.hpp>
-#include <weft/transports/connect.hpp>
-#include <weft/transports/pipe.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/pipe/pipe.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <cstdio>
 

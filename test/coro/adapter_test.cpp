@@ -1,7 +1,7 @@
 #include "stream_support.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
-#include <weft/transports/pipe.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
+#include <weft/transports/pipe/pipe.hpp>
 
 #include <array>
 

@@ -1,8 +1,8 @@
 #include "checkpoint_support.hpp"
 
-#include <weft/coro/awaitable.hpp>
-#include <weft/coro/testing.hpp>
-#include <weft/protocols/line_framing.hpp>
+#include <weft/coro/tasks/awaitable.hpp>
+#include <weft/coro/tasks/testing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 #include <atomic>
 #include <coroutine>

@@ -1,6 +1,6 @@
 #include "coro_support.hpp"
 
-#include <weft/coro/awaitable.hpp>
+#include <weft/coro/tasks/awaitable.hpp>
 
 #include <stdexcept>
 #include <thread>

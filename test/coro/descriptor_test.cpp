@@ -2,7 +2,7 @@
 
 #include "coro_support.hpp"
 
-#include <weft/coro/testing.hpp>
+#include <weft/coro/tasks/testing.hpp>
 
 #include <cstdio>
 #include <fcntl.h>

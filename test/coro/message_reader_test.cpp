@@ -2,9 +2,9 @@
 
 #include "stream_support.hpp"
 
-#include <weft/protocols/body_framing.hpp>
-#include <weft/protocols/length_framing.hpp>
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/body_framing.hpp>
+#include <weft/protocols/codecs/length_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 using namespace weft;
 using namespace weft::test;

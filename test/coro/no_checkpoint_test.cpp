@@ -1,6 +1,6 @@
 #include "checkpoint_support.hpp"
 
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 using namespace weft;
 using namespace weft::test;

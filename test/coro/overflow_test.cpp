@@ -1,7 +1,7 @@
 #include "support/child.hpp"
 #include "coro_support.hpp"
 
-#include <weft/coro/overflow.hpp>
+#include <weft/coro/core/overflow.hpp>
 
 #include <csignal>
 

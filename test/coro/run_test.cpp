@@ -1,7 +1,7 @@
 #include "support/child.hpp"
 #include "coro_support.hpp"
 
-#include <weft/coro/testing.hpp>
+#include <weft/coro/tasks/testing.hpp>
 
 #include <csignal>
 #include <stdexcept>

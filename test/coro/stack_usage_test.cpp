@@ -1,6 +1,6 @@
 #include "coro_support.hpp"
 
-#include <weft/coro/stack_usage.hpp>
+#include <weft/coro/core/stack_usage.hpp>
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 #include "coro_support.hpp"
 #include "support/buffers.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 #include "coro_support.hpp"
 
-#include <weft/coro/threads.hpp>
+#include <weft/coro/tasks/threads.hpp>
 
 #include <future>
 #include <stdexcept>

@@ -3,7 +3,7 @@
 // per stack: taken for those of one, the calls of all these coroutines would overflow it.
 
 #include <weft/coro/coro.hpp>
-#include <weft/coro/threads.hpp>
+#include <weft/coro/tasks/threads.hpp>
 
 #include <cstdio>
 #include <stdexcept>

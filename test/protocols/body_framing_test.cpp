@@ -1,8 +1,8 @@
 #include "support/codec.hpp"
 #include "support/fake_transport.hpp"
 
-#include <weft/protocols/body_framing.hpp>
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/body_framing.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 
 #include <catch2/catch.hpp>
 #include <charconv>

@@ -1,6 +1,6 @@
 #include "support/fake_transport.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 #include <weft/reactor/function.hpp>
 
 #include <catch2/catch.hpp>

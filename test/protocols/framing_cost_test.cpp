@@ -3,9 +3,9 @@
 #include "support/codec.hpp"
 #include "support/instrumented.hpp"
 
-#include <weft/protocols/body_framing.hpp>
-#include <weft/protocols/length_framing.hpp>
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/body_framing.hpp>
+#include <weft/protocols/codecs/length_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 #include <catch2/catch.hpp>
 #include <random>

@@ -1,7 +1,7 @@
 #include "support/codec.hpp"
 #include "support/fake_transport.hpp"
 
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 
 #include <catch2/catch.hpp>
 

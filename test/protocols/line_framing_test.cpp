@@ -1,6 +1,6 @@
 #include "support/codec.hpp"
 
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 #include <catch2/catch.hpp>
 

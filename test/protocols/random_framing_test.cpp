@@ -1,7 +1,7 @@
 #include "support/codec.hpp"
 
-#include <weft/protocols/length_framing.hpp>
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/length_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 #include <catch2/catch.hpp>
 #include <optional>

@@ -3,8 +3,8 @@
 #include "family.hpp"
 
 #include <weft/reactor/future.hpp>
-#include <weft/transports/connect.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <array>
 #include <iosfwd>

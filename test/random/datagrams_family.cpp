@@ -3,7 +3,7 @@
 
 #include "connection_model.hpp"
 
-#include <weft/transports/udp.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <algorithm>
 #include <cerrno>

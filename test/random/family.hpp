@@ -2,8 +2,8 @@
 
 #include "random.hpp"
 
-#include <weft/reactor/kernel.hpp>
-#include <weft/reactor/sim_kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <memory>
 #include <sstream>

@@ -6,9 +6,9 @@
 
 #include <weft/coro/coro.hpp>
 #include <weft/reactor/log.hpp>
-#include <weft/transports/connect.hpp>
-#include <weft/transports/server.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/server/server.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <cerrno>
 #include <csignal>

@@ -3,10 +3,10 @@
 
 #include "family.hpp"
 
-#include <weft/protocols/body_framing.hpp>
-#include <weft/protocols/decoder.hpp>
-#include <weft/protocols/length_framing.hpp>
-#include <weft/protocols/line_framing.hpp>
+#include <weft/protocols/codecs/body_framing.hpp>
+#include <weft/protocols/codecs/decoder.hpp>
+#include <weft/protocols/codecs/length_framing.hpp>
+#include <weft/protocols/codecs/line_framing.hpp>
 
 #include <algorithm>
 #include <optional>

@@ -2,7 +2,7 @@
 
 #include "family.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/reactor/loop.hpp>
 
 #include <algorithm>

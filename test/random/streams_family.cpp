@@ -5,8 +5,8 @@
 #include "family.hpp"
 
 #include <weft/coro/coro.hpp>
-#include <weft/transports/connect.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #include "kernel_support.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <sys/uio.h>
 

@@ -2,7 +2,7 @@
 
 #include "support/resources.hpp"
 
-#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
 
 #include <catch2/catch.hpp>
 #include <map>

@@ -2,7 +2,7 @@
 
 #include "support/kernels.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <cerrno>
 #include <csignal>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <weft/reactor/sim_kernel.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <catch2/catch.hpp>
 #include <cerrno>

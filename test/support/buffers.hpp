@@ -1,6 +1,6 @@
 #pragma once
 
-#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
 
 #include <sys/socket.h>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <weft/protocols/decoder.hpp>
+#include <weft/protocols/codecs/decoder.hpp>
 
 #include <catch2/catch.hpp>
 #include <string>

@@ -4,9 +4,9 @@
 #include "log_capture.hpp"
 #include "resources.hpp"
 
-#include <weft/reactor/kernel.hpp>
+#include <weft/reactor/kernel/kernel.hpp>
 #include <weft/reactor/loop.hpp>
-#include <weft/reactor/sim_kernel.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <catch2/catch.hpp>
 

@@ -2,7 +2,7 @@
 
 #include "instrumented.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <cstddef>
 #include <fstream>

@@ -2,7 +2,7 @@
 
 #include "connect_support.hpp"
 
-#include <weft/transports/udp.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -1,8 +1,8 @@
 // Codecs over the transport that ships, where test/protocols has them over one that is played.
 
-#include <weft/protocols/framed_protocol.hpp>
+#include <weft/protocols/codecs/framed_protocol.hpp>
 #include <weft/reactor/loop.hpp>
-#include <weft/transports/connect.hpp>
+#include <weft/transports/connect/connect.hpp>
 
 #include <catch2/catch.hpp>
 

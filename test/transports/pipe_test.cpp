@@ -1,6 +1,6 @@
 #include "connect_support.hpp"
 
-#include <weft/transports/pipe.hpp>
+#include <weft/transports/pipe/pipe.hpp>
 
 #include <csignal>
 #include <cstdlib>

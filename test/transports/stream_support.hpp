@@ -3,9 +3,9 @@
 #include "support/buffers.hpp"
 #include "support/kernels.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
-#include <weft/transports/connect.hpp>
-#include <weft/transports/server.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
+#include <weft/transports/connect/connect.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <algorithm>
 #include <array>

@@ -2,10 +2,10 @@
 
 #include "support/resources.hpp"
 
-#include <weft/reactor/faulty_kernel.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/reactor/loop.hpp>
-#include <weft/reactor/sim_kernel.hpp>
-#include <weft/transports/udp.hpp>
+#include <weft/reactor/sim/sim_kernel.hpp>
+#include <weft/transports/datagram/udp.hpp>
 
 #include <algorithm>
 #include <catch2/catch.hpp>

@@ -1,0 +1,50 @@
+#include "stream_state.hpp"
+
+#include <weft/coro/tasks/await.hpp>
+#include <weft/coro/net/connect.hpp>
+
+#include <string>
+#include <utility>
+
+namespace weft::coro {
+namespace {
+
+/// Waits for the connection that `begin` makes with the protocol and the loop that it is given.
+template<class Begin>
+Stream connect_with(const std::string& target, Deadline deadline, Begin begin) {
+    detail::Coroutine& self = detail::running("connect");
+    self.scheduler.check_cancelled(self);
+    auto state = std::make_unique<detail::StreamState>();
+    Future<TransportRef> connected = begin(self.scheduler.loop(), state->make_protocol());
+    try {
+        detail::wait_for_future(connected.state_ref().get(), true, deadline.at());
+    } catch (const TimeoutError&) {
+        throw TimeoutError("connect to " + target + ": the time is up");
+    }
+    (void)connected.take();
+    return Stream(std::move(state));
+}
+
+} // namespace
+
+Stream connect(std::string_view address, Deadline deadline, ConnectOptions options) {
+    return connect_with(std::string(address), deadline, [&](Loop& loop, auto protocol) {
+        return weft::connect(loop, address, std::move(protocol), std::move(options));
+    });
+}
+
+Stream connect(const Address& address, Deadline deadline, ConnectOptions options) {
+    return connect_with(address.to_string(), deadline, [&](Loop& loop, auto protocol) {
+        return weft::connect(loop, address, std::move(protocol), std::move(options));
+    });
+}
+
+Stream detail::connect_tcp(std::string_view host, std::uint16_t port, Deadline deadline,
+                           ConnectOptions options) {
+    const std::string target = std::string(host) + " port " + std::to_string(port);
+    return connect_with(target, deadline, [&](Loop& loop, auto protocol) {
+        return tcp::connect(loop, host, port, std::move(protocol), std::move(options));
+    });
+}
+
+} // namespace weft::coro

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <weft/coro/tasks/cancel_scope.hpp>
+#include <weft/coro/net/stream.hpp>
+#include <weft/reactor/address.hpp>
+#include <weft/reactor/result.hpp>
+#include <weft/transports/connect/connect.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace weft::coro {
+
+namespace detail {
+Stream connect_tcp(std::string_view host, std::uint16_t port, Deadline deadline,
+                   ConnectOptions options);
+}
+
+/// Connects to what a text names: "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or a
+/// Unix socket: "unix:/path", "/path" (with a slash anywhere), "unix:@name", "@name". Suspends.
+/// `std::system_error` names each address that was tried and its reason; `TimeoutError` after
+/// `deadline`. Cancelling closes what was begun. For the texts of a program's owner: a target that a
+/// client named may be a Unix socket as well, and goes to the form with host and port.
+Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
+/// The same for one address, IP or Unix.
+Stream connect(const Address& address, Deadline deadline = {}, ConnectOptions options = {});
+/// The same for a host, a name or a numeric address (an IPv6 one with or without brackets), and a
+/// port: a TCP connection or none, whatever the text says. A port that is none is a `UsageError`.
+template<std::integral Port>
+Stream connect(std::string_view host, Port port, Deadline deadline = {},
+               ConnectOptions options = {}) {
+    if (!std::in_range<std::uint16_t>(port))
+        throw UsageError("connect: the port " + std::to_string(port) + " is not 0 to 65535");
+    return detail::connect_tcp(host, static_cast<std::uint16_t>(port), deadline,
+                               std::move(options));
+}
+
+} // namespace weft::coro

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <weft/coro/net/connect.hpp>
+#include <weft/coro/net/stream.hpp>
+#include <weft/coro/tasks/task.hpp>
+#include <weft/reactor/function.hpp>
+#include <weft/transports/server/server.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace weft::coro {
+
+/// What a server does with a connection: called in a coroutine of its own, by any number of them at
+/// a time. The stream is closed when it returns, unless it moved or released it; then what was
+/// written still leaves. What it throws aborts its connection and no other, and is reported
+/// (`Loop::on_unhandled`) if it is not the loss of that connection. If it is a `TimeoutError`, an
+/// `IncompleteRead` or a `FramingError` the connection is closed in order, and a line in the log is
+/// all, limited per second. A handler that is cancelled aborts its connection, too.
+using StreamHandler = Function<void(Stream&)>;
+
+/// A `serve` in the hands of others: to ask, to pause it and to end it. Copies are the same handle.
+///
+///     coro::ServeHandle serving;
+///     group.spawn([&] { coro::serve("*:80", handler, {.handle = serving}); });
+///
+/// Before `serve` listens and after it has returned, there are no addresses and no connections. For
+/// the loop's thread; nothing here suspends or calls back before it returns.
+class ServeHandle {
+public:
+    ServeHandle();
+    /// What it listens on, one address per socket, with the real ports. Empty once it does not
+    /// listen any more.
+    std::vector<Address> addresses() const;
+    /// The port of the first address, 0 if it has none.
+    std::uint16_t port() const;
+    bool listening() const noexcept;
+    /// Connections that are open.
+    std::size_t connections() const noexcept;
+    Server::Counters counters() const noexcept;
+    /// Not accepting and accepting again, without closing the sockets. Idempotent.
+    void pause_accepting();
+    void resume_accepting();
+    /// Stops listening. The handlers have `ServeOptions::grace` to end, as when `serve` is
+    /// cancelled, and then `serve` returns. Cancelling it meanwhile cuts the grace short. Also
+    /// before it listens: then it never does, and returns.
+    void close() noexcept;
+
+private:
+    friend class Serving;
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
+/// How `serve` works.
+struct ServeOptions {
+    ListenOptions listen = {};
+    /// How long the handlers that run have to end when `serve` is cancelled; 0: no time,
+    /// `Duration::max()`: as long as it takes. Then they are cancelled, too. `UsageError` for less.
+    Duration grace{0};
+    /// Of the handlers' coroutines.
+    SpawnOptions handler = {.name = "handler"};
+    /// Called once it listens, with the addresses: port 0 has become a real one.
+    Function<void(const std::vector<Address>&)> started = {};
+    /// Refers to this `serve` as long as it lasts. `UsageError` if it refers to another one.
+    std::optional<ServeHandle> handle = {};
+};
+
+/// Serves connections at `address` (as for `connect`; ":0" is any port). Suspends until it is
+/// cancelled. Then it stops listening, gives its handlers the grace to end, cancels those that have
+/// not, joins them all, and throws `Cancelled`. A second `Task::cancel` cuts the grace short.
+/// `std::system_error` if it cannot listen there. Returns only after `ServeHandle::close`.
+void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
+/// The same at several addresses: at all of them or none.
+void serve(std::span<const std::string> addresses, StreamHandler handler,
+           ServeOptions options = {});
+inline void serve(std::initializer_list<std::string_view> addresses, StreamHandler handler,
+                  ServeOptions options = {}) {
+    const std::vector<std::string> all(addresses.begin(), addresses.end());
+    serve(std::span(all), std::move(handler), std::move(options));
+}
+
+/// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
+/// here and the rest in the kernel. Destroying it stops listening and closes those that wait. For
+/// coroutines of one loop.
+class Listener {
+public:
+    /// Throws `std::system_error` if it cannot listen there. Does not suspend.
+    explicit Listener(std::string_view address, ListenOptions options = {});
+    Listener(Listener&&) noexcept;
+    Listener& operator=(Listener&&) noexcept;
+    ~Listener();
+
+    /// The next connection. Suspends unless one waits; several may wait, first come, first served.
+    /// A cancelled accept takes none. `std::system_error` with `Errc::closed` after `close`, once
+    /// those that wait are taken.
+    Stream accept(Deadline deadline = {});
+    void close() noexcept;
+    std::vector<Address> addresses() const;
+    std::uint16_t port() const;
+
+private:
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
+/// A protocol factory for callback servers (`tcp::listen`): each connection is handled by a
+/// coroutine of the loop.
+ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler,
+                                SpawnOptions options = {.name = "handler"});
+
+/// Two streams that are connected to each other in memory, as by a TCP connection. Suspends for a
+/// turn; cancelling closes both.
+std::pair<Stream, Stream> stream_pair();
+
+} // namespace weft::coro

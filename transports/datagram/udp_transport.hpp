@@ -1,0 +1,243 @@
+#pragma once
+
+#include "udp_queue.hpp"
+
+#include <weft/protocols/transport.hpp>
+#include <weft/reactor/future.hpp>
+#include <weft/reactor/loop.hpp>
+#include <weft/reactor/source.hpp>
+#include <weft/transports/datagram/udp.hpp>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace weft::detail {
+
+/// What the datagram endpoints of one loop share, because only one of them runs at a time: receive
+/// slots, the arrays that system calls and callbacks are given, and a queue for whoever sends next.
+class DatagramRoom {
+public:
+    // What the kernels do in one call.
+    static constexpr std::size_t max_batch = 64;
+
+    /// The loop's room, made if there is none.
+    static std::shared_ptr<DatagramRoom> of(Loop& loop);
+    explicit DatagramRoom(Loop& loop) noexcept : loop_(loop) {}
+
+    /// Allocates what a receive of `count` slots and a batch of `views` will need, if that can be
+    /// done now.
+    void reserve(std::size_t count, std::size_t size, std::size_t views);
+    /// `count` slots of `size` bytes. Allocates only when more is asked for than ever before.
+    std::span<DatagramSlot> slots(std::size_t count, std::size_t size);
+    std::unique_ptr<DatagramQueue> take_queue();
+    void give_back(std::unique_ptr<DatagramQueue> queue) noexcept;
+
+    std::vector<Datagram> batch; ///< the views that a protocol is handed
+    bool busy = false;           ///< it has them in its hands: neither views nor slots may move
+    std::array<OutDatagram, max_batch> out;
+
+private:
+    Loop& loop_;
+    std::vector<DatagramSlot> slots_;
+    const std::byte* borrowed_ = nullptr; // the loop's receive buffer, if the slots lie there
+    std::unique_ptr<std::byte[]> bytes_;
+    std::size_t capacity_ = 0;
+    std::size_t slot_size_ = 0; ///< that `slots_` are set up for
+    std::unique_ptr<DatagramQueue> spare_;
+};
+
+/// A datagram socket, level-triggered. The loop owns it; it deletes itself in the closing phase.
+///
+/// What is sent gathers in a queue that is borrowed for the purpose, and leaves with one system
+/// call when the endpoint's callback returns, in the flush phase if it was sent from elsewhere, or
+/// at once outside a turn. Errors of sending are kept until nothing of the endpoint is on the
+/// stack, so that only `pause_writing` is ever called from inside `send_to`.
+class DatagramEndpoint final : public DatagramTransport, public Source {
+public:
+    /// `peer` is empty unless the socket is connected.
+    DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
+                     const Address& peer, const UdpOptions& options);
+    ~DatagramEndpoint();
+    /// Registers the descriptor. On failure the caller destroys the endpoint and keeps the
+    /// descriptor.
+    Sys start();
+
+    using DatagramTransport::send;
+    using DatagramTransport::send_to;
+    void send_to(Bytes data, const Address& to) override;
+    void send(Bytes data) override;
+    void send_to(Bytes data, const Address& to, const SendOptions& options) override;
+    void send_batch(std::span<const Outgoing> batch) override;
+    void flush() override;
+    Future<void> drain() override;
+    void deliver_errors() override;
+    void close() override;
+    void abort(std::error_code reason) override;
+    bool is_closing() const noexcept override { return has(closing); }
+    void pause_reading() override;
+    void resume_reading() override;
+    bool is_reading() const noexcept override { return !has(paused | closing); }
+    void unread(std::span<const Datagram> batch) override;
+    void unread_rest(std::span<const Datagram> batch) override;
+    bool has_unread() const noexcept override { return backlog_ != nullptr; }
+    void set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) override;
+    WriteLimits write_buffer_limits() const noexcept override { return limits_; }
+    std::size_t write_buffer_size() const noexcept override;
+
+    Result<void> set_broadcast(bool on) override;
+    Result<void> set_ttl(int hops) override;
+    Result<void> set_multicast_ttl(int hops) override;
+    Result<void> set_multicast_loop(bool on) override;
+    Result<void> set_multicast_interface(std::uint32_t interface) override;
+    Result<void> join(const Address& group, std::uint32_t interface,
+                      const Address* source) override;
+    Result<void> leave(const Address& group, std::uint32_t interface,
+                       const Address* source) override;
+
+    Address local_address() const override;
+    Address peer_address() const override { return peer_; }
+    int fd() const noexcept override { return fd_; }
+    Loop& loop() const noexcept override { return loop_; }
+    DatagramProtocol& protocol() const noexcept override { return *protocol_; }
+    DatagramRef ref() const override { return {loop_.mailbox(), token_}; }
+
+    void on_ready(std::uint32_t ready) override;
+    void on_flush() override;
+    void on_finish() override;
+    void on_loop_closing() override { abort(Errc::aborted); }
+    Registration registration() const noexcept override { return {fd_, armed_}; }
+    DatagramTransport* as_datagram_transport() noexcept override { return this; }
+
+private:
+    // Facts about the endpoint, any number at once.
+    enum Flag : std::uint32_t {
+        made = 1 << 0,           ///< connection_made was called
+        paused = 1 << 1,         ///< the user does not want to be called with data
+        closing = 1 << 2,        ///< close or abort: sends are dropped from now on
+        finishing = 1 << 3,      ///< stands in the loop's list of what ends in the closing phase
+        writing_paused = 1 << 4, ///< the protocol was told to pause
+        blocked = 1 << 5,        ///< the socket's buffer was full, and nothing was heard since
+        in_callback = 1 << 6,    ///< a callback of this endpoint is on the stack
+        flush_queued = 1 << 7,   ///< stands in the loop's list for the flush phase
+        again_queued = 1 << 8,   ///< stands in the loop's list for another turn
+        deaf = 1 << 9,           ///< somebody shut the receiving direction down
+        split_here = 1 << 10,    ///< the kernel does not split (GSO) for this socket
+        errors_queued = 1 << 11, ///< IP_RECVERR is on: errors of the past wait in a queue
+        retried = 1 << 12,       ///< the first in the queue met an error that was another's
+        internet = 1 << 13,      ///< IPv4 or IPv6
+        aborted = 1 << 14,       ///< no callback but connection_lost any more
+    };
+    struct SendError {
+        std::error_code code;
+        Address to;
+        bool at_send; ///< the sending call said so, not the network
+    };
+    /// Datagrams that were given back.
+    struct Backlog;
+    /// What waits for receivers whose queues are full, and who waits for everything to leave.
+    struct Waiting {
+        struct Held {
+            Address to;
+            std::unique_ptr<DatagramQueue> queue;
+        };
+        ~Waiting();
+        DatagramQueue* queue_for(const Address& to) noexcept;
+        std::size_t bytes() const noexcept;
+
+        std::vector<Held> held;
+        Timer retry;
+        Duration pause{0}; ///< before the next try
+        std::vector<Promise<void>> drained;
+        std::error_code reason = make_error_code(Errc::closed); ///< for those who still wait
+    };
+
+    bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
+    bool can_read() const noexcept { return !has(paused | closing | deaf); }
+    /// Closed, with something left to be sent that a Unix receiver may have no room for: it may be waiting for ours.
+    bool discards() const noexcept { return has(closing) && !has(internet | deaf) && !all_sent(); }
+
+    template<class Call>
+    void guarded(const char* name, Call&& call, bool throwing_ends_it = true);
+    void make();
+    void settle();
+    void receive(std::uint32_t ready);
+    void discard_input();
+    void receive_failed(int error);
+    void deliver(std::span<DatagramSlot> slots);
+    void hand_over(std::span<const Datagram> batch);
+    void deliver_backlog();
+    std::size_t take_queued_errors(int except = 0);
+    void take_errors();
+    void note_error(int error, const Address& to, bool at_send = false);
+    void gather(Bytes data, const Address* to, const SendOptions& options);
+    bool append(Bytes data, const Address* to, const SendOptions& options);
+    void after_append();
+    void flush_queue();
+    void send_queue();
+    void send_failed(int error);
+    void block();
+    bool hold_first();
+    void retry_held();
+    Waiting& waiting();
+    bool all_sent() const noexcept;
+    void tell_drained() noexcept;
+    void unblock();
+    void drop_queue() noexcept;
+    void drop_all(std::error_code reason) noexcept;
+    void request_flush();
+    void check_high_water();
+    void check_low_water();
+    void queue_again();
+    void update_interest();
+    void finish(std::error_code reason);
+    const Address* checked_target(const Address& to, Address& room) const;
+    const Address* fitted(const Address& address, Address& room) const noexcept;
+    Result<void> set_number(const char* what, int number, int ipv4_option, int ipv6_option,
+                            bool ipv4_takes_a_byte);
+    Result<void> change_membership(const char* what, bool joins, const Address& group,
+                                   std::uint32_t interface, const Address* source);
+    std::string describe(const char* what) const;
+
+    Loop& loop_;
+    std::shared_ptr<DatagramRoom> room_;
+    std::unique_ptr<DatagramProtocol> protocol_;
+    std::unique_ptr<DatagramQueue> queue_; // null or not empty
+    std::unique_ptr<Backlog> backlog_;     // null or not empty
+    std::unique_ptr<Waiting> waiting_;     // made when first needed
+    std::vector<SendError> errors_;
+    Token token_ = 0;
+    int fd_;
+    std::uint32_t flags_ = 0;
+    Interest armed_ = Interest::read;
+    std::uint16_t family_ = 0; // sa_family of the socket
+    std::size_t datagram_size_;
+    std::size_t slot_size_; // as large as what GRO may put together
+    std::size_t slot_count_;
+    WriteLimits limits_;
+    std::error_code reason_;
+    Address peer_;
+};
+
+/// Calls the user with sends gathered, and turns what comes out into the endpoint's end;
+/// what the callbacks of flow control throw is only reported.
+template<class Call>
+void DatagramEndpoint::guarded(const char* name, Call&& call, bool throwing_ends_it) {
+    const std::uint32_t outer = flags_ & in_callback;
+    flags_ |= in_callback;
+    try {
+        call();
+    } catch (...) {
+        flags_ = (flags_ & ~in_callback) | outer;
+        if (throwing_ends_it) abort(Errc::callback_threw);
+        if (!outer) settle();
+        loop_.report_exception(describe(name));
+        return;
+    }
+    flags_ = (flags_ & ~in_callback) | outer;
+    if (!outer) settle();
+}
+
+} // namespace weft::detail
