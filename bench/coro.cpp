@@ -44,8 +44,8 @@ double processor_ns() {
     return 1e9 * static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec);
 }
 
-/// Nanoseconds for one of `operations` that `body` does, in the fastest of the repetitions: whatever
-/// else goes on in a machine only adds to them.
+/// Nanoseconds for one of `operations` that `body` does, in the fastest of the repetitions:
+/// whatever else goes on in a machine only adds to them.
 double measure(int repetitions, std::size_t operations, const std::function<void()>& body) {
     body(); // pools and caches are filled by the first
     double fastest = std::numeric_limits<double>::max();
@@ -73,7 +73,7 @@ double mappings() {
     return count;
 }
 
-// --- Two stacks, and nothing else
+// --- Two stacks, and nothing else ---
 
 struct Pair {
     weft::coro::detail::Context main;
@@ -102,7 +102,7 @@ double switch_one_way(int repetitions) {
     return cost;
 }
 
-// --- Coroutines
+// --- Coroutines ---
 
 /// `sides` coroutines that do nothing but yield; of one there and back again, divided by `sides`.
 double yield_among(std::size_t sides, int repetitions) {
@@ -265,7 +265,7 @@ double allocations_of(const std::function<void()>& operation) {
     return static_cast<double>(allocations - before) / static_cast<double>(count);
 }
 
-// --- What is reported
+// --- What is reported ---
 
 /// Calls `function` in a process of its own, so that what others have used is not counted.
 template<class T>

@@ -41,7 +41,8 @@ int main(int argc, char** argv) {
     std::size_t buffer = 2048;
     app.add_option("--port", port, "port on 127.0.0.1")->capture_default_str();
     app.add_option("--buffer", buffer, "bytes of a receive: 512, 2048, 16384 or 65536")
-        ->check(CLI::IsMember({std::size_t{512}, std::size_t{2048}, largest_on_stack, largest_buffer}))
+        ->check(
+            CLI::IsMember({std::size_t{512}, std::size_t{2048}, largest_on_stack, largest_buffer}))
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     try {

@@ -4,8 +4,8 @@
 #include "service.hpp"
 
 #include <weft/coro/coro.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <cstdio>
 
@@ -27,21 +27,23 @@ void answer(weft::coro::DatagramSocket& socket, const bench::ServiceOptions& opt
 } // namespace
 
 int main(int argc, char** argv) try {
-    CLI::App app("An echo service written with coroutines, with what benchmarks need beyond `weft echo`");
+    CLI::App app(
+        "An echo service written with coroutines, with what benchmarks need beyond `weft echo`");
     bench::ServiceOptions options;
     options.add_to(app);
     CLI11_PARSE(app, argc, argv);
     weft::Loop loop(options.loop());
     if (options.udp) {
         auto handler = [&](weft::coro::DatagramSocket& socket) { answer(socket, options); };
-        auto endpoint = weft::udp::bind(loop, options.address(),
-                                        weft::coro::datagram_protocol(loop, handler));
+        auto endpoint =
+            weft::udp::bind(loop, options.address(), weft::coro::datagram_protocol(loop, handler));
         if (!endpoint) throw std::runtime_error(endpoint.error().message());
         loop.run();
         return 0;
     }
     auto handler = [&](weft::coro::Stream& peer) { echo(peer, options); };
-    auto server = weft::tcp::listen(loop, options.address(), weft::coro::stream_protocol(loop, handler));
+    auto server =
+        weft::tcp::listen(loop, options.address(), weft::coro::stream_protocol(loop, handler));
     if (!server) throw std::runtime_error(server.error().message());
     loop.run();
 } catch (const std::exception& error) {

@@ -1,7 +1,7 @@
-// Counts the heap calls of the program it is preloaded into, and the bytes that it copies. The counters are the first words of
-// the file named by WEFT_COUNT_FILE, mapped and shared, so that they can be read at any moment and
-// the program is not disturbed by a signal. Rests on glibc's exported __libc_malloc and its
-// siblings.
+// Counts the heap calls of the program it is preloaded into, and the bytes that it copies. The
+// counters are the first words of the file named by WEFT_COUNT_FILE, mapped and shared, so that
+// they can be read at any moment and the program is not disturbed by a signal. Rests on glibc's
+// exported __libc_malloc and its siblings.
 
 #include <atomic>
 #include <cerrno>
@@ -25,8 +25,9 @@ namespace {
 struct Counters {
     std::atomic<std::uint64_t> allocations; ///< malloc, calloc, realloc and the aligned ones
     std::atomic<std::uint64_t> frees;
-    std::atomic<std::uint64_t> bytes;  ///< asked for
-    std::atomic<std::uint64_t> copied; ///< by memcpy and memmove, where the compiler leaves the call
+    std::atomic<std::uint64_t> bytes; ///< asked for
+    /// by memcpy and memmove, where the compiler leaves the call
+    std::atomic<std::uint64_t> copied;
 };
 
 Counters unmapped;

@@ -3,8 +3,8 @@
 // changes its registration only when a send blocks; edge-triggered registers once for everything
 // and takes a receive that did not fill the buffer as proof that nothing is left. For streams that
 // are read in small pieces it can gather what it read, so that all of it leaves with one send.
-// Nothing is copied: what the socket does not take stays where it was received, and the loop goes on
-// with another block.
+// Nothing is copied: what the socket does not take stays where it was received, and the loop goes
+// on with another block.
 
 #include "sockets.hpp"
 
@@ -49,7 +49,8 @@ class EchoServer {
 public:
     EchoServer(std::uint16_t port, const Options& options)
         : options_(options), piece_(options.buffer),
-          block_size_(std::max(piece_, bench::buffer_size)), block_(new_block()), listener_(bench::open_server(SOCK_STREAM, port)),
+          block_size_(std::max(piece_, bench::buffer_size)), block_(new_block()),
+          listener_(bench::open_server(SOCK_STREAM, port)),
           epoll_(bench::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
         bench::control(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN);
     }

@@ -6,8 +6,8 @@
 #include "scripted_kernel.hpp"
 
 #include <weft/protocols/codecs/framed_protocol.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>

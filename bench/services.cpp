@@ -5,8 +5,8 @@
 #include "service.hpp"
 
 #include <weft/protocols/codecs/framed_protocol.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <cstdio>
 #include <sys/syscall.h>
@@ -53,8 +53,7 @@ private:
 /// HTTP as far as a fixed answer needs it: requests end with an empty line.
 class Answer final : public weft::FramedProtocol<weft::LineFramer> {
 public:
-    explicit Answer(std::size_t length)
-        : FramedProtocol(weft::LineFramer(weft::LineEnd::crlf)) {
+    explicit Answer(std::size_t length) : FramedProtocol(weft::LineFramer(weft::LineEnd::crlf)) {
         const std::size_t size = text_.size();
         if (size < length) text_.insert(text_.find("\r\nContent-Type"), length - size, '.');
     }
@@ -99,7 +98,8 @@ int main(int argc, char** argv) try {
     CLI11_PARSE(app, argc, argv);
     weft::Loop loop(options.loop());
     if (options.udp) {
-        auto endpoint = weft::udp::bind(loop, options.address(), std::make_unique<DatagramEcho>(options));
+        auto endpoint =
+            weft::udp::bind(loop, options.address(), std::make_unique<DatagramEcho>(options));
         if (!endpoint) throw std::runtime_error(endpoint.error().message());
         loop.run();
     }

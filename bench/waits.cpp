@@ -1,8 +1,8 @@
 // The client of the fairness workload: connections that send small messages by plan and note how
 // long each answer takes, beside one that floods and one whose messages take the server a
 // millisecond. One thread that never sleeps, on a processor of its own. An answer's time is the one
-// that the kernel notes when the server sends it, so that what this client does meanwhile, the flood
-// above all, is not taken for the server's doing.
+// that the kernel notes when the server sends it, so that what this client does meanwhile, the
+// flood above all, is not taken for the server's doing.
 
 #include "sockets.hpp"
 
@@ -32,8 +32,10 @@ struct Options {
 };
 
 constexpr std::size_t message_size = 64;
-constexpr std::size_t flood_in_flight = 4 << 20; ///< bytes, of which the server finds as many as it takes
-constexpr std::size_t slice = 256 * 1024;        ///< of them that are received between two looks at the others
+/// bytes, of which the server finds as many as it takes
+constexpr std::size_t flood_in_flight = 4 << 20;
+/// of them that are received between two looks at the others
+constexpr std::size_t slice = 256 * 1024;
 constexpr auto hog_pause = std::chrono::milliseconds(10);
 
 using Nanoseconds = std::int64_t;
@@ -64,7 +66,8 @@ int open_connection(std::uint16_t port) {
 /// Receives what is there; 0 if nothing is.
 std::size_t take(int fd, char* into, std::size_t size) {
     ssize_t got = ::recv(fd, into, size, MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) throw std::runtime_error("a connection was closed");
+    if (got == 0 || (got < 0 && errno != EAGAIN))
+        throw std::runtime_error("a connection was closed");
     return got < 0 ? 0 : static_cast<std::size_t>(got);
 }
 
@@ -78,7 +81,8 @@ std::size_t take_with_time(int fd, char* into, std::size_t size, Nanoseconds& ca
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     ssize_t got = ::recvmsg(fd, &message, MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) throw std::runtime_error("a connection was closed");
+    if (got == 0 || (got < 0 && errno != EAGAIN))
+        throw std::runtime_error("a connection was closed");
     if (got < 0) return 0;
     came = 0;
     for (cmsghdr* note = CMSG_FIRSTHDR(&message); note; note = CMSG_NXTHDR(&message, note))
@@ -108,8 +112,9 @@ public:
         for (std::size_t i = 0; i < options.connections; ++i) {
             waiters_.push_back({open_connection(options.port), {}, 0});
             int notes = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
-            bench::check(::setsockopt(waiters_[i].fd, SOL_SOCKET, SO_TIMESTAMPING, &notes, sizeof notes),
-                         "setsockopt SO_TIMESTAMPING");
+            bench::check(
+                ::setsockopt(waiters_[i].fd, SOL_SOCKET, SO_TIMESTAMPING, &notes, sizeof notes),
+                "setsockopt SO_TIMESTAMPING");
             epoll_event event{};
             event.events = EPOLLIN;
             event.data.u64 = i;
@@ -147,12 +152,14 @@ public:
         if (100 * unnoted_ > waits_.size())
             throw std::runtime_error("the kernel does not note when data came");
         auto at = [&](double share) {
-            return waits_[std::min(waits_.size() - 1, static_cast<std::size_t>(share * waits_.size()))];
+            return waits_[std::min(waits_.size() - 1,
+                                   static_cast<std::size_t>(share * waits_.size()))];
         };
-        std::printf("{\"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"messages\": %zu, "
-                    "\"bulk_per_second\": %.0f}\n",
-                    at(0.5), at(0.9), at(0.99), at(0.999), waits_.size(),
-                    static_cast<double>(bulk_) / took_);
+        std::printf(
+            "{\"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"messages\": %zu, "
+            "\"bulk_per_second\": %.0f}\n",
+            at(0.5), at(0.9), at(0.99), at(0.999), waits_.size(),
+            static_cast<double>(bulk_) / took_);
     }
 
 private:

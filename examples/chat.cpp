@@ -1,4 +1,5 @@
-// A chat room: chat 127.0.0.1:8010, then `nc 127.0.0.1 8010` a few times. Who does not take what is said misses it.
+// A chat room: chat 127.0.0.1:8010, then `nc 127.0.0.1 8010` a few times. Who does not take what is
+// said misses it.
 
 #include <weft/coro/coro.hpp>
 
@@ -31,9 +32,11 @@ void take_part(Room& room, coro::Stream& peer) {
     try {
         coro::task_group([&](coro::TaskGroup& group) {
             (void)group.spawn([&] {
-                for (;;) peer.write(me.inbox.get());
+                for (;;)
+                    peer.write(me.inbox.get());
             });
-            while (const auto line = peer.read_line()) tell(room, me, me.name + ": " + std::string(*line));
+            while (const auto line = peer.read_line())
+                tell(room, me, me.name + ": " + std::string(*line));
             group.cancel();
         });
     } catch (const coro::ExceptionGroup&) { // the connection broke
@@ -52,7 +55,8 @@ int main(int argc, char** argv) try {
         auto terminate = coro::this_loop().on_signal(SIGTERM, [&] { serving.cancel(); }).value();
         serving.run([&] {
             coro::serve(argc > 1 ? argv[1] : "127.0.0.1:8010",
-                        [&](coro::Stream& peer) { take_part(room, peer); }, {.started = [](auto& addresses) {
+                        [&](coro::Stream& peer) { take_part(room, peer); },
+                        {.started = [](auto& addresses) {
                             std::printf("listening on %s\n", addresses.front().to_string().c_str());
                             std::fflush(stdout);
                         }});

@@ -8,7 +8,8 @@
 using namespace weft;
 
 void echo(coro::Stream& peer) {
-    while (auto data = peer.read()) peer.write(std::move(data));
+    while (auto data = peer.read())
+        peer.write(std::move(data));
 }
 
 int main(int argc, char** argv) try {
@@ -16,7 +17,8 @@ int main(int argc, char** argv) try {
         coro::CancelScope serving;
         auto terminate = coro::this_loop().on_signal(SIGTERM, [&] { serving.cancel(); }).value();
         serving.run([&] {
-            coro::serve(argc > 1 ? argv[1] : "127.0.0.1:8007", echo, {.started = [](auto& addresses) {
+            coro::serve(argc > 1 ? argv[1] : "127.0.0.1:8007", echo,
+                        {.started = [](auto& addresses) {
                             std::printf("listening on %s\n", addresses.front().to_string().c_str());
                             std::fflush(stdout);
                         }});

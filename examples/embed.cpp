@@ -1,7 +1,7 @@
 // An echo server inside a main loop that is somebody else's, here poll(2): embed 127.0.0.1:8009
 //
-// The host waits for one descriptor and calls step(). Timers, signals and posts from other threads all make that
-// descriptor readable; a step never waits and never takes longer than its budget.
+// The host waits for one descriptor and calls step(). Timers, signals and posts from other threads
+// all make that descriptor readable; a step never waits and never takes longer than its budget.
 
 #include <weft/transports/server/server.hpp>
 

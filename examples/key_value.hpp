@@ -34,8 +34,9 @@ inline std::int64_t now() {
     return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
-/// The memory of values that were replaced stays for the next ones: given back to the system and taken again, each page
-/// of it would cost as much as copying it. To be called once, at the beginning.
+/// The memory of values that were replaced stays for the next ones: given back to the system and
+/// taken again, each page of it would cost as much as copying it. To be called once, at the
+/// beginning.
 inline void keep_memory() {
 #if defined(__GLIBC__)
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
@@ -43,7 +44,8 @@ inline void keep_memory() {
 #endif
 }
 
-/// A value as it is sent, with the "\r\n" behind it. It is shared with the answers that are under way, and never changed.
+/// A value as it is sent, with the "\r\n" behind it. It is shared with the answers that are under
+/// way, and never changed.
 struct Value {
     Value() = default;
     explicit Value(weft::Buffer b) : bytes(std::move(b)) {}
@@ -58,8 +60,8 @@ struct Value {
     std::int64_t expires = 0; ///< in milliseconds since 1970; 0: never
 };
 
-/// Items, which are values and whatever belongs to them, by their keys. One that has expired is gone when it is asked
-/// for; until then it takes its memory.
+/// Items, which are values and whatever belongs to them, by their keys. One that has expired is
+/// gone when it is asked for; until then it takes its memory.
 template<std::derived_from<Value> Item = Value>
 class Table {
 public:

@@ -1,5 +1,5 @@
-// A server of keys and values with callbacks. A `Store` knows a protocol: how its commands are framed, what they do, and
-// what is said to a client whose bytes are none.
+// A server of keys and values with callbacks. A `Store` knows a protocol: how its commands are
+// framed, what they do, and what is said to a client whose bytes are none.
 #pragma once
 
 #include "key_value.hpp"

@@ -1,4 +1,5 @@
-// The same server with a coroutine for each client. See key_value_callback.hpp for what a `Store` is.
+// The same server with a coroutine for each client. See key_value_callback.hpp for what a `Store`
+// is.
 #pragma once
 
 #include "key_value.hpp"
@@ -35,7 +36,8 @@ int serve(int argc, char** argv, const char* address) try {
             std::printf("listening on %s\n", addresses.front().to_string().c_str());
             std::fflush(stdout);
         };
-        coro::serve(argc > 1 ? argv[1] : address, [&](coro::Stream& peer) { serve_client(store, peer); },
+        coro::serve(argc > 1 ? argv[1] : address,
+                    [&](coro::Stream& peer) { serve_client(store, peer); },
                     {.started = started, .handle = serving});
     });
     return 0;

@@ -1,5 +1,5 @@
-// An echo server with a loop on each of four threads, and a listener for each loop on the same port, over which the
-// kernel spreads the connections: loop_per_thread 127.0.0.1:8013
+// An echo server with a loop on each of four threads, and a listener for each loop on the same
+// port, over which the kernel spreads the connections: loop_per_thread 127.0.0.1:8013
 
 #include <weft/transports/server/server.hpp>
 
@@ -21,7 +21,9 @@ struct Echo final : weft::Protocol {
 weft::Server listen(weft::Loop& loop, const std::string& address) {
     weft::ListenOptions options;
     options.reuse_port = true;
-    return weft::tcp::listen(loop, address, [] { return std::make_unique<Echo>(); }, std::move(options)).value();
+    return weft::tcp::listen(
+               loop, address, [] { return std::make_unique<Echo>(); }, std::move(options))
+        .value();
 }
 
 /// A thread with a loop and a listener. Nothing is shared but the port.
@@ -65,7 +67,8 @@ int main(int argc, char** argv) try {
     auto terminate = loop.on_signal(SIGTERM, [&] { loop.stop(); }).value();
     const std::string address = server.addresses().front().to_string(); // with the port that it got
     std::vector<Worker> workers;
-    for (int i = 0; i < 3; ++i) workers.emplace_back(address);
+    for (int i = 0; i < 3; ++i)
+        workers.emplace_back(address);
     std::printf("listening on %s\n", address.c_str());
     std::fflush(stdout);
     loop.run();

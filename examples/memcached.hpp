@@ -1,5 +1,5 @@
-// What the commands of a small memcached do (its text protocol). Whoever has the connection hands in each command, with
-// its value, and something to answer to: a transport, a stream.
+// What the commands of a small memcached do (its text protocol). Whoever has the connection hands
+// in each command, with its value, and something to answer to: a transport, a stream.
 #pragma once
 
 #include "key_value.hpp"
@@ -25,15 +25,20 @@ inline std::string_view word(std::string_view& line) {
     return found;
 }
 
-/// "set key flags exptime bytes [noreply]" and its like have a value behind them, which ends in "\r\n".
+/// "set key flags exptime bytes [noreply]" and its like have a value behind them, which ends in
+/// "\r\n".
 struct ValueOf {
     weft::Body operator()(std::string_view line) const {
         const std::string_view command = word(line);
-        constexpr std::array<std::string_view, 6> storing{"set", "add", "replace", "append", "prepend", "cas"};
-        if (std::find(storing.begin(), storing.end(), command) == storing.end()) return weft::Body::none();
-        for (int i = 0; i < 3; ++i) (void)word(line);
+        constexpr std::array<std::string_view, 6> storing{"set",    "add",     "replace",
+                                                          "append", "prepend", "cas"};
+        if (std::find(storing.begin(), storing.end(), command) == storing.end())
+            return weft::Body::none();
+        for (int i = 0; i < 3; ++i)
+            (void)word(line);
         const std::string_view length = word(line);
-        if (length.empty()) return weft::Body::none(); // a command that is too short, and answered so
+        // a command that is too short, and answered so
+        if (length.empty()) return weft::Body::none();
         const auto size = number<std::uint64_t>(length);
         return size ? weft::Body::of(*size) : weft::Body::malformed();
     }
@@ -44,10 +49,12 @@ public:
     using Framer = weft::BodyFramer<weft::LineFramer, ValueOf>;
     static constexpr std::size_t max_value = 64 << 20;
     static Framer framer() { return Framer(weft::LineFramer(), {}, max_value, "\r\n"); }
-    static std::string refusal(std::string_view why) { return "CLIENT_ERROR " + std::string(why) + "\r\n"; }
+    static std::string refusal(std::string_view why) {
+        return "CLIENT_ERROR " + std::string(why) + "\r\n";
+    }
 
-    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False: the client wants to
-    /// go.
+    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False:
+    /// the client wants to go.
     template<class Out, class Keep>
     bool execute(const Framer::Message& command, Out& out, Keep keep) {
         if (flush_at_ != 0 && key_value::now() >= flush_at_) clear();
@@ -98,7 +105,8 @@ private:
     static constexpr std::string_view bad_time = "CLIENT_ERROR invalid exptime argument\r\n";
     static constexpr std::string_view not_found = "NOT_FOUND\r\n";
 
-    /// What "exptime" means, in milliseconds since 1970: in so many seconds, or then; 0 never, less than that at once.
+    /// What "exptime" means, in milliseconds since 1970: in so many seconds, or then; 0 never, less
+    /// than that at once.
     static std::int64_t time_of(std::int64_t seconds) {
         constexpr std::int64_t month = 60 * 60 * 24 * 30, end = std::int64_t{1} << 52;
         if (seconds == 0) return 0;
@@ -114,14 +122,18 @@ private:
             if (key.size() > max_key) return out.write(bad_format);
             const std::string_view next = word(keys);
             const std::string_view tail = next.empty() ? "END\r\n" : "";
-            if (const Item* item = items_.find(key)) write_item(*item, key, with_change, tail, out);
-            else if (!tail.empty()) out.write(tail);
+            if (const Item* item = items_.find(key))
+                write_item(*item, key, with_change, tail, out);
+            else if (!tail.empty())
+                out.write(tail);
             key = next;
         }
     }
     template<class Out>
-    static void write_item(const Item& item, std::string_view key, bool with_change, std::string_view tail, Out& out) {
-        weft::Buffer value = item.bytes.share(); // the item may be gone when a coroutine has waited to write
+    static void write_item(const Item& item, std::string_view key, bool with_change,
+                           std::string_view tail, Out& out) {
+        // the item may be gone when a coroutine has waited to write
+        weft::Buffer value = item.bytes.share();
         std::array<char, 72> numbers;
         char* end = numbers.data();
         const auto add = [&](std::uint64_t number) {
@@ -135,14 +147,16 @@ private:
         *end++ = '\n';
         const std::string_view head(numbers.data(), static_cast<std::size_t>(end - numbers.data()));
         // With one system call; what a slow client does not take of it is copied.
-        if (value.size() <= copied_at_most) return out.write_all({"VALUE ", key, head, value.text(), tail});
+        if (value.size() <= copied_at_most)
+            return out.write_all({"VALUE ", key, head, value.text(), tail});
         out.write_all({"VALUE ", key, head});
         out.write(std::move(value));
         if (!tail.empty()) out.write(tail);
     }
 
     template<class Keep>
-    std::string_view store(std::string_view how, std::string_view rest, weft::Bytes value, Keep keep) {
+    std::string_view store(std::string_view how, std::string_view rest, weft::Bytes value,
+                           Keep keep) {
         const std::string_view key = word(rest);
         const auto flags = number<std::uint32_t>(word(rest));
         const auto expires = number<std::int64_t>(word(rest));
@@ -150,7 +164,8 @@ private:
         if (key.empty() || key.size() > max_key || !flags || !expires) return bad_format;
         Item* const old = items_.find(key);
         if (how == "add" && old != nullptr) return "NOT_STORED\r\n";
-        if ((how == "replace" || how == "append" || how == "prepend") && old == nullptr) return "NOT_STORED\r\n";
+        if ((how == "replace" || how == "append" || how == "prepend") && old == nullptr)
+            return "NOT_STORED\r\n";
         if (how == "cas") {
             if (old == nullptr) return not_found;
             if (number<std::uint64_t>(word(rest)) != old->change) return "EXISTS\r\n";

@@ -1,5 +1,5 @@
-// A framing of one's own: own_framer 127.0.0.1:8012. Records are a type, a length of three bytes and so much content;
-// "+" adds up the bytes of its content, and any other is sent back.
+// A framing of one's own: own_framer 127.0.0.1:8012. Records are a type, a length of three bytes
+// and so much content; "+" adds up the bytes of its content, and any other is sent back.
 
 #include <weft/protocols/codecs/framed_protocol.hpp>
 #include <weft/transports/server/server.hpp>
@@ -44,9 +44,10 @@ struct Connection final : weft::FramedProtocol<RecordFramer> {
     }
     void send(Record record) {
         const std::size_t size = record.content.size();
-        const char header[]{record.type, static_cast<char>(size >> 16), static_cast<char>(size >> 8),
-                            static_cast<char>(size)};
-        const weft::Bytes pieces[]{weft::bytes_of({header, sizeof header}), weft::bytes_of(record.content)};
+        const char header[]{record.type, static_cast<char>(size >> 16),
+                            static_cast<char>(size >> 8), static_cast<char>(size)};
+        const weft::Bytes pieces[]{weft::bytes_of({header, sizeof header}),
+                                   weft::bytes_of(record.content)};
         transport().write_all(pieces);
     }
     void pause_writing() override { transport().pause_reading(); }

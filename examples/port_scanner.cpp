@@ -36,8 +36,10 @@ int main(int argc, char** argv) try {
         std::fprintf(stderr, "usage: port_scanner HOST FIRST LAST\n");
         return 2;
     }
-    const auto open = coro::run([&] { return scan(argv[1], std::atoi(argv[2]), std::atoi(argv[3])); });
-    for (const int port : open) std::printf("%d\n", port);
+    const auto open =
+        coro::run([&] { return scan(argv[1], std::atoi(argv[2]), std::atoi(argv[3])); });
+    for (const int port : open)
+        std::printf("%d\n", port);
 } catch (const std::exception& error) {
     std::fprintf(stderr, "port_scanner: %s\n", error.what());
     return 1;

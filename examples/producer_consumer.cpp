@@ -26,7 +26,8 @@ int main() try {
             coro::task_group([&](coro::TaskGroup& producers) {
                 for (int first : {1, 501})
                     (void)producers.spawn([&, first] {
-                        for (int item = first; item < first + 500; ++item) queue.put(item);
+                        for (int item = first; item < first + 500; ++item)
+                            queue.put(item);
                     });
             });
             queue.close(); // what is in it is still consumed

@@ -1,5 +1,5 @@
-// What the commands of a small Redis do. Whoever has the connection hands in the arguments and something to answer to: a
-// transport, a stream.
+// What the commands of a small Redis do. Whoever has the connection hands in the arguments and
+// something to answer to: a transport, a stream.
 #pragma once
 
 #include "key_value.hpp"
@@ -51,10 +51,12 @@ class Store {
 public:
     using Framer = redis::Framer;
     static Framer framer() { return {}; }
-    static std::string refusal(std::string_view why) { return "-ERR Protocol error: " + std::string(why) + "\r\n"; }
+    static std::string refusal(std::string_view why) {
+        return "-ERR Protocol error: " + std::string(why) + "\r\n";
+    }
 
-    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False: the client wants to
-    /// go.
+    /// Does one command. `keep(bytes)` makes a buffer of a part of it that is to be stored. False:
+    /// the client wants to go.
     template<class Out, class Keep>
     bool execute(Args args, Out& out, Keep keep) {
         if (args.empty()) return true;
@@ -63,7 +65,8 @@ public:
         const std::size_t count = args.size();
         const auto takes = [&](std::string_view command, bool fine) {
             if (!same(name, command)) return false;
-            if (!fine) reply.error("wrong number of arguments for '" + std::string(command) + "' command");
+            if (!fine)
+                reply.error("wrong number of arguments for '" + std::string(command) + "' command");
             wrong_ = !fine;
             return true;
         };
@@ -78,20 +81,24 @@ public:
         } else if (takes("mget", count >= 2)) {
             if (wrong_) return true;
             reply.array(count - 1);
-            for (const std::string_view key : args.subspan(1)) get(key, reply);
+            for (const std::string_view key : args.subspan(1))
+                get(key, reply);
         } else if (takes("mset", count >= 3 && count % 2 == 1)) {
             if (wrong_) return true;
-            for (std::size_t i = 1; i < count; i += 2) put(args[i], keep(with_end(args[i + 1])));
+            for (std::size_t i = 1; i < count; i += 2)
+                put(args[i], keep(with_end(args[i + 1])));
             reply.simple("+OK\r\n");
         } else if (takes("del", count >= 2)) {
             if (wrong_) return true;
             Integer gone = 0;
-            for (const std::string_view key : args.subspan(1)) gone += values_.erase(key);
+            for (const std::string_view key : args.subspan(1))
+                gone += values_.erase(key);
             reply.integer(gone);
         } else if (takes("exists", count >= 2)) {
             if (wrong_) return true;
             Integer there = 0;
-            for (const std::string_view key : args.subspan(1)) there += values_.find(key) != nullptr;
+            for (const std::string_view key : args.subspan(1))
+                there += values_.find(key) != nullptr;
             reply.integer(there);
         } else if (takes("expire", count == 3)) {
             if (!wrong_) expire(args[1], args[2], second, reply);
@@ -105,8 +112,10 @@ public:
             if (!wrong_) persist(args[1], reply);
         } else if (takes("ping", count <= 2)) {
             if (wrong_) return true;
-            if (count == 2) reply.bulk(keep(with_end(args[1])));
-            else reply.simple("+PONG\r\n");
+            if (count == 2)
+                reply.bulk(keep(with_end(args[1])));
+            else
+                reply.simple("+PONG\r\n");
         } else if (takes("echo", count == 2)) {
             if (!wrong_) reply.bulk(keep(with_end(args[1])));
         } else if (takes("dbsize", count == 1)) {
@@ -141,7 +150,8 @@ private:
     static weft::Bytes with_end(std::string_view arg) {
         return weft::bytes_of(std::string_view(arg.data(), arg.size() + 2));
     }
-    /// When it is over what begins now and lasts `amount` of `unit` milliseconds. Nothing: that is no number, or too many.
+    /// When it is over what begins now and lasts `amount` of `unit` milliseconds. Nothing: that is
+    /// no number, or too many.
     static std::optional<Integer> after(std::string_view amount, Integer unit) {
         const auto given = number<Integer>(amount);
         Integer at = 0;
@@ -153,7 +163,8 @@ private:
     /// redis-benchmark asks for two settings; here all are empty.
     template<class Reply, class Keep>
     static void config(Args args, Reply& reply, Keep keep) {
-        if (!same(args[1], "get") || args.size() != 3) return reply.error("CONFIG GET is all there is");
+        if (!same(args[1], "get") || args.size() != 3)
+            return reply.error("CONFIG GET is all there is");
         reply.array(2);
         reply.bulk(keep(with_end(args[2])));
         reply.bulk(Value::of("").bytes);
@@ -174,7 +185,8 @@ private:
             const bool timed = same(args[i], "ex") || same(args[i], "px");
             if (timed && i + 1 < args.size()) {
                 const auto at = after(args[i + 1], same(args[i], "ex") ? second : 1);
-                if (!at || *at <= key_value::now()) return reply.error("invalid expire time in 'set' command");
+                if (!at || *at <= key_value::now())
+                    return reply.error("invalid expire time in 'set' command");
                 expires = *at;
                 ++i;
             } else if (same(args[i], "nx")) {
@@ -187,7 +199,8 @@ private:
                 return reply.error("syntax error");
             }
         }
-        if ((only_new && only_old) || (keep_time && expires != 0)) return reply.error("syntax error");
+        if ((only_new && only_old) || (keep_time && expires != 0))
+            return reply.error("syntax error");
         Value* const old = only_new || only_old || keep_time ? values_.find(args[1]) : nullptr;
         if ((only_new || only_old) && (old != nullptr) != only_old) return reply.simple("$-1\r\n");
         if (keep_time && old != nullptr) expires = old->expires;

@@ -1,4 +1,5 @@
-// A framer of one's own: the commands of Redis (RESP2), arrays of bulk strings or plain lines, as views of the bytes.
+// A framer of one's own: the commands of Redis (RESP2), arrays of bulk strings or plain lines, as
+// views of the bytes.
 #pragma once
 
 #include <weft/protocols/codecs/framing.hpp>
@@ -12,8 +13,8 @@
 
 namespace redis {
 
-/// A command and its arguments, valid during the call that receives them. Behind each stands "\r\n", as it does where a
-/// value is sent, so that one can be kept together with it.
+/// A command and its arguments, valid during the call that receives them. Behind each stands
+/// "\r\n", as it does where a value is sent, so that one can be kept together with it.
 using Args = std::span<const std::string_view>;
 
 class Framer {
@@ -36,7 +37,8 @@ public:
         for (; left_ > 0; --left_) {
             std::size_t begin = at;
             std::int64_t size = 0;
-            if (!number(text, '$', max_value, begin, size) || size < 0) return cut(text, at, passed);
+            if (!number(text, '$', max_value, begin, size) || size < 0)
+                return cut(text, at, passed);
             const std::size_t end = begin + static_cast<std::size_t>(size) + 2;
             if (text.size() < end) return weft::Scan::pass(passed + at, passed + end);
             parts_.push_back({passed + begin, static_cast<std::size_t>(size)});
@@ -80,13 +82,15 @@ private:
         return weft::Scan::pass(passed + text.size());
     }
 
-    /// Reads "*3\r\n" or "$5\r\n" at `at` and moves it behind. False: it is not all there, or wrong.
+    /// Reads "*3\r\n" or "$5\r\n" at `at` and moves it behind. False: it is not all there, or
+    /// wrong.
     static bool number(std::string_view text, char kind, std::int64_t most, std::size_t& at,
                        std::int64_t& value) {
         const char* const last = text.data() + text.size();
         if (at >= text.size() || text[at] != kind) return false;
         const auto [end, error] = std::from_chars(text.data() + at + 1, last, value);
-        if (error != std::errc() || last - end < 2 || end[0] != '\r' || end[1] != '\n') return false;
+        if (error != std::errc() || last - end < 2 || end[0] != '\r' || end[1] != '\n')
+            return false;
         if (value < -1 || value > most) return false;
         at = static_cast<std::size_t>(end + 2 - text.data());
         return true;
@@ -107,7 +111,8 @@ private:
         constexpr std::string_view spaces = " \t\r";
         line_.clear();
         parts_.clear();
-        for (std::size_t at = 0; (at = line.find_first_not_of(spaces, at)) != std::string_view::npos;) {
+        for (std::size_t at = 0;
+             (at = line.find_first_not_of(spaces, at)) != std::string_view::npos;) {
             const std::size_t end = std::min(line.find_first_of(spaces, at), line.size());
             parts_.push_back({line_.size(), end - at});
             (line_ += line.substr(at, end - at)) += "\r\n";
@@ -115,7 +120,7 @@ private:
         }
     }
 
-    std::vector<Part> parts_; ///< of the present command
+    std::vector<Part> parts_;     ///< of the present command
     std::int64_t left_ = unknown; ///< parts still to come
     bool is_line_ = false;
     std::string line_;

@@ -1,5 +1,6 @@
-// A relay for clients that name their target, HTTP's CONNECT: relay 127.0.0.1:3128, then
-// curl --proxytunnel --proxy 127.0.0.1:3128 http://example.org/. Who may talk to it reaches whatever this machine can.
+// A relay for clients that name their target, HTTP's CONNECT: relay 127.0.0.1:3128, then curl
+// --proxytunnel --proxy 127.0.0.1:3128 http://example.org/. Who may talk to it reaches whatever
+// this machine can.
 
 #include <weft/coro/coro.hpp>
 
@@ -18,8 +19,8 @@ struct Target {
     std::uint16_t port = 0;
 };
 
-/// The target of "CONNECT host:port HTTP/1.1": a name or an address, and a port. Nothing else that a stranger may write
-/// there, such as a path, becomes one.
+/// The target of "CONNECT host:port HTTP/1.1": a name or an address, and a port. Nothing else that
+/// a stranger may write there, such as a path, becomes one.
 std::optional<Target> target_of(std::string_view head) {
     std::string_view line = head.substr(0, head.find("\r\n"));
     if (!line.starts_with("CONNECT ")) return {};
@@ -32,19 +33,22 @@ std::optional<Target> target_of(std::string_view head) {
     const bool ipv6 = host.starts_with('[') && host.ends_with(']');
     if (ipv6) host = host.substr(1, host.size() - 2);
     const auto fits = [&](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
-               (ipv6 && c == ':');
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+               c == '.' || c == '-' || (ipv6 && c == ':');
     };
     for (const char c : host)
         if (!fits(c)) return {};
     Target target{std::string(host)};
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), target.port);
-    if (host.empty() || error != std::errc() || end != port.data() + port.size() || target.port == 0) return {};
+    if (host.empty() || error != std::errc() || end != port.data() + port.size() ||
+        target.port == 0)
+        return {};
     return target;
 }
 
 void pump(coro::Stream& from, coro::Stream& to) {
-    while (Buffer data = from.read()) to.write(std::move(data)); // nothing of it is copied
+    while (Buffer data = from.read())
+        to.write(std::move(data)); // nothing of it is copied
     to.write_eof();
 }
 
@@ -79,7 +83,8 @@ int main(int argc, char** argv) try {
             std::printf("listening on %s\n", addresses.front().to_string().c_str());
             std::fflush(stdout);
         };
-        coro::serve(argc > 1 ? argv[1] : "127.0.0.1:3128", relay, {.started = started, .handle = serving});
+        coro::serve(argc > 1 ? argv[1] : "127.0.0.1:3128", relay,
+                    {.started = started, .handle = serving});
     });
 } catch (const std::exception& error) {
     std::fprintf(stderr, "relay: %s\n", error.what());

@@ -1,5 +1,5 @@
-// A request that is tried again when it fails or takes too long: retry. The server it asks, in the same program, hangs up on
-// the first, ignores the second, and answers the third.
+// A request that is tried again when it fails or takes too long: retry. The server it asks, in the
+// same program, hangs up on the first, ignores the second, and answers the third.
 
 #include <weft/coro/coro.hpp>
 

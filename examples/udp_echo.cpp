@@ -1,4 +1,5 @@
-// A UDP echo server: udp_echo 127.0.0.1:8007. What arrives together is answered with one system call.
+// A UDP echo server: udp_echo 127.0.0.1:8007. What arrives together is answered with one system
+// call.
 
 #include <weft/transports/datagram/udp.hpp>
 
@@ -19,7 +20,9 @@ struct Echo final : weft::DatagramProtocol {
 
 int main(int argc, char** argv) try {
     weft::Loop loop;
-    auto endpoint = weft::udp::bind(loop, argc > 1 ? argv[1] : "127.0.0.1:8007", std::make_unique<Echo>()).value();
+    auto endpoint =
+        weft::udp::bind(loop, argc > 1 ? argv[1] : "127.0.0.1:8007", std::make_unique<Echo>())
+            .value();
     auto terminate = loop.on_signal(SIGTERM, [&] { loop.stop(); }).value();
     loop.run();
 } catch (const std::exception& error) {

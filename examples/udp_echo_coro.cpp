@@ -1,4 +1,5 @@
-// A UDP echo server with a coroutine: udp_echo_coro 127.0.0.1:8007. A stranger to whom nothing can be sent ends nothing.
+// A UDP echo server with a coroutine: udp_echo_coro 127.0.0.1:8007. A stranger to whom nothing can
+// be sent ends nothing.
 
 #include <weft/coro/coro.hpp>
 
@@ -13,7 +14,8 @@ void echo(coro::DatagramSocket& socket) {
         for (const Datagram& datagram : socket.recv_batch()) {
             try {
                 socket.send_to(datagram.data, datagram.from);
-            } catch (const std::system_error& error) { // an earlier answer to this address could not be sent
+                // an earlier answer to this address could not be sent
+            } catch (const std::system_error& error) {
                 std::fprintf(stderr, "udp_echo_coro: %s\n", error.what());
             }
         }

@@ -1,7 +1,7 @@
 // Both styles on one connection: wrapped_protocol 127.0.0.1:8011
 //
-// A protocol written with callbacks checks a password, as an existing program might. Then a coroutine takes the
-// connection over as a stream, with whatever the client has sent already.
+// A protocol written with callbacks checks a password, as an existing program might. Then a
+// coroutine takes the connection over as a stream, with whatever the client has sent already.
 
 #include <weft/coro/coro.hpp>
 #include <weft/protocols/codecs/framed_protocol.hpp>

@@ -13,7 +13,9 @@ void Protocol::idle_timeout(Transport& transport) {
     }
 }
 
-void Protocol::draining(Transport& transport) { transport.close(); }
+void Protocol::draining(Transport& transport) {
+    transport.close();
+}
 
 void DatagramProtocol::datagrams_received(std::span<const Datagram> batch) {
     DatagramTransport& transport = batch.front().transport;

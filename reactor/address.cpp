@@ -14,7 +14,8 @@
 namespace weft {
 namespace {
 
-static_assert(sizeof(sockaddr_un) <= Address::max_size && sizeof(sockaddr_in6) <= Address::max_size);
+static_assert(sizeof(sockaddr_un) <= Address::max_size &&
+              sizeof(sockaddr_in6) <= Address::max_size);
 
 constexpr std::string_view unix_prefix = "unix:";
 constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
@@ -70,9 +71,15 @@ Address Address::ipv6(const std::array<std::uint8_t, 16>& ip, std::uint16_t port
     return store(in);
 }
 
-Address Address::any_ipv4(std::uint16_t port) noexcept { return ipv4({0, 0, 0, 0}, port); }
-Address Address::any_ipv6(std::uint16_t port) noexcept { return ipv6({}, port); }
-Address Address::loopback_ipv4(std::uint16_t port) noexcept { return ipv4({127, 0, 0, 1}, port); }
+Address Address::any_ipv4(std::uint16_t port) noexcept {
+    return ipv4({0, 0, 0, 0}, port);
+}
+Address Address::any_ipv6(std::uint16_t port) noexcept {
+    return ipv6({}, port);
+}
+Address Address::loopback_ipv4(std::uint16_t port) noexcept {
+    return ipv4({127, 0, 0, 1}, port);
+}
 Address Address::loopback_ipv6(std::uint16_t port) noexcept {
     return ipv6({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, port);
 }
@@ -85,9 +92,9 @@ Result<Address> Address::unix_path(std::string_view path) {
     if (path.starts_with(unix_prefix)) path.remove_prefix(unix_prefix.size());
     if (path.empty()) return bad("unix:", "the path is empty");
     if (path.size() > max_path) {
-        return Error{errno_code(ENAMETOOLONG), "address \"unix:" + std::string(path) + "\" (" +
-                                                   std::to_string(path.size()) + " bytes, at most " +
-                                                   std::to_string(max_path) + ")"};
+        return Error{errno_code(ENAMETOOLONG),
+                     "address \"unix:" + std::string(path) + "\" (" + std::to_string(path.size()) +
+                         " bytes, at most " + std::to_string(max_path) + ")"};
     }
     sockaddr_un un{};
     un.sun_family = AF_UNIX;
@@ -110,7 +117,8 @@ Result<Address> Address::parse(std::string_view text) {
     if (host.empty() || host == "*") return any_ipv6(port);
     const bool brackets = host.front() == '[' && host.back() == ']' && host.size() > 2;
     if (!brackets) {
-        if (host.find(':') != host.npos) return bad(text, "write an IPv6 address in brackets: [::1]:80");
+        if (host.find(':') != host.npos)
+            return bad(text, "write an IPv6 address in brackets: [::1]:80");
         in_addr ip;
         if (inet_pton(AF_INET, std::string(host).c_str(), &ip) != 1)
             return bad(text, "not a numeric IP address");
@@ -125,7 +133,8 @@ Result<Address> Address::parse(std::string_view text) {
     if (const auto percent = host.find('%'); percent != host.npos) {
         const std::string zone(host.substr(percent + 1));
         const auto [end, error] = std::from_chars(zone.data(), zone.data() + zone.size(), scope);
-        if (error != std::errc() || end != zone.data() + zone.size()) scope = if_nametoindex(zone.c_str());
+        if (error != std::errc() || end != zone.data() + zone.size())
+            scope = if_nametoindex(zone.c_str());
         if (scope == 0) return bad(text, "no interface \"" + zone + "\"");
         host = host.substr(0, percent);
     }
@@ -141,10 +150,14 @@ Result<Address> Address::parse(std::string_view text) {
 Address::Family Address::family() const noexcept {
     if (size_ < sizeof(sa_family_t)) return Family::none;
     switch (data()->sa_family) {
-    case AF_INET: return Family::ipv4;
-    case AF_INET6: return Family::ipv6;
-    case AF_UNIX: return Family::unix_socket;
-    default: return Family::none;
+    case AF_INET:
+        return Family::ipv4;
+    case AF_INET6:
+        return Family::ipv6;
+    case AF_UNIX:
+        return Family::unix_socket;
+    default:
+        return Family::none;
     }
 }
 
@@ -168,7 +181,8 @@ std::string Address::host() const {
     } else if (family() == Family::ipv6) {
         const auto in = load<sockaddr_in6>(*this);
         inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
-        if (in.sin6_scope_id != 0) return std::string(text) + "%" + std::to_string(in.sin6_scope_id);
+        if (in.sin6_scope_id != 0)
+            return std::string(text) + "%" + std::to_string(in.sin6_scope_id);
     }
     return text;
 }
@@ -247,10 +261,14 @@ bool Address::is_multicast() const noexcept {
 
 std::string Address::to_string() const {
     switch (family()) {
-    case Family::ipv4: return host() + ":" + std::to_string(port());
-    case Family::ipv6: return "[" + host() + "]:" + std::to_string(port());
-    case Family::unix_socket: return "unix:" + path();
-    case Family::none: break;
+    case Family::ipv4:
+        return host() + ":" + std::to_string(port());
+    case Family::ipv6:
+        return "[" + host() + "]:" + std::to_string(port());
+    case Family::unix_socket:
+        return "unix:" + path();
+    case Family::none:
+        break;
     }
     return "(none)";
 }
@@ -261,7 +279,9 @@ std::string_view raw(const Address& address) noexcept {
 }
 } // namespace
 
-bool operator==(const Address& a, const Address& b) noexcept { return raw(a) == raw(b); }
+bool operator==(const Address& a, const Address& b) noexcept {
+    return raw(a) == raw(b);
+}
 std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept {
     return raw(a) <=> raw(b);
 }

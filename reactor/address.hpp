@@ -13,29 +13,30 @@ struct sockaddr;
 
 namespace weft {
 
-/// A socket address: IPv4, IPv6 or a Unix path. A value without any resource: it holds the kernel's own
-/// bytes (`sockaddr_in`, `sockaddr_in6`, `sockaddr_un`; ip(7), ipv6(7), unix(7)).
+/// A socket address: IPv4, IPv6 or a Unix path. A value without any resource: it holds the kernel's
+/// own bytes (`sockaddr_in`, `sockaddr_in6`, `sockaddr_un`; ip(7), ipv6(7), unix(7)).
 class Address {
 public:
     enum class Family : std::uint8_t { none, ipv4, ipv6, unix_socket };
 
-    /// Room for the longest address of the three, `sockaddr_un`, and for the terminator that Linux tells of behind a
-    /// path that leaves none.
+    /// Room for the longest address of the three, `sockaddr_un`, and for the terminator that Linux
+    /// tells of behind a path that leaves none.
     static constexpr std::size_t capacity = 112;
     /// The longest that an address gets: `sizeof(sockaddr_un)` of Linux.
     static constexpr std::uint32_t max_size = 110;
 
     Address() noexcept = default;
 
-    /// Reads "1.2.3.4:80", "[::1]:80", "[fe80::1%eth0]:80", ":80" and "*:80" (any address, IPv6 with IPv4
-    /// mapped), and Unix addresses: "unix:/path", "unix:@abstract", and without "unix:" what begins with "@" or has a
-    /// slash in it. Names are not looked up.
+    /// Reads "1.2.3.4:80", "[::1]:80", "[fe80::1%eth0]:80", ":80" and "*:80" (any address, IPv6
+    /// with IPv4 mapped), and Unix addresses: "unix:/path", "unix:@abstract", and without "unix:"
+    /// what begins with "@" or has a slash in it. Names are not looked up.
     static Result<Address> parse(std::string_view text);
-    /// Whether `parse` takes the text for a Unix address. Text of strangers may say so, too: give what must lead to TCP
-    /// alone to those who take nothing else (`tcp::connect`).
+    /// Whether `parse` takes the text for a Unix address. Text of strangers may say so, too: give
+    /// what must lead to TCP alone to those who take nothing else (`tcp::connect`).
     static bool names_unix(std::string_view text) noexcept;
-    /// A path, or "@name" for an abstract one, with or without "unix:" before it; at most 108 bytes, 107 where paths
-    /// need a terminator. A file whose name begins with "@" or "unix:" is written with "./" before it.
+    /// A path, or "@name" for an abstract one, with or without "unix:" before it; at most 108
+    /// bytes, 107 where paths need a terminator. A file whose name begins with "@" or "unix:" is
+    /// written with "./" before it.
     static Result<Address> unix_path(std::string_view path);
     static Address ipv4(std::array<std::uint8_t, 4> ip, std::uint16_t port) noexcept;
     static Address ipv6(const std::array<std::uint8_t, 16>& ip, std::uint16_t port,
@@ -56,14 +57,15 @@ public:
     /// The path, "@name" for an abstract one; empty for IP addresses and unnamed sockets.
     std::string path() const;
     bool is_abstract() const noexcept;
-    // Of an IPv4-mapped IPv6 address ("::ffff:127.0.0.1", as IPv6 sockets show their IPv4 peers) these tell what is true of
-    // the IPv4 address.
+    // Of an IPv4-mapped IPv6 address ("::ffff:127.0.0.1", as IPv6 sockets show their IPv4 peers)
+    // these tell what is true of the IPv4 address.
     bool is_any() const noexcept;
     bool is_loopback() const noexcept;
     bool is_multicast() const noexcept;
     /// Whether it is an IPv4-mapped IPv6 address.
     bool is_mapped() const noexcept;
-    /// The IPv4 address that a mapped one stands for, any other unchanged: for comparing, for lists of who may come in.
+    /// The IPv4 address that a mapped one stands for, any other unchanged: for comparing, for lists
+    /// of who may come in.
     Address unmapped() const noexcept;
     /// The IPv6 form of an IPv4 address, any other unchanged.
     Address mapped() const noexcept;
@@ -71,7 +73,9 @@ public:
     std::string to_string() const;
 
     /// The kernel's form, for system calls.
-    const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(bytes_.data()); }
+    const sockaddr* data() const noexcept {
+        return reinterpret_cast<const sockaddr*>(bytes_.data());
+    }
     sockaddr* data() noexcept { return reinterpret_cast<sockaddr*>(bytes_.data()); }
     std::uint32_t size() const noexcept { return size_; }
     void set_size(std::uint32_t size) noexcept { size_ = size < max_size ? size : max_size; }

@@ -17,8 +17,9 @@ namespace {
 
 constexpr std::size_t header = block_header;
 
-/// On a cache line of memory that is a little longer. aligned_alloc would leave a hole behind each time: glibc does not
-/// find what it has freed big enough for the next of the same size (2.36), and the heap would grow.
+/// On a cache line of memory that is a little longer. aligned_alloc would leave a hole behind each
+/// time: glibc does not find what it has freed big enough for the next of the same size (2.36), and
+/// the heap would grow.
 struct Heap final : Block {
     static constexpr std::size_t slack = header - __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
@@ -29,7 +30,9 @@ struct Heap final : Block {
         const auto from = reinterpret_cast<std::uintptr_t>(memory);
         return new (static_cast<std::byte*>(memory) + (-from & (header - 1))) Heap(memory);
     }
-    static void destroy(Block* block) noexcept { ::operator delete(static_cast<Heap*>(block)->memory); }
+    static void destroy(Block* block) noexcept {
+        ::operator delete(static_cast<Heap*>(block)->memory);
+    }
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this) + header; }
 
     void* memory;
@@ -45,14 +48,15 @@ struct Owned final : Block {
 };
 
 struct Constant final : Block {
-    explicit Constant(std::shared_ptr<const void>&& o) noexcept : Block(&destroy), owner(std::move(o)) {}
+    explicit Constant(std::shared_ptr<const void>&& o) noexcept
+        : Block(&destroy), owner(std::move(o)) {}
     static void destroy(Block* block) noexcept { delete static_cast<Constant*>(block); }
     std::shared_ptr<const void> owner;
 };
 
 } // namespace
 
-// --- The pool -------------------------------------------------------------------------------------------------
+// --- The pool ---
 
 BlockPool::Pooled::Pooled(BlockPool& p, Shelf& s) noexcept
     : Block(&BlockPool::free_block), pool(p), shelf(s), size(s.size) {}
@@ -75,7 +79,9 @@ void hide([[maybe_unused]] std::byte* bytes, [[maybe_unused]] std::size_t size,
 
 } // namespace
 
-BlockPool* BlockPool::make() { return new BlockPool; }
+BlockPool* BlockPool::make() {
+    return new BlockPool;
+}
 
 /// Stands in `returned_` once the pool is closed.
 BlockPool::Pooled* BlockPool::closed_mark() noexcept {
@@ -85,8 +91,8 @@ BlockPool::Pooled* BlockPool::closed_mark() noexcept {
 
 BlockPool::Pooled* BlockPool::map(Shelf& shelf) {
     static_assert(sizeof(Pooled) <= header);
-    void* memory =
-        ::mmap(nullptr, header + shelf.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory = ::mmap(nullptr, header + shelf.size, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     return new (memory) Pooled(*this, shelf);
 }
@@ -99,7 +105,9 @@ void BlockPool::unmap(Pooled* block) noexcept {
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-void BlockPool::show(Pooled* block) noexcept { hide(block->bytes(), block->size, false); }
+void BlockPool::show(Pooled* block) noexcept {
+    hide(block->bytes(), block->size, false);
+}
 #endif
 
 /// The first of `shelf`'s free blocks, of which there was none.
@@ -130,7 +138,8 @@ void BlockPool::free_block(Block* freed) noexcept {
     Pooled* top = pool.returned_.load(std::memory_order_relaxed);
     while (top != closed_mark()) {
         block->next = top;
-        if (pool.returned_.compare_exchange_weak(top, block, std::memory_order_release, std::memory_order_relaxed))
+        if (pool.returned_.compare_exchange_weak(top, block, std::memory_order_release,
+                                                 std::memory_order_relaxed))
             return;
     }
     unmap(block);
@@ -139,11 +148,13 @@ void BlockPool::free_block(Block* freed) noexcept {
 
 void BlockPool::take_returned() noexcept {
     Pooled* block = returned_.exchange(nullptr, std::memory_order_acquire);
-    while (block != nullptr) put(std::exchange(block, block->next));
+    while (block != nullptr)
+        put(std::exchange(block, block->next));
 }
 
 void BlockPool::drop_some(Shelf& shelf, std::size_t count) noexcept {
-    for (; count != 0; --count, --shelf.kept) unmap(std::exchange(shelf.free, shelf.free->next));
+    for (; count != 0; --count, --shelf.kept)
+        unmap(std::exchange(shelf.free, shelf.free->next));
     shelf.least_kept = shelf.kept;
 }
 
@@ -159,17 +170,19 @@ void BlockPool::trim() noexcept {
 void BlockPool::close() noexcept {
     leave();
     take_returned();
-    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel); late != nullptr; --out_)
+    for (Pooled* late = returned_.exchange(closed_mark(), std::memory_order_acq_rel);
+         late != nullptr; --out_)
         unmap(std::exchange(late, late->next));
     drop_some(small_, small_.kept);
     drop_some(large_, large_.kept);
     const auto owed = static_cast<std::int64_t>(out_);
-    if (holders_.fetch_add(owed - holding, std::memory_order_acq_rel) == holding - owed) delete this;
+    if (holders_.fetch_add(owed - holding, std::memory_order_acq_rel) == holding - owed)
+        delete this;
 }
 
 } // namespace detail
 
-// --- Buffers --------------------------------------------------------------------------------------------------
+// --- Buffers ---
 
 Buffer::Buffer(std::size_t size) : size_(size) {
     if (size == 0) return;
@@ -208,7 +221,8 @@ Buffer Buffer::shared(std::shared_ptr<const std::string> owner) {
 
 Buffer Buffer::shared(std::shared_ptr<const void> owner, Bytes bytes) {
     if (bytes.empty()) return {};
-    return {const_cast<std::byte*>(bytes.data()), bytes.size(), new detail::Constant(std::move(owner))};
+    return {const_cast<std::byte*>(bytes.data()), bytes.size(),
+            new detail::Constant(std::move(owner))};
 }
 
 void Buffer::release(detail::Block* block) noexcept {

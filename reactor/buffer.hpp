@@ -15,8 +15,8 @@ namespace weft {
 
 namespace detail {
 
-/// Bytes begin so far behind their block's beginning, on a cache line: the kernel copies to and from such addresses at
-/// twice the speed of odd ones.
+/// Bytes begin so far behind their block's beginning, on a cache line: the kernel copies to and
+/// from such addresses at twice the speed of odd ones.
 inline constexpr std::size_t block_header = 64;
 
 /// What keeps bytes alive: counted by the buffers that show a part of them.
@@ -29,16 +29,18 @@ struct Block {
 
 } // namespace detail
 
-/// Bytes with an owner: moved instead of copied from where they are received to where they are sent. A buffer shows a
-/// part of a block of memory, which lives as long as any buffer shows some of it. The block may be one that a loop has
-/// received into, memory of its own, a string or vector that was moved in, or a constant that others share.
+/// Bytes with an owner: moved instead of copied from where they are received to where they are
+/// sent. A buffer shows a part of a block of memory, which lives as long as any buffer shows some
+/// of it. The block may be one that a loop has received into, memory of its own, a string or vector
+/// that was moved in, or a constant that others share.
 ///
-/// Moving a buffer costs three stores; a moved-from one is empty. It may be moved to and destroyed on any thread, also
-/// after the loop that it came from has gone; one buffer is for one thread at a time. Two buffers that show the same
-/// bytes may be read on two threads.
+/// Moving a buffer costs three stores; a moved-from one is empty. It may be moved to and destroyed
+/// on any thread, also after the loop that it came from has gone; one buffer is for one thread at a
+/// time. Two buffers that show the same bytes may be read on two threads.
 ///
-/// A buffer keeps the whole of its block: whoever stores small parts of large messages for long copies them
-/// (`Buffer::copy`). Received blocks have 64 KiB; a loop that sees many of them kept copies small input by itself.
+/// A buffer keeps the whole of its block: whoever stores small parts of large messages for long
+/// copies them (`Buffer::copy`). Received blocks have 64 KiB; a loop that sees many of them kept
+/// copies small input by itself.
 class Buffer {
 public:
     /// An empty one, which owns nothing.
@@ -65,7 +67,8 @@ public:
         if (block_ != nullptr) release(std::exchange(block_, nullptr));
     }
 
-    /// `size` bytes of its own, to be written through `writable`; their values are not set. Throws `std::bad_alloc`.
+    /// `size` bytes of its own, to be written through `writable`; their values are not set. Throws
+    /// `std::bad_alloc`.
     explicit Buffer(std::size_t size);
     /// A copy of `bytes` in memory of its own.
     static Buffer copy(Bytes bytes);
@@ -74,12 +77,15 @@ public:
     explicit Buffer(std::vector<std::byte>&& bytes);
     explicit Buffer(std::vector<char>&& bytes);
     explicit Buffer(std::vector<unsigned char>&& bytes);
-    /// The bytes of a constant that others share: `owner` is held as long as they are shown. Read only.
+    /// The bytes of a constant that others share: `owner` is held as long as they are shown. Read
+    /// only.
     static Buffer shared(std::shared_ptr<const std::string> owner);
     /// The same for any owner of `bytes`.
     static Buffer shared(std::shared_ptr<const void> owner, Bytes bytes);
     /// Bytes that nobody has to keep alive: of static storage, as a string literal's. Read only.
-    static Buffer unowned(Bytes bytes) noexcept { return Buffer(const_cast<std::byte*>(bytes.data()), bytes.size(), nullptr); }
+    static Buffer unowned(Bytes bytes) noexcept {
+        return Buffer(const_cast<std::byte*>(bytes.data()), bytes.size(), nullptr);
+    }
 
     const std::byte* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }
@@ -90,8 +96,8 @@ public:
     operator Bytes() const noexcept { return bytes(); }
     std::string_view text() const noexcept { return text_of(bytes()); }
 
-    /// The same bytes, to be changed in place. Throws `UsageError` if another buffer shows any of this block, or if it
-    /// is a constant: `unique()` tells.
+    /// The same bytes, to be changed in place. Throws `UsageError` if another buffer shows any of
+    /// this block, or if it is a constant: `unique()` tells.
     MutableBytes writable();
     /// Whether no other buffer shows this block, and it may be written to.
     bool unique() const noexcept;

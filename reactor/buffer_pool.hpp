@@ -8,17 +8,19 @@
 
 namespace weft::detail {
 
-/// A loop's blocks for what is received and for what waits to be sent. There are two sizes: of 64 KiB, and of 256 KiB
-/// for streams that fill those. The one freed last is given out first, so that a loop whose buffers come and go uses the
-/// same warm memory over and over. Blocks may be freed on any thread and after the loop; the pool lives as long as the
-/// last of them. Blocks are mapped, not taken from the heap, so that those nobody needs go back to the system: see `trim`.
+/// A loop's blocks for what is received and for what waits to be sent. There are two sizes: of 64
+/// KiB, and of 256 KiB for streams that fill those. The one freed last is given out first, so that
+/// a loop whose buffers come and go uses the same warm memory over and over. Blocks may be freed on
+/// any thread and after the loop; the pool lives as long as the last of them. Blocks are mapped,
+/// not taken from the heap, so that those nobody needs go back to the system: see `trim`.
 class BlockPool {
 public:
     static constexpr std::size_t block_size = 64 * 1024;  ///< bytes that a block holds
     static constexpr std::size_t large_size = 256 * 1024; ///< bytes that a large one holds
 
     static BlockPool* make();
-    /// The loop is closed: what is kept goes, what is out goes when it is freed, and the pool with the last.
+    /// The loop is closed: what is kept goes, what is out goes when it is freed, and the pool with
+    /// the last.
     void close() noexcept;
 
     /// A buffer of one block, all of it. Loop's thread. Throws `std::bad_alloc`.
@@ -94,7 +96,7 @@ private:
     Shelf small_{block_size};
     Shelf large_{large_size};
     std::size_t out_ = 0;
-    std::atomic<const char*> home_{nullptr}; // the thread inside the loop
+    std::atomic<const char*> home_{nullptr};             // the thread inside the loop
     alignas(64) std::atomic<Pooled*> returned_{nullptr}; // freed on other threads
     std::atomic<std::int64_t> holders_{holding};
     static constexpr std::int64_t holding = std::int64_t{1} << 40; // the loop's own

@@ -6,7 +6,8 @@
 
 namespace weft {
 
-/// A view of bytes that somebody else owns. Every callback that hands one out says how long it lives.
+/// A view of bytes that somebody else owns. Every callback that hands one out says how long it
+/// lives.
 using Bytes = std::span<const std::byte>;
 
 /// A view of memory that may be written into.

@@ -6,7 +6,8 @@
 namespace weft {
 
 /// The loop's clock: monotonic, counted in nanoseconds from an unspecified start. It has no `now()`
-/// because only a kernel can read it (`Loop::now()`, `Kernel::now()`); under the simulator it is virtual.
+/// because only a kernel can read it (`Loop::now()`, `Kernel::now()`); under the simulator it is
+/// virtual.
 struct Clock {
     using duration = std::chrono::nanoseconds;
     using rep = duration::rep;
@@ -15,15 +16,17 @@ struct Clock {
     static constexpr bool is_steady = true;
 };
 
-/// A span of time in the clock's nanoseconds, of which there are 292 years. Made from any chrono duration it
-/// saturates instead of overflowing, so that "for ever" can be `Duration::max()`, `seconds::max()` or 300 years
-/// wherever one is asked for; what is finer than a nanosecond is rounded up, never early, and what is no number is
-/// for ever. Arithmetic on it is chrono's, which does not saturate: use `add_saturated`.
+/// A span of time in the clock's nanoseconds, of which there are 292 years. Made from any chrono
+/// duration it saturates instead of overflowing, so that "for ever" can be `Duration::max()`,
+/// `seconds::max()` or 300 years wherever one is asked for; what is finer than a nanosecond is
+/// rounded up, never early, and what is no number is for ever. Arithmetic on it is chrono's, which
+/// does not saturate: use `add_saturated`.
 struct Duration : Clock::duration {
     constexpr Duration() noexcept : Clock::duration(0) {}
     constexpr explicit Duration(rep nanoseconds) noexcept : Clock::duration(nanoseconds) {}
     template<class Rep, class Period>
-    constexpr Duration(std::chrono::duration<Rep, Period> d) noexcept : Clock::duration(saturated(d)) {}
+    constexpr Duration(std::chrono::duration<Rep, Period> d) noexcept
+        : Clock::duration(saturated(d)) {}
     static constexpr Duration zero() noexcept { return Duration(0); }
     static constexpr Duration min() noexcept { return Duration(Clock::duration::min()); }
     static constexpr Duration max() noexcept { return Duration(Clock::duration::max()); }
@@ -35,7 +38,8 @@ private:
             return d;
         } else {
             using Seconds = std::chrono::duration<double>;
-            // 2^63 ns is 292 years; a comparison in doubles is exact enough to keep the cast below in range.
+            // 2^63 ns is 292 years; a comparison in doubles is exact enough to keep the cast below
+            // in range.
             if (Seconds(d) <= Seconds(-9.2e9)) return min();
             if (!(Seconds(d) < Seconds(9.2e9))) return max();
             return std::chrono::ceil<Clock::duration>(d);

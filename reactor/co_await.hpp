@@ -23,9 +23,7 @@ namespace detail {
 
 /// A promise type whose frames belong to nobody but whoever resumes them.
 template<class P>
-concept OwnFrame = requires {
-    typename P::owns_its_frame;
-};
+concept OwnFrame = requires { typename P::owns_its_frame; };
 
 /// A queued call that goes on with a coroutine. If the loop ends before, so does the frame, unless
 /// it is somebody else's.
@@ -105,12 +103,13 @@ Loop& loop_among(None&...) {
     return coroutine_loop();
 }
 template<class First, class... Rest>
-requires std::is_base_of_v<Loop, First> Loop& loop_among(First& first, Rest&...) {
+    requires std::is_base_of_v<Loop, First>
+Loop& loop_among(First& first, Rest&...) {
     return first;
 }
 template<class This, class First, class... Rest>
-requires(!std::is_base_of_v<Loop, This> &&
-         std::is_base_of_v<Loop, First>) Loop& loop_among(This&, First& first, Rest&...) {
+    requires(!std::is_base_of_v<Loop, This> && std::is_base_of_v<Loop, First>)
+Loop& loop_among(This&, First& first, Rest&...) {
     return first;
 }
 

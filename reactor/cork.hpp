@@ -14,14 +14,17 @@ namespace weft::detail {
 
 class Source;
 
-/// Where the small writes of one connection gather, so that they leave with one system call: of the one whose callback
-/// runs, or that a coroutine writes to. A loop has one. Small pieces are copied; longer ones that have an owner, or that
-/// stay where they are until the cork is flushed, are referred to. Its owner empties it before it closes it.
+/// Where the small writes of one connection gather, so that they leave with one system call: of the
+/// one whose callback runs, or that a coroutine writes to. A loop has one. Small pieces are copied;
+/// longer ones that have an owner, or that stay where they are until the cork is flushed, are
+/// referred to. Its owner empties it before it closes it.
 class Cork {
 public:
-    static constexpr std::size_t capacity = 64 * 1024;      ///< bytes gathered at a time
-    static constexpr std::size_t largest_piece = 16 * 1024; ///< longer ones are sent at once, with what is there
-    static constexpr std::size_t copied = 512;              ///< up to here a copy costs less than a reference
+    static constexpr std::size_t capacity = 64 * 1024; ///< bytes gathered at a time
+    /// longer ones are sent at once, with what is there
+    static constexpr std::size_t largest_piece = 16 * 1024;
+    /// up to here a copy costs less than a reference
+    static constexpr std::size_t copied = 512;
     static constexpr std::size_t most_references = 15;
     static constexpr std::size_t most_pieces = 2 * most_references + 1;
 
@@ -33,7 +36,8 @@ public:
         owner_ = owner;
         limit_ = next_ + (gathers ? capacity : 0);
     }
-    /// Whether its owner may add, as far as there is room: no longer once something stands before its writes.
+    /// Whether its owner may add, as far as there is room: no longer once something stands before
+    /// its writes.
     void allow(bool gathers) noexcept { limit_ = next_ + (gathers ? capacity - size() : 0); }
     /// Nobody's. It has been emptied, or is emptied next.
     void close() noexcept {
@@ -41,9 +45,11 @@ public:
         limit_ = next_;
     }
 
-    /// Adds a copy. False if `piece` must go another way, as it must if it is empty or somebody else gathers.
+    /// Adds a copy. False if `piece` must go another way, as it must if it is empty or somebody
+    /// else gathers.
     bool add(const Source* source, Bytes piece) noexcept {
-        if (owner_ != source || piece.size() - 1 >= room() || piece.size() > largest_piece) return false;
+        if (owner_ != source || piece.size() - 1 >= room() || piece.size() > largest_piece)
+            return false;
         std::memcpy(next_, piece.data(), piece.size());
         next_ += piece.size();
         return true;
@@ -53,7 +59,8 @@ public:
         return piece.size() <= copied && add(source, piece);
     }
     /// The same for several one after the other, of `total` bytes, some of which may be empty.
-    bool add_small(const Source* source, std::span<const Bytes> pieces, std::size_t total) noexcept {
+    bool add_small(const Source* source, std::span<const Bytes> pieces,
+                   std::size_t total) noexcept {
         if (owner_ != source || total - 1 >= room() || total > copied) return false;
         for (const Bytes piece : pieces) {
             if (piece.empty()) continue;
@@ -62,8 +69,8 @@ public:
         }
         return true;
     }
-    /// Adds a reference. False, with `piece` untouched, if it must go another way. One without an owner stays valid until
-    /// the cork is emptied.
+    /// Adds a reference. False, with `piece` untouched, if it must go another way. One without an
+    /// owner stays valid until the cork is emptied.
     bool refer(const Source* source, Buffer& piece) noexcept {
         if (owner_ != source || piece.size() - 1 >= room() || piece.size() > largest_piece ||
             references_ == most_references)
@@ -89,8 +96,8 @@ public:
     Buffer* single() noexcept {
         return references_ == 1 && copied_size() == 0 ? &referred_[0].piece : nullptr;
     }
-    /// Calls `each(bytes, owner)` for what was gathered, in order, at most `most_pieces` times; `owner` shows the same
-    /// bytes, and is null for copies. Nothing is dropped.
+    /// Calls `each(bytes, owner)` for what was gathered, in order, at most `most_pieces` times;
+    /// `owner` shows the same bytes, and is null for copies. Nothing is dropped.
     template<class Each>
     void for_each(Each&& each) {
         std::size_t from = 0;
@@ -104,7 +111,8 @@ public:
     }
     /// Drops what was gathered.
     void clear() noexcept {
-        while (references_ != 0) referred_[--references_].piece = {};
+        while (references_ != 0)
+            referred_[--references_].piece = {};
         referred_size_ = 0;
         limit_ = next_ = data_.get();
     }
@@ -116,7 +124,9 @@ private:
     };
     /// What the owner may add without a further look; nothing without an owner.
     std::size_t room() const noexcept { return static_cast<std::size_t>(limit_ - next_); }
-    std::size_t copied_size() const noexcept { return static_cast<std::size_t>(next_ - data_.get()); }
+    std::size_t copied_size() const noexcept {
+        return static_cast<std::size_t>(next_ - data_.get());
+    }
 
     const std::unique_ptr<std::byte[]> data_{new std::byte[capacity]};
     Source* owner_ = nullptr;

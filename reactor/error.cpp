@@ -11,21 +11,36 @@ public:
     const char* name() const noexcept override { return "weft"; }
     std::string message(int value) const override {
         switch (static_cast<Errc>(value)) {
-        case Errc::aborted: return "aborted";
-        case Errc::broken_promise: return "the promise was destroyed without an outcome";
-        case Errc::invalid_state: return "not possible in this state";
-        case Errc::closed: return "already closed";
-        case Errc::too_long: return "message longer than the limit";
-        case Errc::malformed: return "malformed message";
-        case Errc::incomplete: return "the stream ended inside a message";
-        case Errc::forked: return "used in a forked child; call Loop::after_fork() first";
-        case Errc::deadlock: return "nothing can ever wake this loop";
-        case Errc::queue_full: return "the queue is full";
-        case Errc::empty_buffer: return "get_buffer() returned no room";
-        case Errc::nested: return "the loop is already running";
-        case Errc::bad_address: return "not an address";
-        case Errc::callback_threw: return "a callback of the protocol threw";
-        case Errc::not_an_event_fd: return "this kind of file can not be waited for";
+        case Errc::aborted:
+            return "aborted";
+        case Errc::broken_promise:
+            return "the promise was destroyed without an outcome";
+        case Errc::invalid_state:
+            return "not possible in this state";
+        case Errc::closed:
+            return "already closed";
+        case Errc::too_long:
+            return "message longer than the limit";
+        case Errc::malformed:
+            return "malformed message";
+        case Errc::incomplete:
+            return "the stream ended inside a message";
+        case Errc::forked:
+            return "used in a forked child; call Loop::after_fork() first";
+        case Errc::deadlock:
+            return "nothing can ever wake this loop";
+        case Errc::queue_full:
+            return "the queue is full";
+        case Errc::empty_buffer:
+            return "get_buffer() returned no room";
+        case Errc::nested:
+            return "the loop is already running";
+        case Errc::bad_address:
+            return "not an address";
+        case Errc::callback_threw:
+            return "a callback of the protocol threw";
+        case Errc::not_an_event_fd:
+            return "this kind of file can not be waited for";
         }
         return "unknown weft error " + std::to_string(value);
     }

@@ -12,21 +12,22 @@ namespace weft {
 /// What can go wrong that no errno names. Everything that the kernel reports keeps its errno in
 /// `std::generic_category()`, so that `code == std::errc::connection_refused` works everywhere.
 enum class Errc {
-    aborted = 1,      ///< the connection or operation was given up on this side
-    broken_promise,   ///< the promise was destroyed without an outcome
-    invalid_state,    ///< the operation does not fit the object's present state
-    closed,           ///< the loop, server or transport is closed
-    too_long,         ///< a message is longer than the limit that was set
-    malformed,        ///< the bytes do not follow the protocol
-    incomplete,       ///< the stream ended inside a message
-    forked,           ///< the loop belongs to the parent process
-    deadlock,         ///< nothing can ever wake this loop
-    queue_full,       ///< a bounded queue has no room
-    empty_buffer,     ///< a protocol offered no room to receive into
-    nested,           ///< a loop was entered again from one of its own callbacks
-    bad_address,      ///< text that is not an address
-    callback_threw,   ///< a callback of the protocol threw
-    not_an_event_fd,  ///< a file descriptor that can not be waited for (a regular file, a directory)
+    aborted = 1,    ///< the connection or operation was given up on this side
+    broken_promise, ///< the promise was destroyed without an outcome
+    invalid_state,  ///< the operation does not fit the object's present state
+    closed,         ///< the loop, server or transport is closed
+    too_long,       ///< a message is longer than the limit that was set
+    malformed,      ///< the bytes do not follow the protocol
+    incomplete,     ///< the stream ended inside a message
+    forked,         ///< the loop belongs to the parent process
+    deadlock,       ///< nothing can ever wake this loop
+    queue_full,     ///< a bounded queue has no room
+    empty_buffer,   ///< a protocol offered no room to receive into
+    nested,         ///< a loop was entered again from one of its own callbacks
+    bad_address,    ///< text that is not an address
+    callback_threw, ///< a callback of the protocol threw
+    /// a file descriptor that can not be waited for (a regular file, a directory)
+    not_an_event_fd,
 };
 
 const std::error_category& weft_category() noexcept;
@@ -53,8 +54,8 @@ struct UsageError : std::logic_error {
 /// `catch (const std::exception&)` does not swallow a cancellation.
 struct Cancelled {};
 
-/// Base for exceptions that must end `Loop::run`: thrown out of a callback they are not given to the
-/// unhandled-exception sink but leave `run` unchanged. The loop can be run again afterwards.
+/// Base for exceptions that must end `Loop::run`: thrown out of a callback they are not given to
+/// the unhandled-exception sink but leave `run` unchanged. The loop can be run again afterwards.
 struct FatalError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -64,7 +65,8 @@ namespace detail {
 /// Throws the `UsageError` for an option that cannot be meant.
 [[noreturn]] void refuse_option(const char* option, const std::string& value, const char* rule);
 
-/// Looks at a number given as an option: "LoopOptions: reads_per_turn is 0, and must be at least 1".
+/// Looks at a number given as an option: "LoopOptions: reads_per_turn is 0, and must be at least
+/// 1".
 template<class Number>
 void check_option(bool fine, const char* option, Number value, const char* rule) {
     if (!fine) [[unlikely]]
@@ -78,9 +80,11 @@ inline void check_not_negative(const char* option, Duration value) {
 
 } // namespace detail
 
-/// The code for an errno value; EOWNERDEAD, which kernels give in a forked child, as `Errc::forked`.
+/// The code for an errno value; EOWNERDEAD, which kernels give in a forked child, as
+/// `Errc::forked`.
 inline std::error_code errno_code(int number) noexcept {
-    if (number == EOWNERDEAD) [[unlikely]] return make_error_code(Errc::forked);
+    if (number == EOWNERDEAD) [[unlikely]]
+        return make_error_code(Errc::forked);
     return {number, std::generic_category()};
 }
 

@@ -8,8 +8,9 @@
 
 namespace weft {
 
-/// A move-only callable: the standard's `move_only_function` with 40 bytes of room inside, which holds five
-/// captured pointers without an allocation. Larger captures, and those whose move may throw, go to the heap.
+/// A move-only callable: the standard's `move_only_function` with 40 bytes of room inside, which
+/// holds five captured pointers without an allocation. Larger captures, and those whose move may
+/// throw, go to the heap.
 template<class Signature>
 class Function;
 
@@ -37,7 +38,8 @@ public:
     Function(F&& callable) {
         using Callable = std::decay_t<F>;
         if constexpr (fits<Callable>) {
-            // A trivial one is moved with all the room there is, of which every byte shall have a value.
+            // A trivial one is moved with all the room there is, of which every byte shall have a
+            // value.
             if constexpr (is_trivial<Callable>) std::memset(storage_, 0, room);
             ::new (static_cast<void*>(storage_)) Callable(std::forward<F>(callable));
             invoke_ = [](void* self, Args... args) -> R {
@@ -54,7 +56,8 @@ public:
             auto* heap = new Callable(std::forward<F>(callable));
             std::memcpy(storage_, &heap, sizeof heap);
             invoke_ = [](void* self, Args... args) -> R {
-                return static_cast<R>((**static_cast<Callable**>(self))(std::forward<Args>(args)...));
+                return static_cast<R>(
+                    (**static_cast<Callable**>(self))(std::forward<Args>(args)...));
             };
             manage_ = [](Op op, void* self, void* other) noexcept {
                 if (op == Op::move) {

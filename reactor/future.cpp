@@ -5,7 +5,8 @@
 namespace weft::detail {
 
 void throw_no_state(const char* what) {
-    throw UsageError(std::string(what) + ": the future is empty (default-constructed or moved from)");
+    throw UsageError(std::string(what) +
+                     ": the future is empty (default-constructed or moved from)");
 }
 
 std::error_code error_code_of(const std::exception_ptr& error) noexcept {
@@ -38,7 +39,8 @@ bool is_cancellation(const std::exception_ptr& error) {
 void check_awaitable(const FutureStateBase& waiting, const FutureStateBase* inner) {
     if (inner == nullptr) throw UsageError("then: the function returned an empty future");
     if (inner == &waiting) throw UsageError("then: a future can not wait for itself");
-    if (inner->loop() != waiting.loop()) throw UsageError("then: the function returned a future of another loop");
+    if (inner->loop() != waiting.loop())
+        throw UsageError("then: the function returned a future of another loop");
 }
 
 namespace {
@@ -46,14 +48,15 @@ namespace {
 /// An error on its way to the loop's handler. If the loop ends before it gets there, it is logged.
 class LostError {
 public:
-    LostError(Mailbox* mailbox, std::exception_ptr error) noexcept : mailbox_(mailbox), error_(std::move(error)) {}
+    LostError(Mailbox* mailbox, std::exception_ptr error) noexcept
+        : mailbox_(mailbox), error_(std::move(error)) {}
     LostError(LostError&& other) noexcept
         : mailbox_(other.mailbox_), error_(std::exchange(other.error_, nullptr)) {}
     LostError& operator=(LostError&&) = delete;
     ~LostError() {
         if (error_)
-            log(LogLevel::error,
-                "a future's error was never retrieved, and its loop is closed: " + error_code_of(error_).message());
+            log(LogLevel::error, "a future's error was never retrieved, and its loop is closed: " +
+                                     error_code_of(error_).message());
     }
     void operator()() {
         const auto error = std::exchange(error_, nullptr);
@@ -76,7 +79,9 @@ FutureStateBase::~FutureStateBase() {
     if (linked()) unlink();
     if (status_ != Status::failed || retrieved_ || !error_) return;
     // Nobody waits and nobody promises: nothing is lost.
-    if (const auto code = error_code_of(error_); code == Errc::broken_promise || code == Errc::aborted) return;
+    if (const auto code = error_code_of(error_);
+        code == Errc::broken_promise || code == Errc::aborted)
+        return;
     // The last reference may go on any thread, so the report travels by post.
     (void)mailbox_->post(LostError(mailbox_.get(), std::move(error_)), Loop::no_location());
 }
@@ -85,7 +90,8 @@ void FutureStateBase::check_thread(const char* what) const {
     if (Loop* loop = mailbox_->loop(); loop != nullptr && loop->debug()) loop->check_usable(what);
 }
 
-CallbackId FutureStateBase::add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
+CallbackId FutureStateBase::add_callback(Function<void(FutureStateBase&)> function,
+                                         std::optional<CallbackId> id,
                                          std::source_location location) {
     check_thread("add_done_callback");
     const CallbackId key = id.value_or(CallbackId{next_id_});
@@ -135,8 +141,8 @@ void FutureStateBase::drop_callbacks() noexcept {
     const auto captures = std::exchange(callbacks_, {});
 }
 
-// One queued call runs `count` callbacks. A callback added later has a call of its own, so that all keep their place
-// among everything else that is queued.
+// One queued call runs `count` callbacks. A callback added later has a call of its own, so that all
+// keep their place among everything else that is queued.
 void FutureStateBase::schedule(std::size_t count) {
     Runner runner(*this, count);
     if (Loop* loop = mailbox_->loop()) loop->call_soon(std::move(runner), Loop::no_location());
@@ -159,14 +165,15 @@ void FutureStateBase::run_callbacks(std::size_t count) {
         --rest.count;
         // Moved out: what it adds may move the vector.
         Callback callback = std::move(callbacks_[next_callback_++]);
-        mailbox_->loop()->call_guarded([&] { callback.function(*this); }, "a future's done callback",
-                                       callback.location);
+        mailbox_->loop()->call_guarded([&] { callback.function(*this); },
+                                       "a future's done callback", callback.location);
     }
 }
 
 void FutureStateBase::complete(Status status) {
     check_thread("setting a future's outcome");
-    StateRef<FutureStateBase> keep(this); // the hook's or a callback's captures may hold the last reference
+    // the hook's or a callback's captures may hold the last reference
+    StateRef<FutureStateBase> keep(this);
     status_ = status;
     unlink();
     const auto hook = std::move(cancel_hook_);
@@ -210,10 +217,10 @@ void FutureStateBase::abandon() noexcept {
     dispose(*this);
 }
 
-// What a state refers to may be the last to refer to others, and its callbacks and waiters may hold promises of others
-// and so on: a chain ends link by link. A few of them inside each other keep the order that one expects; those further
-// down wait in this list for their turn, which is when the calls above them have returned. One per thread, as the last
-// reference may go on any.
+// What a state refers to may be the last to refer to others, and its callbacks and waiters may hold
+// promises of others and so on: a chain ends link by link. A few of them inside each other keep the
+// order that one expects; those further down wait in this list for their turn, which is when the
+// calls above them have returned. One per thread, as the last reference may go on any.
 struct FutureStateBase::Disposal {
     static constexpr int deepest = 8;
     int depth;
@@ -239,7 +246,8 @@ void FutureStateBase::dispose(FutureStateBase& state) noexcept {
     --here.depth;
 }
 
-// Nobody refers to it any more, or it was abandoned, and this is the reference that `abandon` has taken.
+// Nobody refers to it any more, or it was abandoned, and this is the reference that `abandon` has
+// taken.
 void FutureStateBase::dispose_now() noexcept {
     if (references_.load(std::memory_order_acquire) != 0) {
         tell_waiters();
@@ -254,7 +262,8 @@ void FutureStateBase::dispose_now() noexcept {
 }
 
 void FutureStateBase::abandon_all(ListNode& pending) noexcept {
-    while (pending.linked()) static_cast<FutureStateBase*>(pending.next)->abandon();
+    while (pending.linked())
+        static_cast<FutureStateBase*>(pending.next)->abandon();
 }
 
 bool FutureStateBase::cancel() {
@@ -272,10 +281,14 @@ bool FutureStateBase::cancel() {
 
 void FutureStateBase::check_value() {
     switch (status_) {
-    case Status::value: return;
-    case Status::failed: std::rethrow_exception(error());
-    case Status::cancelled: throw Cancelled();
-    case Status::pending: throw UsageError("result: the future is still pending");
+    case Status::value:
+        return;
+    case Status::failed:
+        std::rethrow_exception(error());
+    case Status::cancelled:
+        throw Cancelled();
+    case Status::pending:
+        throw UsageError("result: the future is still pending");
     }
 }
 

@@ -57,10 +57,10 @@ private:
     State* state_ = nullptr;
 };
 
-/// What futures of all types have in common. Shared by promises, futures and pending callbacks; counted
-/// atomically, because the last reference may be dropped on another thread. All else is for the loop's thread.
-/// While it is pending it is in the loop's list of those, so that the loop's end ends it. Chains of any length are
-/// cancelled, ended and freed on any stack.
+/// What futures of all types have in common. Shared by promises, futures and pending callbacks;
+/// counted atomically, because the last reference may be dropped on another thread. All else is for
+/// the loop's thread. While it is pending it is in the loop's list of those, so that the loop's end
+/// ends it. Chains of any length are cancelled, ended and freed on any stack.
 class FutureStateBase : private ListNode {
 public:
     enum class Status : std::uint8_t { pending, value, failed, cancelled };
@@ -83,8 +83,8 @@ public:
     CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
                             std::source_location location = {});
     std::size_t remove_callback(CallbackId id);
-    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may only note that, and
-    /// queue what is to follow. It leaves the list by `unlink`.
+    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may
+    /// only note that, and queue what is to follow. It leaves the list by `unlink`.
     struct Waiter : ListNode {
         virtual void on_done() noexcept = 0;
 
@@ -99,9 +99,11 @@ public:
     void cancel_with(StateRef<FutureStateBase> source) noexcept { cancels_ = std::move(source); }
     void fail(std::exception_ptr error);
     void complete(Status status);
-    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted operation.
+    /// Nobody will bring an outcome: a broken promise, or, when the loop is ending, an aborted
+    /// operation.
     void break_promise() noexcept;
-    /// The loop is closed: fails with `Errc::aborted`, which needs no fetching. Callbacks are destroyed unrun.
+    /// The loop is closed: fails with `Errc::aborted`, which needs no fetching. Callbacks are
+    /// destroyed unrun.
     void abandon() noexcept;
     /// Into another list of its loop's, if it is pending.
     void move_to(ListNode& list) noexcept {
@@ -172,10 +174,11 @@ struct IsFuture<Future<T>> : std::true_type {
 
 } // namespace detail
 
-/// The outcome of something that goes on: pending, then once and for ever a value, an error or cancelled.
-/// Belongs to one loop and is used on its thread; a reference, cheap to copy, which may be kept and dropped on any
-/// thread. An error that nobody ever looks at is reported to `Loop::on_unhandled` when the last reference goes. When the
-/// loop is closed a pending future fails with `Errc::aborted`, and callbacks that did not run are destroyed.
+/// The outcome of something that goes on: pending, then once and for ever a value, an error or
+/// cancelled. Belongs to one loop and is used on its thread; a reference, cheap to copy, which may
+/// be kept and dropped on any thread. An error that nobody ever looks at is reported to
+/// `Loop::on_unhandled` when the last reference goes. When the loop is closed a pending future
+/// fails with `Errc::aborted`, and callbacks that did not run are destroyed.
 template<class T>
 class Future {
     using State = detail::FutureState<T>;
@@ -189,7 +192,8 @@ public:
     bool done() const { return state("done").done(); }
     bool cancelled() const { return state("cancelled").status() == State::Status::cancelled; }
 
-    /// The value, which stays in the future. Throws its error, `Cancelled`, or `UsageError` while pending.
+    /// The value, which stays in the future. Throws its error, `Cancelled`, or `UsageError` while
+    /// pending.
     decltype(auto) result() const {
         state("result").check_value();
         if constexpr (!std::is_void_v<T>) return static_cast<T&>(*state_->value);
@@ -208,19 +212,23 @@ public:
         }
         return state.error();
     }
-    /// The error as a code: that of a `std::system_error`, `operation_canceled` if cancelled, empty if there is a value,
-    /// `Errc::invalid_state` while pending or for any other exception.
+    /// The error as a code: that of a `std::system_error`, `operation_canceled` if cancelled, empty
+    /// if there is a value, `Errc::invalid_state` while pending or for any other exception.
     std::error_code error_code() const;
 
-    /// Gives the operation up. True if that changed the state; the operation itself is told, and done callbacks run.
+    /// Gives the operation up. True if that changed the state; the operation itself is told, and
+    /// done callbacks run.
     bool cancel() { return state("cancel").cancel(); }
-    /// `cancel`, soon, from any thread. `Errc::closed` if the loop is, which has ended the operation as well.
+    /// `cancel`, soon, from any thread. `Errc::closed` if the loop is, which has ended the
+    /// operation as well.
     std::error_code cancel_from_any_thread() const {
-        return state("cancel_from_any_thread").mailbox()->post([future = *this]() mutable { future.cancel(); }, {});
+        return state("cancel_from_any_thread")
+            .mailbox()
+            ->post([future = *this]() mutable { future.cancel(); }, {});
     }
 
-    /// Calls `function(Future<T>)` in the loop once this is done, never before returning; in order of adding.
-    /// Callbacks that share an id are removed together.
+    /// Calls `function(Future<T>)` in the loop once this is done, never before returning; in order
+    /// of adding. Callbacks that share an id are removed together.
     template<class F>
     CallbackId add_done_callback(F function, std::optional<CallbackId> id = {},
                                  std::source_location location = std::source_location::current()) {
@@ -236,16 +244,19 @@ public:
         return state("remove_done_callback").remove_callback(id);
     }
 
-    /// A future for what `function(value)` returns; a returned future is waited for. Errors and cancellation of this one
-    /// pass through without calling it, and cancelling the result cancels this one.
+    /// A future for what `function(value)` returns; a returned future is waited for. Errors and
+    /// cancellation of this one pass through without calling it, and cancelling the result cancels
+    /// this one.
     template<class F>
     auto then(F function);
-    /// A future with this one's value, or with what `function(std::exception_ptr)` returns in place of an error.
+    /// A future with this one's value, or with what `function(std::exception_ptr)` returns in place
+    /// of an error.
     template<class F>
     Future<T> or_else(F function);
 
-    /// For a thread that is not the loop's: the same outcome as a standard future. Cancellation and a closed loop arrive
-    /// as `std::system_error` with `operation_canceled` and as `std::future_errc::broken_promise`.
+    /// For a thread that is not the loop's: the same outcome as a standard future. Cancellation and
+    /// a closed loop arrive as `std::system_error` with `operation_canceled` and as
+    /// `std::future_errc::broken_promise`.
     std::future<T> to_std();
 
     Loop* loop() const noexcept { return state_ ? state_->loop() : nullptr; }
@@ -259,9 +270,9 @@ private:
     detail::StateRef<State> state_;
 };
 
-/// The side that brings the outcome. Destroying it without one breaks the future (`Errc::broken_promise`, or
-/// `Errc::aborted` if that happens because the loop is closed).
-/// For the loop's thread.
+/// The side that brings the outcome. Destroying it without one breaks the future
+/// (`Errc::broken_promise`, or `Errc::aborted` if that happens because the loop is closed). For the
+/// loop's thread.
 template<class T>
 class Promise {
     using State = detail::FutureState<T>;
@@ -279,10 +290,12 @@ public:
     }
 
     Future<T> future() const { return Future<T>(state_); }
-    /// False once there is an outcome, be it the future's cancellation, or for a moved-from promise.
+    /// False once there is an outcome, be it the future's cancellation, or for a moved-from
+    /// promise.
     bool pending() const noexcept { return state_ && !state_->done(); }
 
-    /// Sets the outcome; `UsageError` if there is one already. A `Cancelled` as the exception cancels the future.
+    /// Sets the outcome; `UsageError` if there is one already. A `Cancelled` as the exception
+    /// cancels the future.
     template<class... Value>
     void set_value(Value&&... value) {
         state_->check_pending("set_value");

@@ -32,7 +32,8 @@ void complete_with(Promise<R> promise, Call&& call) {
         if constexpr (IsFuture<Returned>::value) {
             Returned inner = call();
             check_awaitable(*promise.future().state_ref(), inner.state_ref().get());
-            promise.future().state_ref()->cancel_with(StateRef<FutureStateBase>(inner.state_ref().get()));
+            promise.future().state_ref()->cancel_with(
+                StateRef<FutureStateBase>(inner.state_ref().get()));
             inner.add_done_callback([promise = std::move(promise)](Future<R> done) mutable {
                 forward_outcome(done, promise);
             });
@@ -73,10 +74,14 @@ template<class T>
 std::error_code Future<T>::error_code() const {
     auto& state = this->state("error_code");
     switch (state.status()) {
-    case State::Status::pending: return Errc::invalid_state;
-    case State::Status::cancelled: return std::make_error_code(std::errc::operation_canceled);
-    case State::Status::value: return {};
-    case State::Status::failed: break;
+    case State::Status::pending:
+        return Errc::invalid_state;
+    case State::Status::cancelled:
+        return std::make_error_code(std::errc::operation_canceled);
+    case State::Status::value:
+        return {};
+    case State::Status::failed:
+        break;
     }
     return detail::error_code_of(state.error());
 }
@@ -91,19 +96,20 @@ auto Future<T>::then(F function) {
     Promise<R> promise(*loop);
     Future<R> result = promise.future();
     result.state_ref()->cancel_with(detail::StateRef<detail::FutureStateBase>(&state));
-    add_done_callback([promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
-        if (done.cancelled()) {
-            promise.future().cancel();
-        } else if (auto error = done.exception()) {
-            promise.set_exception_if_pending(error);
-        } else if (!promise.pending()) {
-            return;
-        } else if constexpr (std::is_void_v<T>) {
-            detail::complete_with(std::move(promise), [&] { return function(); });
-        } else {
-            detail::complete_with(std::move(promise), [&] { return function(done.result()); });
-        }
-    });
+    add_done_callback(
+        [promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
+            if (done.cancelled()) {
+                promise.future().cancel();
+            } else if (auto error = done.exception()) {
+                promise.set_exception_if_pending(error);
+            } else if (!promise.pending()) {
+                return;
+            } else if constexpr (std::is_void_v<T>) {
+                detail::complete_with(std::move(promise), [&] { return function(); });
+            } else {
+                detail::complete_with(std::move(promise), [&] { return function(done.result()); });
+            }
+        });
     return result;
 }
 
@@ -116,15 +122,16 @@ Future<T> Future<T>::or_else(F function) {
     Promise<T> promise(*loop);
     Future<T> result = promise.future();
     result.state_ref()->cancel_with(detail::StateRef<detail::FutureStateBase>(&state));
-    add_done_callback([promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
-        if (!done.cancelled() && promise.pending()) {
-            if (auto error = done.exception()) {
-                detail::complete_with(std::move(promise), [&] { return function(error); });
-                return;
+    add_done_callback(
+        [promise = std::move(promise), function = std::move(function)](Future<T> done) mutable {
+            if (!done.cancelled() && promise.pending()) {
+                if (auto error = done.exception()) {
+                    detail::complete_with(std::move(promise), [&] { return function(error); });
+                    return;
+                }
             }
-        }
-        detail::forward_outcome(done, promise);
-    });
+            detail::forward_outcome(done, promise);
+        });
     return result;
 }
 

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <memory>
 #include <poll.h>
+#include <spdlog/details/log_msg.h>
+#include <spdlog/pattern_formatter.h>
 #include <string>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,16 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <spdlog/details/log_msg.h>
-#include <spdlog/pattern_formatter.h>
-
 // What the default sink must not do
 //
-// - Block. It runs on a loop's thread, standard error may be a pipe that nobody reads, and O_NONBLOCK cannot be set on
-//   it, since the open file is shared with other processes. So each write asks for itself not to wait.
+// - Block. It runs on a loop's thread, standard error may be a pipe that nobody reads, and
+//   O_NONBLOCK cannot be set on it, since the open file is shared with other processes. So each
+//   write asks for itself not to wait.
 // - Hold a lock, which a thread of the parent may hold when it forks.
-// - Depend on an object with a destructor: loops of static storage, and threads, log while the process ends. So it does
-//   without spdlog's registry and loggers, and has each message's formatter to itself.
+// - Depend on an object with a destructor: loops of static storage, and threads, log while the
+//   process ends. So it does without spdlog's registry and loggers, and has each message's
+//   formatter to itself.
 // - End the process by SIGPIPE.
 
 namespace weft {
@@ -61,7 +62,8 @@ private:
 /// A write that asks for itself not to wait; -1 and EAGAIN if it would have to.
 ssize_t write_without_waiting(std::string_view text, mode_t kind) noexcept {
     if (S_ISREG(kind)) return write(standard_error, text.data(), text.size());
-    if (S_ISSOCK(kind)) return send(standard_error, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (S_ISSOCK(kind))
+        return send(standard_error, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 #ifdef RWF_NOWAIT
     const iovec piece{const_cast<char*>(text.data()), text.size()};
     const ssize_t done = pwritev2(standard_error, &piece, 1, -1, RWF_NOWAIT);
@@ -92,7 +94,8 @@ bool write_all(std::string_view text) noexcept {
     struct stat file {};
     if (fstat(standard_error, &file) != 0) return false;
     // A process that was started without standard error may have anything there by now.
-    if (!S_ISREG(file.st_mode) && !S_ISSOCK(file.st_mode) && !S_ISFIFO(file.st_mode) && !S_ISCHR(file.st_mode))
+    if (!S_ISREG(file.st_mode) && !S_ISSOCK(file.st_mode) && !S_ISFIFO(file.st_mode) &&
+        !S_ISCHR(file.st_mode))
         return false;
     const NoBrokenPipe no_signal;
     bool any = false;
@@ -124,7 +127,8 @@ void to_standard_error(LogLevel level, std::string_view text) noexcept {
         if (cut.exchange(false)) line.push_back('\n');
         if (missing != 0)
             append_line(line, LogLevel::warning,
-                        std::to_string(missing) + " messages are missing here: nobody took what was written");
+                        std::to_string(missing) +
+                            " messages are missing here: nobody took what was written");
         append_line(line, level, text);
         if (!write_all({line.data(), line.size()})) lost.fetch_add(missing + 1);
     } catch (...) { // no memory
@@ -137,7 +141,9 @@ std::atomic<LogSink> current_sink{&to_standard_error};
 
 } // namespace
 
-LogSink set_log_sink(LogSink sink) noexcept { return current_sink.exchange(sink); }
+LogSink set_log_sink(LogSink sink) noexcept {
+    return current_sink.exchange(sink);
+}
 
 void log(LogLevel level, std::string_view text) noexcept {
     if (LogSink sink = current_sink.load()) sink(level, text);

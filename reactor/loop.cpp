@@ -1,8 +1,8 @@
-#include <weft/reactor/log.hpp>
-#include <weft/reactor/loop.hpp>
-
 #include "loop_entered.hpp"
 #include "watch_impl.hpp"
+
+#include <weft/reactor/log.hpp>
+#include <weft/reactor/loop.hpp>
 
 #include <algorithm>
 #include <cstdlib>
@@ -16,11 +16,13 @@ namespace {
 // More events than this wait for the next turn, which comes at once.
 constexpr std::size_t events_per_wait = 512;
 
-// So many connections that had used up their share of an earlier turn go on in every turn, however long it takes.
+// So many connections that had used up their share of an earlier turn go on in every turn, however
+// long it takes.
 constexpr std::size_t bulk_per_turn = 16;
 
-// A registration that outlived its descriptor (a duplicate in a forked child) shows as events for nobody, turn after
-// turn. After this many turns in a row the kernel's set is rebuilt; fewer are the normal course of closing things.
+// A registration that outlived its descriptor (a duplicate in a forked child) shows as events for
+// nobody, turn after turn. After this many turns in a row the kernel's set is rebuilt; fewer are
+// the normal course of closing things.
 constexpr int stale_turns_limit = 100;
 
 bool debug_wanted(const std::optional<bool>& option) {
@@ -31,7 +33,8 @@ bool debug_wanted(const std::optional<bool>& option) {
 
 std::string place(const std::source_location& where) {
     if (where.line() == 0) return {};
-    return std::string(" (scheduled at ") + where.file_name() + ":" + std::to_string(where.line()) + ")";
+    return std::string(" (scheduled at ") + where.file_name() + ":" + std::to_string(where.line()) +
+           ")";
 }
 
 std::string describe(const std::exception_ptr& error) {
@@ -77,12 +80,13 @@ Loop::~Loop() {
     close();
 }
 
-// --- The turn -------------------------------------------------------------------------------------------------
+// --- The turn ---
 
 bool Loop::refill() noexcept {
     if (allowance_.in_reserve == 0) return false;
     // The first is granted however little time there is, so that steps get somewhere.
-    if (allowance_.until != TimePoint::max() && allowance_.spent != 0 && kernel_->now() >= allowance_.until) {
+    if (allowance_.until != TimePoint::max() && allowance_.spent != 0 &&
+        kernel_->now() >= allowance_.until) {
         allowance_.in_reserve = 0;
         return false;
     }
@@ -93,10 +97,12 @@ bool Loop::refill() noexcept {
 }
 
 bool Loop::ready_now() const noexcept {
-    return soon_.head != nullptr || front_end_ready_ || !again_.empty() || !closing_.empty() || !flushing_.empty();
+    return soon_.head != nullptr || front_end_ready_ || !again_.empty() || !closing_.empty() ||
+           !flushing_.empty();
 }
 
-// Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but never for long.
+// Chains of callbacks need not pay for a look at the kernel each time: some turns go without, but
+// never for long.
 bool Loop::may_skip_poll() noexcept {
     constexpr Duration longest = std::chrono::microseconds(20);
     if ((soon_.head == nullptr && !front_end_ready_) || !again_.empty() || embedded_) return false;
@@ -146,12 +152,14 @@ void Loop::wait(TimePoint until) {
     if (!again_.empty()) {
         // Connections that used up their share of an earlier turn line up behind the new events.
         if (events_.size() < event_end_ + again_.size()) events_.resize(event_end_ + again_.size());
-        for (const Event& event : again_) events_[event_end_++] = event;
+        for (const Event& event : again_)
+            events_[event_end_++] = event;
         again_.clear();
     }
 }
 
-// Blocks that were needed in a rush, and that a second later nobody has asked for, go back to the system.
+// Blocks that were needed in a rush, and that a second later nobody has asked for, go back to the
+// system.
 TimePoint Loop::trim_blocks(TimePoint until) noexcept {
     constexpr Duration patience = std::chrono::seconds(1);
     if (now_ >= trim_at_) {
@@ -183,7 +191,8 @@ Buffer Loop::keep(Bytes bytes) {
 
 void Loop::collect() {
     batch_.append(soon_);
-    // What is there now: threads that post faster than it is run must not keep the turn from going on.
+    // What is there now: threads that post faster than it is run must not keep the turn from going
+    // on.
     if (!mailbox_->empty()) mailbox_->take(posted_);
     if (signal_count_ != 0) note_signals();
 }
@@ -200,10 +209,10 @@ namespace {
 
 } // namespace
 
-/// The memory of the events after the one that is handled now: what the next one's path names, the path of the one
-/// behind it, the source of the one behind that.
-/// With coroutines: in a batch of 512 connections each resumed on a stack of its own, whose lines and page table entry
-/// the connections before it had pushed out of the cache, for 6 to 8 % of a request's time.
+/// The memory of the events after the one that is handled now: what the next one's path names, the
+/// path of the one behind it, the source of the one behind that. With coroutines: in a batch of 512
+/// connections each resumed on a stack of its own, whose lines and page table entry the connections
+/// before it had pushed out of the cache, for 6 to 8 % of a request's time.
 [[gnu::always_inline]] inline void Loop::look_ahead() const noexcept {
     const auto source_of = [this](std::size_t event) {
         return slots_[static_cast<std::uint32_t>(events_[event].token)].source;
@@ -225,11 +234,13 @@ namespace {
 // The phases return false when the budget ends before they do.
 
 [[gnu::always_inline]] inline bool Loop::dispatch_events() {
-    const bool looks_ahead = front_end_ != nullptr; // sources alone are few lines each, and not worth it
+    // sources alone are few lines each, and not worth it
+    const bool looks_ahead = front_end_ != nullptr;
     while (event_next_ < event_end_) {
         // What is new comes before what had its share of an earlier turn.
         if (event_next_ >= fresh_events_ + bulk_per_turn && turn_is_long()) [[unlikely]] {
-            again_.insert(again_.begin(), events_.begin() + static_cast<std::ptrdiff_t>(event_next_),
+            again_.insert(again_.begin(),
+                          events_.begin() + static_cast<std::ptrdiff_t>(event_next_),
                           events_.begin() + static_cast<std::ptrdiff_t>(event_end_));
             event_next_ = event_end_;
             break;
@@ -237,7 +248,8 @@ namespace {
         if (!spend()) return false;
         const Event& event = events_[event_next_++];
         if (looks_ahead) look_ahead();
-        // Tokens come from add_source and slots are never taken away, so the index is good; the use may be over.
+        // Tokens come from add_source and slots are never taken away, so the index is good; the use
+        // may be over.
         const Slot& slot = slots_[static_cast<std::uint32_t>(event.token)];
         if (slot.generation == event.token >> 32) [[likely]] {
             slot.source->on_ready(event.ready);
@@ -320,7 +332,8 @@ bool Loop::deliver_signals() {
     return true;
 }
 
-// Those that come meanwhile are for the next time. One that throws has had its turn, and may be gone.
+// Those that come meanwhile are for the next time. One that throws has had its turn, and may be
+// gone.
 template<class Each>
 bool Loop::call_each(SourceQueue& queue, Each each) {
     if (queue.next == queue.now.size()) {
@@ -336,11 +349,13 @@ bool Loop::call_each(SourceQueue& queue, Each each) {
 }
 
 bool Loop::flush() {
-    return flushing_.empty() || call_each(flushing_, [](detail::Source& source) { source.on_flush(); });
+    return flushing_.empty() ||
+           call_each(flushing_, [](detail::Source& source) { source.on_flush(); });
 }
 
 bool Loop::finish_closing() {
-    return closing_.empty() || call_each(closing_, [](detail::Source& source) { source.on_finish(); });
+    return closing_.empty() ||
+           call_each(closing_, [](detail::Source& source) { source.on_finish(); });
 }
 
 void Loop::settle_activity() noexcept {
@@ -352,8 +367,8 @@ void Loop::settle_activity() noexcept {
     }
 }
 
-/// One turn: the phases of the loop, in the words of its documentation. One that its budget cut short, or that a
-/// `FatalError` left, goes on where it stopped, without waiting.
+/// One turn: the phases of the loop, in the words of its documentation. One that its budget cut
+/// short, or that a `FatalError` left, goes on where it stopped, without waiting.
 bool Loop::go_on() {
     switch (phase_) {
     case Phase::wait:
@@ -395,12 +410,14 @@ void Loop::turn(TimePoint wait_until) {
     const bool whole = go_on();
     if (active_.linked()) settle_activity();
     if (rebuild_wanted_ && whole) {
-        log(LogLevel::warning, "events for closed descriptors keep coming: the kernel's set of them is rebuilt");
-        if (const auto done = rebuild_kernel(); !done.ok()) log(LogLevel::error, done.error().message());
+        log(LogLevel::warning,
+            "events for closed descriptors keep coming: the kernel's set of them is rebuilt");
+        if (const auto done = rebuild_kernel(); !done.ok())
+            log(LogLevel::error, done.error().message());
     }
 }
 
-// --- Running --------------------------------------------------------------------------------------------------
+// --- Running ---
 
 std::size_t Loop::make_turn(TimePoint wait_until) {
     now_ = kernel_->now(); // the first turn may do without a look at the kernel
@@ -418,7 +435,8 @@ void Loop::run_turns(bool until_idle) {
     const Entered entered(*this, until_idle ? "run_until_idle" : "run");
     now_ = kernel_->now(); // the first turn may do without a look at the kernel
     in_turn_ = true;
-    // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the same.
+    // SIZE_MAX callbacks are more than a process lives to see; the allowance is renewed all the
+    // same.
     do {
         if (until_idle && idle()) break;
         allowance_.left = SIZE_MAX;
@@ -426,8 +444,12 @@ void Loop::run_turns(bool until_idle) {
     } while (!stopping_);
 }
 
-void Loop::run() { run_turns(false); }
-void Loop::run_until_idle() { run_turns(true); }
+void Loop::run() {
+    run_turns(false);
+}
+void Loop::run_until_idle() {
+    run_turns(true);
+}
 
 std::size_t Loop::run_once(bool wait) {
     const Entered entered(*this, "run_once");
@@ -438,7 +460,8 @@ void Loop::run_until_done(detail::FutureStateBase& state) {
     check_usable("run_until");
     if (state.loop() != this) throw UsageError("run_until: the future belongs to another loop");
     if (state.done()) return;
-    // The callback may be queued already when something else ends the run; it must not stop the next one.
+    // The callback may be queued already when something else ends the run; it must not stop the
+    // next one.
     const auto waiting = std::make_shared<bool>(true);
     const CallbackId id = state.add_callback(
         [this, waiting](detail::FutureStateBase&) {
@@ -455,24 +478,30 @@ void Loop::run_until_done(detail::FutureStateBase& state) {
         }
     } removed{state, id, *waiting};
     run();
-    if (!state.done()) throw std::system_error(Errc::aborted, "run_until: stopped before the future was done");
+    if (!state.done())
+        throw std::system_error(Errc::aborted, "run_until: stopped before the future was done");
 }
 
-void Loop::stop() noexcept { stopping_ = true; }
+void Loop::stop() noexcept {
+    stopping_ = true;
+}
 
-Loop* Loop::current() noexcept { return Entered::current; }
+Loop* Loop::current() noexcept {
+    return Entered::current;
+}
 
 bool Loop::could_call_back() const noexcept {
-    return sources_ != 0 || timers_.size() != 0 || signal_count_ > own_signals_ || job_count_ != 0 || ready_now() ||
-           leftovers() || !mailbox_->empty() || (front_end_ && front_end_->alive());
+    return sources_ != 0 || timers_.size() != 0 || signal_count_ > own_signals_ ||
+           job_count_ != 0 || ready_now() || leftovers() || !mailbox_->empty() ||
+           (front_end_ && front_end_->alive());
 }
 
 bool Loop::idle() const noexcept {
-    return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 && !ready_now() &&
-           !leftovers() && mailbox_->empty();
+    return sources_ == 0 && timers_.size() == 0 && signal_count_ == 0 && job_count_ == 0 &&
+           !ready_now() && !leftovers() && mailbox_->empty();
 }
 
-// --- Time and callbacks ---------------------------------------------------------------------------------------
+// --- Time and callbacks ---
 
 Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_location location) {
     check_usable("call_at");
@@ -492,7 +521,8 @@ Timer Loop::call_at(TimePoint when, Function<void()> function, std::source_locat
     return timer;
 }
 
-Timer Loop::call_every(Duration interval, Function<void()> function, std::source_location location) {
+Timer Loop::call_every(Duration interval, Function<void()> function,
+                       std::source_location location) {
     if (interval < Duration::zero()) throw UsageError("call_every: the interval is negative");
     Timer timer = call_at(deadline_in(interval), std::move(function), location);
     timer.record_->interval = interval;
@@ -512,7 +542,8 @@ void Loop::recycle(detail::TimerRecord* record) noexcept {
 detail::CallNode* Loop::new_node() {
     if (state_ != State::open || debug_) [[unlikely]] {
         check_usable("call_soon");
-        if (state_ == State::closing) return nullptr; // what is still queued is destroyed unrun, and so is this
+        // what is still queued is destroyed unrun, and so is this
+        if (state_ == State::closing) return nullptr;
     }
     detail::CallNode* node = free_nodes_;
     if (node == nullptr) return new detail::CallNode;
@@ -566,16 +597,17 @@ bool Handle::cancel() noexcept {
     return true;
 }
 
-// --- What went wrong ------------------------------------------------------------------------------------------
+// --- What went wrong ---
 
-void Loop::check_duration(TimePoint start, std::string_view what, std::source_location scheduled) const {
+void Loop::check_duration(TimePoint start, std::string_view what,
+                          std::source_location scheduled) const {
     if (scheduled.line() == 0) return; // the loop's own; what it calls is looked at by itself
     const Duration took = kernel_->now() - start;
     if (took <= options_.slow_callback) return;
     log(LogLevel::warning,
         std::string(what) + " took " +
-            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms" +
-            place(scheduled));
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+            " ms" + place(scheduled));
 }
 
 void Loop::report_exception(std::string_view message, std::source_location scheduled) {
@@ -583,7 +615,8 @@ void Loop::report_exception(std::string_view message, std::source_location sched
         throw;
     } catch (const FatalError&) {
         if (state_ == State::open) throw;
-        report({message, std::current_exception(), scheduled}); // closing is not `run`, and goes on to its end
+        // closing is not `run`, and goes on to its end
+        report({message, std::current_exception(), scheduled});
     } catch (abi::__forced_unwind&) { // pthread_cancel: must not be stopped
         throw;
     } catch (...) {
@@ -594,7 +627,8 @@ void Loop::report_exception(std::string_view message, std::source_location sched
 void Loop::report(const Unhandled& unhandled) noexcept {
     try {
         if (unhandled_) {
-            // On the stack while it runs: it may replace itself, and what goes wrong inside it is logged.
+            // On the stack while it runs: it may replace itself, and what goes wrong inside it is
+            // logged.
             auto handler = std::move(unhandled_);
             const auto changes = unhandled_changes_;
             struct Back {
@@ -609,12 +643,14 @@ void Loop::report(const Unhandled& unhandled) noexcept {
                 handler(unhandled);
                 return;
             } catch (...) {
-                log(LogLevel::error, "the handler given to on_unhandled threw: " + describe(std::current_exception()));
+                log(LogLevel::error, "the handler given to on_unhandled threw: " +
+                                         describe(std::current_exception()));
             }
         }
         if (!unhandled_limit_.admits(LogLevel::error, now())) return;
-        log(LogLevel::error, std::string(unhandled.message) + place(unhandled.scheduled) +
-                                 (unhandled.exception ? ": " + describe(unhandled.exception) : std::string()));
+        log(LogLevel::error,
+            std::string(unhandled.message) + place(unhandled.scheduled) +
+                (unhandled.exception ? ": " + describe(unhandled.exception) : std::string()));
     } catch (...) {
         log(LogLevel::error, "an unhandled exception could not be described: out of memory");
     }
@@ -635,12 +671,13 @@ void Loop::check_usable(std::string_view what) const {
     const auto owner = mailbox_->owner();
     if (owner == std::thread::id() || owner == std::this_thread::get_id()) return;
     std::ostringstream text;
-    text << what << ": called on thread " << std::this_thread::get_id() << ", but the loop belongs to thread " << owner
-         << "; use post()";
+    text << what << ": called on thread " << std::this_thread::get_id()
+         << ", but the loop belongs to thread " << owner << "; use post()";
     throw UsageError(text.str());
 }
 
-// Nothing is stale of what this loop had put in line itself, and not what the kernel told of before this turn removed it.
+// Nothing is stale of what this loop had put in line itself, and not what the kernel told of before
+// this turn removed it.
 void Loop::note_stale(bool by_kernel) {
     if (!by_kernel) return;
     ++stale_events_;

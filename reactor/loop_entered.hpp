@@ -6,13 +6,15 @@
 
 namespace weft {
 
-/// Marks the loop as running, on this thread, for as long as it lives. At its end an embedded loop is left so
-/// that its host hears of what is to be done.
+/// Marks the loop as running, on this thread, for as long as it lives. At its end an embedded loop
+/// is left so that its host hears of what is to be done.
 class Loop::Entered {
 public:
     /// `nests`: also inside a callback of another loop.
     Entered(Loop& loop, const char* what, bool nests = false) : loop_(loop), outer_(current) {
-        const auto refuse = [what](const char* why) { throw UsageError(std::string(what) + ": " + why); };
+        const auto refuse = [what](const char* why) {
+            throw UsageError(std::string(what) + ": " + why);
+        };
         if (loop.state_ == State::closed) refuse("the loop is closed");
         if (loop.running_ || loop.in_turn_) refuse("called inside a callback of this loop");
         if (loop.in_hook_) refuse("called inside the on_wake hook of this loop");
@@ -23,7 +25,8 @@ public:
         loop.mailbox_->set_owner(std::this_thread::get_id());
         loop.blocks_->enter();
         loop.allowance_ = {};
-        if (outer_ != nullptr && outer_->front_end_) outer_running_ = outer_->front_end_->step_aside();
+        if (outer_ != nullptr && outer_->front_end_)
+            outer_running_ = outer_->front_end_->step_aside();
         current = &loop;
     }
     ~Entered() {

@@ -40,8 +40,8 @@ auto Loop::run_in_executor(F function) -> Future<std::invoke_result_t<F&>> {
 
 namespace detail {
 
-/// A call on its way through a pool: the callable on the way there, its outcome on the way back. The loop keeps a list of
-/// those under way. Only `run` and destruction happen on other threads.
+/// A call on its way through a pool: the callable on the way there, its outcome on the way back.
+/// The loop keeps a list of those under way. Only `run` and destruction happen on other threads.
 template<class F>
 struct ExecutorJob final : JobBase {
     using R = std::invoke_result_t<F&>;
@@ -67,7 +67,8 @@ struct ExecutorJob final : JobBase {
         } else if (error) {
             promise.set_exception_if_pending(std::move(error));
         } else if (!value) {
-            promise.set_error_if_pending({Errc::aborted, "run_in_executor: the job was dropped unrun"});
+            promise.set_error_if_pending(
+                {Errc::aborted, "run_in_executor: the job was dropped unrun"});
         } else if constexpr (std::is_void_v<R>) {
             promise.set_value_if_pending();
         } else {
@@ -119,7 +120,8 @@ template<class T>
 class WatchedStd final : public StdWatcher::Watched {
 public:
     using Job = ExecutorJob<std::function<T()>>;
-    WatchedStd(std::shared_ptr<std::future<T>> source, std::shared_ptr<Job> job, JobTicket ticket) noexcept
+    WatchedStd(std::shared_ptr<std::future<T>> source, std::shared_ptr<Job> job,
+               JobTicket ticket) noexcept
         : source_(std::move(source)), job_(job.get()), ticket_(std::move(ticket)) {}
     bool ready_within(Duration time) noexcept override {
         return source_->wait_for(time) == std::future_status::ready;
@@ -138,13 +140,15 @@ private:
 
 } // namespace detail
 
-/// A future of `loop` with the outcome of a standard one, which can neither call back nor be cancelled: a thread of the
-/// loop's looks after all of them. It sees at once that a single one is ready, and within 10 ms if there are others. No
-/// thread of the executor is occupied, but by one of `std::launch::deferred`, whose function runs there.
+/// A future of `loop` with the outcome of a standard one, which can neither call back nor be
+/// cancelled: a thread of the loop's looks after all of them. It sees at once that a single one is
+/// ready, and within 10 ms if there are others. No thread of the executor is occupied, but by one
+/// of `std::launch::deferred`, whose function runs there.
 ///
-/// Cancelling the result, or closing the loop, ends it and leaves the standard future alone, which is destroyed once
-/// it is ready, or at the end of the loop's `close`; one of `std::async` waits for its function then. Dropping the result
-/// cancels nothing, as with all futures. `std::system_error` if there is no thread to be had.
+/// Cancelling the result, or closing the loop, ends it and leaves the standard future alone, which
+/// is destroyed once it is ready, or at the end of the loop's `close`; one of `std::async` waits
+/// for its function then. Dropping the result cancels nothing, as with all futures.
+/// `std::system_error` if there is no thread to be had.
 template<class T>
 Future<T> from_std(Loop& loop, std::future<T> source) {
     if (!source.valid()) throw UsageError("from_std: the standard future has no state");
@@ -156,7 +160,8 @@ Future<T> from_std(Loop& loop, std::future<T> source) {
     using Watched = detail::WatchedStd<T>;
     auto job = std::make_shared<typename Watched::Job>(loop, std::move(take));
     Future<T> result = job->promise.future();
-    auto watched = std::make_shared<Watched>(std::move(shared), job, detail::JobTicket(job, loop.mailbox()));
+    auto watched =
+        std::make_shared<Watched>(std::move(shared), job, detail::JobTicket(job, loop.mailbox()));
     job->promise.on_cancel([watched = std::weak_ptr<Watched>(watched)] {
         if (const auto alive = watched.lock()) alive->unwanted.store(true);
     });

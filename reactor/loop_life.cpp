@@ -1,16 +1,16 @@
 // The loop's sources, its end, and its life inside a foreign main loop.
 
+#include "loop_entered.hpp"
+#include "watch_impl.hpp"
+
 #include <weft/reactor/log.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/std_watcher.hpp>
 #include <weft/reactor/thread_pool.hpp>
 
-#include "loop_entered.hpp"
-#include "watch_impl.hpp"
-
 namespace weft {
 
-// --- Sources --------------------------------------------------------------------------------------------------
+// --- Sources ---
 
 Token Loop::add_source(detail::Source& source) {
     std::uint32_t index = free_slot_;
@@ -69,7 +69,8 @@ Result<void> Loop::rebuild_kernel() {
     stale_turns_ = 0;
     armed_ = announced_ = TimePoint::max();
     const bool child = !kernel_->owns(-1); // of a fork that this loop has not been told of
-    if (const Sys reset = kernel_->reset(); !reset.ok()) return Error{reset.code(), "start the kernel over"};
+    if (const Sys reset = kernel_->reset(); !reset.ok())
+        return Error{reset.code(), "start the kernel over"};
     Result<void> result;
     for (std::uint32_t index = 1; index < slots_.size(); ++index) {
         if (slots_[index].source == nullptr) continue;
@@ -97,10 +98,13 @@ Result<void> Loop::after_fork() {
 }
 
 Loop::Stats Loop::stats() const noexcept {
-    return {sources_, timers_.size(), signal_count_, soon_.size + batch_.size + posted_.size() - posted_next_, job_count_, turns_, stale_events_};
+    return {sources_,      timers_.size(),
+            signal_count_, soon_.size + batch_.size + posted_.size() - posted_next_,
+            job_count_,    turns_,
+            stale_events_};
 }
 
-// --- Executor -------------------------------------------------------------------------------------------------
+// --- Executor ---
 
 void Loop::begin_future(detail::ListNode& state) {
     if (state_ == State::closed) throw UsageError("a promise: the loop is closed");
@@ -123,7 +127,8 @@ detail::StdWatcher& Loop::std_watcher() {
     return *std_watcher_;
 }
 
-// The thread that has run a job may be the last but the loop to hold it, and must not take it out of the loop's list.
+// The thread that has run a job may be the last but the loop to hold it, and must not take it out
+// of the loop's list.
 void Loop::begin_job(std::shared_ptr<detail::JobBase> job) noexcept {
     jobs_.push_back(*job);
     job->self = job;
@@ -144,7 +149,8 @@ namespace detail {
 JobTicket::~JobTicket() {
     if (!job_) return;
     job_->returned.store(true);
-    // If the loop is closed meanwhile, it has completed the future itself, and this is the job's end.
+    // If the loop is closed meanwhile, it has completed the future itself, and this is the job's
+    // end.
     (void)loop_->give_back(
         [job = std::move(job_), loop = loop_.get()] {
             (void)loop->loop()->end_job(*job);
@@ -160,18 +166,20 @@ Mailbox*& job_on_this_thread() noexcept {
 
 } // namespace detail
 
-// --- The end --------------------------------------------------------------------------------------------------
+// --- The end ---
 
 void Loop::close() {
     if (state_ != State::open) return;
-    if (executor_ && executor_->on_own_thread()) throw UsageError("close: called by a job of the loop's own executor");
-    if (in_turn_ || running_ || in_hook_) throw UsageError("close: called inside a callback of this loop");
+    if (executor_ && executor_->on_own_thread())
+        throw UsageError("close: called by a job of the loop's own executor");
+    if (in_turn_ || running_ || in_hook_)
+        throw UsageError("close: called inside a callback of this loop");
     mailbox_->begin_closing();
     if (std_watcher_ && std_watcher_->forked()) detail::StdWatcher::forget(std::move(std_watcher_));
     state_ = State::closing;
     in_turn_ = true;
-    // Only when all else has ended are running jobs waited for, because they may wait for some of it; and one by one,
-    // because they may wait for each other's futures.
+    // Only when all else has ended are running jobs waited for, because they may wait for some of
+    // it; and one by one, because they may wait for each other's futures.
     for (;;) {
         const std::uint32_t seen = mailbox_->given_back();
         end_everything();
@@ -185,7 +193,8 @@ void Loop::close() {
     unhandled_limit_.tell();
     peers_limit_.tell();
     if (sources_ != 0)
-        log(LogLevel::error, std::to_string(sources_) + " transports or watches are still open at the loop's end");
+        log(LogLevel::error,
+            std::to_string(sources_) + " transports or watches are still open at the loop's end");
     std_watcher_.reset();
     executor_.reset();
     for (detail::TimerRecord* record : timer_records_) {
@@ -207,8 +216,8 @@ void Loop::close() {
     state_ = State::closed;
 }
 
-// What is ended may start something else in its last callbacks and destructors. A few rounds of that are fine; what still
-// goes on then is a program's error, or waits for a job that runs.
+// What is ended may start something else in its last callbacks and destructors. A few rounds of
+// that are fine; what still goes on then is a program's error, or waits for a job that runs.
 void Loop::end_everything() noexcept {
     constexpr int rounds = 100;
     for (int round = 0; round < rounds && (round == 0 || anything_alive()); ++round) {
@@ -221,9 +230,9 @@ void Loop::end_everything() noexcept {
 }
 
 bool Loop::anything_alive() const noexcept {
-    return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 || signal_count_ != 0 ||
-           job_count_ != running_jobs() || ready_now() || leftovers() || pending_futures_.linked() ||
-           !mailbox_->empty();
+    return (front_end_ && front_end_->alive()) || sources_ != 0 || timers_.size() != 0 ||
+           signal_count_ != 0 || job_count_ != running_jobs() || ready_now() || leftovers() ||
+           pending_futures_.linked() || !mailbox_->empty();
 }
 
 // Of the loop's own executor; it has begun, or a thread is about to begin it.
@@ -267,7 +276,8 @@ void Loop::abort_jobs(bool running_too) noexcept {
     }
 }
 
-// What the callbacks of a running job's future have captured it may refer to, so they stay until it has ended.
+// What the callbacks of a running job's future have captured it may refer to, so they stay until it
+// has ended.
 void Loop::abandon_futures() noexcept {
     for (auto* node = jobs_.next; node != &jobs_; node = node->next)
         static_cast<detail::JobBase*>(node)->state().move_to(futures_of_running_jobs_);
@@ -276,20 +286,23 @@ void Loop::abandon_futures() noexcept {
 
 // Timers, signals and what is queued: destroyed without being called.
 void Loop::end_callbacks() noexcept {
-    while (detail::TimerNode* timer = timers_.pop_any()) timer->on_abandoned();
+    while (detail::TimerNode* timer = timers_.pop_any())
+        timer->on_abandoned();
     while (due_.linked()) {
         auto& timer = static_cast<detail::TimerNode&>(*due_.next);
         timers_.fired(timer);
         timer.on_abandoned();
     }
-    while (signals_.linked()) static_cast<detail::WatchedSignal*>(signals_.next)->on_loop_closing();
+    while (signals_.linked())
+        static_cast<detail::WatchedSignal*>(signals_.next)->on_loop_closing();
     signals_due_ = false;
     const auto destroy = [this](detail::CallNode* node) {
         auto captures = std::move(node->function);
         recycle(node);
     };
     batch_.append(soon_);
-    while (batch_.head != nullptr) destroy(batch_.pop());
+    while (batch_.head != nullptr)
+        destroy(batch_.pop());
     // Each by itself, for what its captures do at their end may queue or post more.
     do {
         while (posted_next_ < posted_.size()) {
@@ -312,13 +325,14 @@ void Loop::end_sources() {
     }
 }
 
-// --- Embedding ------------------------------------------------------------------------------------------------
+// --- Embedding ---
 
 Result<int> Loop::pollable_fd() {
     check_usable("pollable_fd");
     const Sys fd = kernel_->pollable_fd();
     if (!fd.ok())
-        return Error{fd.code(), "a pollable descriptor for the " + std::string(kernel_->name()) + " kernel"};
+        return Error{fd.code(),
+                     "a pollable descriptor for the " + std::string(kernel_->name()) + " kernel"};
     embedded_ = true;
     // What is there already counts as news.
     if (!running_) hand_to_host();
@@ -340,12 +354,13 @@ StepResult Loop::step(Budget budget) {
         allowance_.left = 0;
         allowance_.in_reserve = budget.count;
         if (budget.time != Duration::max()) allowance_.until = deadline_in(budget.time);
-        // A turn that only goes on with what an earlier step left does not look at the kernel, which would go on
-        // calling the host for a wake-up that is already answered.
+        // A turn that only goes on with what an earlier step left does not look at the kernel,
+        // which would go on calling the host for a wake-up that is already answered.
         const std::uint64_t looked = turns_;
         do {
             (void)make_turn(TimePoint::min());
-        } while (allowance_.in_reserve != 0 && !stopping_ && (ready_now() || leftovers() || turns_ == looked));
+        } while (allowance_.in_reserve != 0 && !stopping_ &&
+                 (ready_now() || leftovers() || turns_ == looked));
         result.ran = allowance_.spent;
         result.stopped = stopping_;
     }
@@ -355,8 +370,8 @@ StepResult Loop::step(Budget budget) {
     return result;
 }
 
-// From here on the host sleeps. A message that came in meanwhile, or work that is left, keeps the descriptor readable; a
-// deadline makes it so when it passes.
+// From here on the host sleeps. A message that came in meanwhile, or work that is left, keeps the
+// descriptor readable; a deadline makes it so when it passes.
 void Loop::hand_to_host() noexcept {
     bool more = ready_now() || leftovers();
     if (!mailbox_->prepare_to_sleep()) more = true;

@@ -1,8 +1,9 @@
-// Why a lock and a list: a flood of posts costs what moves between the processors, and that is least when messages
-// lie side by side and change hands all at once. A queue without a lock (an exchange per push) took 64 to 103 ns per
-// post where this takes a fraction of it: a node from one thread's heap that is freed by another, and a cache line per
-// message that is fetched when it is its turn. The lock is held for a few nanoseconds, and by the loop once per turn in
-// which there is mail.
+// Why a lock and a list: a flood of posts costs what moves between the processors, and that is
+// least when messages lie side by side and change hands all at once. A queue without a lock (an
+// exchange per push) took 64 to 103 ns per post where this takes a fraction of it: a node from one
+// thread's heap that is freed by another, and a cache line per message that is fetched when it is
+// its turn. The lock is held for a few nanoseconds, and by the loop once per turn in which there is
+// mail.
 
 #include <weft/reactor/kernel/kernel.hpp>
 #include <weft/reactor/mailbox.hpp>
@@ -22,14 +23,15 @@ constexpr std::size_t most_kept = 16 * 1024;
 
 Mailbox::Mailbox(Loop& loop, Kernel& kernel) : loop_(&loop), kernel_(&kernel), process_(getpid()) {}
 
-std::error_code Mailbox::add(Function<void()> function, std::source_location location, State latest) {
+std::error_code Mailbox::add(Function<void()> function, std::source_location location,
+                             State latest) {
     bool wake = false;
     {
         const std::lock_guard lock(mutex_);
         if (state_.load(std::memory_order_relaxed) > latest) return Errc::closed;
         inbox_.push_back({std::move(function), location});
-        // The first since the loop last took what there was looks after its sleep. As in Dekker's algorithm one of the
-        // two sees what the other has stored.
+        // The first since the loop last took what there was looks after its sleep. As in Dekker's
+        // algorithm one of the two sees what the other has stored.
         if (!filled_.load(std::memory_order_relaxed)) {
             filled_.store(true, std::memory_order_seq_cst);
             wake = sleeping_.load(std::memory_order_seq_cst);
@@ -81,7 +83,8 @@ void Mailbox::close() noexcept {
         filled_.store(false, std::memory_order_relaxed);
     }
     // A waker holds on for one system call at most.
-    while (wakers_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    while (wakers_.load(std::memory_order_acquire) != 0)
+        std::this_thread::yield();
     // Without the lock, `left` goes: what captures do at their end may come back here.
 }
 
@@ -89,7 +92,8 @@ void Mailbox::after_fork() noexcept {
     process_ = getpid();
     wakers_.store(0, std::memory_order_relaxed);
     if (mutex_.try_lock()) return mutex_.unlock();
-    // Its holder is not in this process, and may have been half way through: what it held stays as it is, for good.
+    // Its holder is not in this process, and may have been half way through: what it held stays as
+    // it is, for good.
     ::new (&mutex_) std::mutex;
     ::new (&inbox_) std::vector<Posted>;
     filled_.store(false, std::memory_order_relaxed);

@@ -12,20 +12,23 @@ class DatagramTransport;
 
 namespace detail {
 
-/// When something last happened, for what is to be told when nothing does: see `Loop::note_activity`.
+/// When something last happened, for what is to be told when nothing does: see
+/// `Loop::note_activity`.
 struct Activity : ListNode {
     TimePoint at{}; ///< unless `linked()`: then it was in the turn that is still going on
     ~Activity() { unlink(); }
 };
 
-/// Something that occupies a slot of a loop: a transport, a listener, a watched descriptor. The loop calls it
-/// on its own thread; it may do anything but destroy a source that is not itself and still registered.
+/// Something that occupies a slot of a loop: a transport, a listener, a watched descriptor. The
+/// loop calls it on its own thread; it may do anything but destroy a source that is not itself and
+/// still registered.
 class Source {
 public:
-    /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine. The loop asks for
-    /// it while it handles the events before, so that a batch of connections does not wait for memory once per
-    /// connection. Nothing depends on these addresses but that something is there, however old.
-    struct Path { ///< itself and the two lines behind it
+    /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine.
+    /// The loop asks for it while it handles the events before, so that a batch of connections does
+    /// not wait for memory once per connection. Nothing depends on these addresses but that
+    /// something is there, however old.
+    struct Path {                     ///< itself and the two lines behind it
         const void* object = nullptr; ///< two lines from here on
         const void* stack = nullptr;  ///< seven; null only if `object` is
     };
@@ -34,18 +37,20 @@ public:
 
     /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
     virtual void on_ready(std::uint32_t ready) = 0;
-    /// In the closing phase, after `Loop::finish_later`: tell whoever must be told, and go. The source may
-    /// delete itself; the loop does not touch it afterwards.
+    /// In the closing phase, after `Loop::finish_later`: tell whoever must be told, and go. The
+    /// source may delete itself; the loop does not touch it afterwards.
     virtual void on_finish() {}
     /// In the flush phase, after `Loop::flush_later`.
     virtual void on_flush() {}
     /// `Loop::uncork`: send what this source has gathered in the cork buffer, which is its no more.
     virtual void on_uncork() {}
-    /// The cork was taken for another in the middle of a callback of this source, and is free again.
+    /// The cork was taken for another in the middle of a callback of this source, and is free
+    /// again.
     virtual void on_recork() {}
     /// The loop is being closed: end, with `Errc::aborted`, usually through `finish_later`.
     virtual void on_loop_closing() = 0;
-    /// What to register anew when the kernel starts over: a descriptor (-1: none) and the interest in it.
+    /// What to register anew when the kernel starts over: a descriptor (-1: none) and the interest
+    /// in it.
     struct Registration {
         int fd = -1;
         Interest interest = Interest::none;
@@ -70,13 +75,13 @@ public:
     /// The loop is being closed: end everything, now. Called in rounds, as long as `alive()`.
     virtual void on_loop_closing() noexcept = 0;
     virtual bool alive() const noexcept = 0;
-    /// The loop is about to wait without a deadline, and nothing that is registered with it could end that wait. What
-    /// this queues is run first.
+    /// The loop is about to wait without a deadline, and nothing that is registered with it could
+    /// end that wait. What this queues is run first.
     virtual void on_nothing_to_wait_for() = 0;
     /// The phase of its own that it asked for with `Loop::run_front_end`.
     virtual void run() = 0;
-    /// Another loop is stepped inside a callback of this one: what runs here is out of sight until `step_back`, which
-    /// is given what this returned.
+    /// Another loop is stepped inside a callback of this one: what runs here is out of sight until
+    /// `step_back`, which is given what this returned.
     virtual void* step_aside() noexcept = 0;
     virtual void step_back(void* running) noexcept = 0;
 };

@@ -31,7 +31,8 @@ void StdWatcher::stop() noexcept {
     if (thread_.joinable()) thread_.join();
     std::move(added_.begin(), added_.end(), std::back_inserter(watched_));
     added_.clear();
-    for (const auto& watched : watched_) watched->give_up();
+    for (const auto& watched : watched_)
+        watched->give_up();
 }
 
 void StdWatcher::forget(std::unique_ptr<StdWatcher> of_the_parent) {
@@ -39,9 +40,12 @@ void StdWatcher::forget(std::unique_ptr<StdWatcher> of_the_parent) {
     all.push_back(std::move(of_the_parent));
 }
 
-bool StdWatcher::forked() const noexcept { return process_ != 0 && process_ != getpid(); }
+bool StdWatcher::forked() const noexcept {
+    return process_ != 0 && process_ != getpid();
+}
 
-// Those that nobody wants stay until they are ready, for destroying one of std::async's waits for that.
+// Those that nobody wants stay until they are ready, for destroying one of std::async's waits for
+// that.
 bool StdWatcher::look_at(List& list, Duration time) {
     const auto ended = [time](const std::shared_ptr<Watched>& watched) {
         if (watched->unwanted.load()) watched->give_up();

@@ -12,8 +12,9 @@
 
 namespace weft::detail {
 
-/// One thread that looks after all the standard futures that a loop waits for (`from_std`), since they cannot call back.
-/// It waits for one that is alone, and looks at several in turn, every 10 ms at the latest.
+/// One thread that looks after all the standard futures that a loop waits for (`from_std`), since
+/// they cannot call back. It waits for one that is alone, and looks at several in turn, every 10 ms
+/// at the latest.
 class StdWatcher {
 public:
     /// A standard future, and who is to be told.
@@ -36,7 +37,8 @@ public:
     void add(std::shared_ptr<Watched> watched);
     /// Ends the thread and gives up whatever is watched, which stays until the end.
     void stop() noexcept;
-    /// In a forked child there is no thread, and its lock may be held for good: what there is stays for ever.
+    /// In a forked child there is no thread, and its lock may be held for good: what there is stays
+    /// for ever.
     static void forget(std::unique_ptr<StdWatcher> of_the_parent);
     bool forked() const noexcept;
 

@@ -11,9 +11,10 @@ namespace weft {
 namespace detail {
 namespace {
 
-// A new thread inherits the mask of whoever happens to queue a job. It shall have the pool's, and run no handler before.
-// Not a full one: exec keeps the mask, so that children of a job would be deaf to SIGTERM, whether forked by hand, by
-// system(3) or by posix_spawn(3). A signal sent to the process goes to its first thread anyway if that does not block it.
+// A new thread inherits the mask of whoever happens to queue a job. It shall have the pool's, and
+// run no handler before. Not a full one: exec keeps the mask, so that children of a job would be
+// deaf to SIGTERM, whether forked by hand, by system(3) or by posix_spawn(3). A signal sent to the
+// process goes to its first thread anyway if that does not block it.
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {
@@ -36,7 +37,9 @@ thread_local const JobQueue* queue_of_this_thread = nullptr;
 /// The jobs of a pool, its threads, and the lock for both.
 class JobQueue {
 public:
-    explicit JobQueue(std::size_t limit) : limit_(limit) { pthread_sigmask(SIG_SETMASK, nullptr, &mask_); }
+    explicit JobQueue(std::size_t limit) : limit_(limit) {
+        pthread_sigmask(SIG_SETMASK, nullptr, &mask_);
+    }
 
     std::error_code push(Function<void()> job, ThreadPool::JobId* id, unsigned threads_limit) {
         if (forked()) return Errc::forked;
@@ -56,7 +59,8 @@ public:
 
     bool cancel(ThreadPool::JobId id) {
         if (forked()) return false;
-        Function<void()> removed; // destroyed after the lock is released: captures may come back here
+        // destroyed after the lock is released: captures may come back here
+        Function<void()> removed;
         const std::lock_guard lock(mutex_);
         const auto job =
             std::lower_bound(jobs_.begin(), jobs_.end(), id,
@@ -75,14 +79,17 @@ public:
     }
 
     void close() {
-        if (on_own_thread()) throw UsageError("ThreadPool::shutdown: called by one of the pool's own jobs");
+        if (on_own_thread())
+            throw UsageError("ThreadPool::shutdown: called by one of the pool's own jobs");
         std::deque<Job> dropped;
         std::vector<std::thread> threads;
         {
             std::unique_lock lock(mutex_);
             if (closed_) {
-                // By another thread, which is still at it, or by this one, in the end of a job that it drops.
-                if (closer_ != std::this_thread::get_id()) ended_.wait(lock, [this] { return closer_ == std::thread::id(); });
+                // By another thread, which is still at it, or by this one, in the end of a job that
+                // it drops.
+                if (closer_ != std::this_thread::get_id())
+                    ended_.wait(lock, [this] { return closer_ == std::thread::id(); });
                 return;
             }
             closed_ = true;
@@ -92,7 +99,8 @@ public:
         }
         wake_.notify_all();
         dropped.clear(); // first, for a running job may wait for what one of these has captured
-        for (auto& thread : threads) thread.join();
+        for (auto& thread : threads)
+            thread.join();
         const std::lock_guard lock(mutex_);
         closer_ = {};
         ended_.notify_all();
@@ -104,7 +112,8 @@ public:
         return jobs_.size();
     }
 
-    // In a forked child there are no threads to join, and the lock may be held by one of them for ever.
+    // In a forked child there are no threads to join, and the lock may be held by one of them for
+    // ever.
     bool forked() const noexcept { return getpid() != process_; }
     bool on_own_thread() const noexcept { return queue_of_this_thread == this; }
 
@@ -167,23 +176,30 @@ ThreadPool::ThreadPool(Options options)
     : threads_limit_(options.threads != 0 ? options.threads
                                           : std::max(1U, std::thread::hardware_concurrency()) + 4),
       queue_(std::make_shared<detail::JobQueue>(options.queue_limit)) {
-    detail::check_option(options.queue_limit != 0, "ThreadPool::Options: queue_limit", options.queue_limit,
-                         "must be at least 1");
+    detail::check_option(options.queue_limit != 0, "ThreadPool::Options: queue_limit",
+                         options.queue_limit, "must be at least 1");
 }
 
-ThreadPool::~ThreadPool() { shutdown(); }
+ThreadPool::~ThreadPool() {
+    shutdown();
+}
 
 std::error_code ThreadPool::submit(Function<void()> job, JobId* id) {
     return queue_->push(std::move(job), id, threads_limit_);
 }
 
-bool ThreadPool::cancel(JobId id) { return queue_->cancel(id); }
+bool ThreadPool::cancel(JobId id) {
+    return queue_->cancel(id);
+}
 
-void ThreadPool::drop_queued() { queue_->drop_all(); }
+void ThreadPool::drop_queued() {
+    queue_->drop_all();
+}
 
 void ThreadPool::shutdown() {
     if (queue_->forked()) {
-        // Destroying a lock or a condition that a thread of the parent uses may wait for that thread. So they stay.
+        // Destroying a lock or a condition that a thread of the parent uses may wait for that
+        // thread. So they stay.
         static auto& of_the_parent = *new std::vector<std::shared_ptr<detail::JobQueue>>;
         of_the_parent.push_back(queue_);
         return;
@@ -191,10 +207,16 @@ void ThreadPool::shutdown() {
     queue_->close();
 }
 
-bool ThreadPool::forked() const noexcept { return queue_->forked(); }
+bool ThreadPool::forked() const noexcept {
+    return queue_->forked();
+}
 
-bool ThreadPool::on_own_thread() const noexcept { return queue_->on_own_thread(); }
+bool ThreadPool::on_own_thread() const noexcept {
+    return queue_->on_own_thread();
+}
 
-std::size_t ThreadPool::queued() const { return queue_->size(); }
+std::size_t ThreadPool::queued() const {
+    return queue_->size();
+}
 
 } // namespace weft

@@ -7,7 +7,8 @@
 namespace weft {
 namespace {
 
-// Gives a record back once nobody refers to it any more. A closed loop has left it to the last who does.
+// Gives a record back once nobody refers to it any more. A closed loop has left it to the last who
+// does.
 void drop_if_unused(detail::TimerRecord* record) noexcept {
     if (record->held || record->running || record->wanted) return;
     if (record->loop != nullptr) {
@@ -25,7 +26,8 @@ void retire(detail::TimerRecord* record) noexcept {
     auto captures = std::move(record->function);
 }
 
-// The first multiple of the interval after the last deadline that is not past: missed ticks are not made up for.
+// The first multiple of the interval after the last deadline that is not past: missed ticks are not
+// made up for.
 TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
     const TimePoint next = add_saturated(last, interval);
     if (next >= now) return next;
@@ -43,8 +45,9 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
 namespace detail {
 
 void TimerRecord::on_timer() {
-    // The callable is on the stack while it runs: cancelling or destroying the timer inside it is fine. A repeating one
-    // is armed again first, so that it can be asked, moved and cancelled there like any other.
+    // The callable is on the stack while it runs: cancelling or destroying the timer inside it is
+    // fine. A repeating one is armed again first, so that it can be asked, moved and cancelled
+    // there like any other.
     auto callable = std::move(function);
     running = true;
     wanted = interval >= Duration::zero();
@@ -66,7 +69,8 @@ void TimerRecord::on_abandoned() noexcept {
     wanted = false;
     if (!loop->debug() || !held) return;
     log(LogLevel::warning, std::string("a Timer set at ") + location.file_name() + ":" +
-                               std::to_string(location.line()) + " was still armed when its loop was closed");
+                               std::to_string(location.line()) +
+                               " was still armed when its loop was closed");
 }
 
 } // namespace detail

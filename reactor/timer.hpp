@@ -13,8 +13,8 @@ class Loop;
 
 namespace detail {
 
-/// A timer's place in the queue, its callback and its state. Shared between the loop and at most one `Timer`;
-/// recycled by the loop, so that setting a timer does not allocate.
+/// A timer's place in the queue, its callback and its state. Shared between the loop and at most
+/// one `Timer`; recycled by the loop, so that setting a timer does not allocate.
 struct TimerRecord final : TimerNode {
     void on_timer() override;
     void on_abandoned() noexcept override;
@@ -31,8 +31,9 @@ struct TimerRecord final : TimerNode {
 
 } // namespace detail
 
-/// A callback with a deadline, made by `Loop::call_later`, `call_at` and `call_every`. Destroying it cancels, now, also
-/// from inside its own callback. For the loop's thread, also if it outlives the loop.
+/// A callback with a deadline, made by `Loop::call_later`, `call_at` and `call_every`. Destroying
+/// it cancels, now, also from inside its own callback. For the loop's thread, also if it outlives
+/// the loop.
 class Timer {
 public:
     Timer() noexcept = default;
@@ -44,8 +45,8 @@ public:
     }
     ~Timer();
 
-    /// Takes it out of the queue and destroys its callback now (after it has returned, if it is the one that is
-    /// running). False if it was not waiting.
+    /// Takes it out of the queue and destroys its callback now (after it has returned, if it is the
+    /// one that is running). False if it was not waiting.
     bool cancel() noexcept;
     /// Whether it waits to be fired.
     bool active() const noexcept { return record_ != nullptr && record_->wanted; }

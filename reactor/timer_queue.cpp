@@ -47,7 +47,8 @@ void sort_by_deadline(ListNode& list) noexcept {
         runs[i] = chain;
     }
     ListNode* chain = nullptr;
-    for (ListNode* run : runs) chain = merge(run, chain);
+    for (ListNode* run : runs)
+        chain = merge(run, chain);
     list.previous = list.next = &list;
     while (chain != nullptr) {
         ListNode* node = chain;
@@ -58,7 +59,8 @@ void sort_by_deadline(ListNode& list) noexcept {
 
 int TimerQueue::bucket_of(std::int64_t deadline) const noexcept {
     if (deadline <= last_) return 0;
-    // Both are at least 0 here, so that the highest differing bit is at most bit 62 and the bucket 63.
+    // Both are at least 0 here, so that the highest differing bit is at most bit 62 and the bucket
+    // 63.
     return 64 - std::countl_zero(static_cast<std::uint64_t>(deadline ^ last_));
 }
 
@@ -102,8 +104,10 @@ void TimerQueue::expire(TimePoint now, ListNode& due) noexcept {
     ListNode ripe;
     ListNode mixed;
     const int limit = bucket_of(time);
-    // Deadlines in the buckets below differ from `last_` in lower bits only than `time` does: all are past.
-    for (std::uint64_t below = occupied_ & ((std::uint64_t{1} << limit) - 1); below != 0; below &= below - 1)
+    // Deadlines in the buckets below differ from `last_` in lower bits only than `time` does: all
+    // are past.
+    for (std::uint64_t below = occupied_ & ((std::uint64_t{1} << limit) - 1); below != 0;
+         below &= below - 1)
         ripe.splice_back(buckets_[std::countr_zero(below)]);
     mixed.splice_back(buckets_[limit]);
     occupied_ &= limit == 63 ? 0 : ~((std::uint64_t{2} << limit) - 1);
@@ -125,8 +129,8 @@ void TimerQueue::expire(TimePoint now, ListNode& due) noexcept {
 }
 
 std::int64_t TimerQueue::earliest_in(int bucket) const noexcept {
-    // More than this many are not worth a walk each time: the bucket's lower bound wakes the loop too early
-    // at most once per bit, and then spreads them over finer buckets.
+    // More than this many are not worth a walk each time: the bucket's lower bound wakes the loop
+    // too early at most once per bit, and then spreads them over finer buckets.
     constexpr int scan_limit = 128;
     std::int64_t earliest = std::numeric_limits<std::int64_t>::max();
     int seen = 0;

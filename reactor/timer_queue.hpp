@@ -36,12 +36,14 @@ struct ListNode {
     }
 };
 
-/// Something that happens at a deadline. Embed it (no allocation); it must be cancelled before it dies.
+/// Something that happens at a deadline. Embed it (no allocation); it must be cancelled before it
+/// dies.
 class TimerNode : public ListNode {
 public:
     TimePoint deadline() const noexcept { return TimePoint(Duration(deadline_)); }
     bool armed() const noexcept { return linked(); }
-    /// Called when the deadline has passed; the node is out of the queue and may be added again or destroyed.
+    /// Called when the deadline has passed; the node is out of the queue and may be added again or
+    /// destroyed.
     virtual void on_timer() = 0;
     /// Called when the loop closes with the timer still armed.
     virtual void on_abandoned() noexcept {}
@@ -55,10 +57,11 @@ private:
     std::uint8_t bucket_ = 0;
 };
 
-/// Deadlines in a monotone radix queue: a timer lies in the bucket of the highest bit in which its deadline
-/// differs from the last expiry time. Adding and cancelling are O(1) and touch no other timer than the
-/// neighbours; a timer moves at most once per bit before it fires, and most are cancelled before that.
-/// Equal deadlines always share a bucket and every move keeps their order, so they fire first in, first out.
+/// Deadlines in a monotone radix queue: a timer lies in the bucket of the highest bit in which its
+/// deadline differs from the last expiry time. Adding and cancelling are O(1) and touch no other
+/// timer than the neighbours; a timer moves at most once per bit before it fires, and most are
+/// cancelled before that. Equal deadlines always share a bucket and every move keeps their order,
+/// so they fire first in, first out.
 class TimerQueue {
 public:
     TimerQueue() = default;
@@ -70,8 +73,8 @@ public:
     void cancel(TimerNode& node) noexcept;
     /// Moves every timer due at `now` to the end of `due`, sorted by deadline.
     void expire(TimePoint now, ListNode& due) noexcept;
-    /// A time before which nothing is due, exact unless very many timers lie close together; never later than
-    /// the earliest deadline. `TimePoint::max()` when empty.
+    /// A time before which nothing is due, exact unless very many timers lie close together; never
+    /// later than the earliest deadline. `TimePoint::max()` when empty.
     TimePoint next_deadline() noexcept;
 
     bool empty() const noexcept { return occupied_ == 0; }
@@ -93,7 +96,8 @@ private:
     std::int64_t earliest_in(int bucket) const noexcept;
 
     ListNode buckets_[bucket_count];
-    std::uint64_t occupied_ = 0; // bit b: bucket b holds timers; bucket 64 can not be used, see bucket_of
+    // bit b: bucket b holds timers; bucket 64 can not be used, see bucket_of
+    std::uint64_t occupied_ = 0;
     std::int64_t last_ = 0;
     std::int64_t earliest_ = 0; // valid while earliest_known_
     bool earliest_known_ = false;

@@ -1,8 +1,8 @@
+#include "watch_impl.hpp"
+
 #include <weft/reactor/log.hpp>
 #include <weft/reactor/loop.hpp>
 #include <weft/reactor/watch.hpp>
-
-#include "watch_impl.hpp"
 
 #include <cstring>
 #include <string>
@@ -16,7 +16,8 @@ constexpr std::uint32_t broken = ready::error | ready::hangup;
 
 void report_leak(const Loop& loop, const std::string& what, const std::source_location& made) {
     if (!loop.debug()) return;
-    log(LogLevel::warning, what + " made at " + made.file_name() + ":" + std::to_string(made.line()) +
+    log(LogLevel::warning, what + " made at " + made.file_name() + ":" +
+                               std::to_string(made.line()) +
                                " was still active when its loop was closed");
 }
 
@@ -33,7 +34,6 @@ void WatchedFd::on_loop_closing() {
     end();
 }
 
-
 Sys WatchedFd::start() noexcept {
     const Sys added = loop_->kernel().add(fd_, token_, Interest::none);
     out_ = !added.ok();
@@ -42,7 +42,8 @@ Sys WatchedFd::start() noexcept {
 
 void WatchedFd::end() noexcept {
     if (loop_ == nullptr) return;
-    // The descriptor is somebody else's and may have duplicates: closing it would not end the registration.
+    // The descriptor is somebody else's and may have duplicates: closing it would not end the
+    // registration.
     if (!out_) (void)loop_->kernel().remove(fd_);
     loop_->remove_source(token_);
     loop_ = nullptr;
@@ -78,8 +79,8 @@ void WatchedFd::apply(std::uint32_t ready) noexcept {
     }
     if (done.ok()) registered_ = wanted;
     if ((ready & broken) != 0 && wanted == Interest::none && !out_) {
-        // Errors and hang-ups are reported whether asked for or not, over and over. Nobody wants these, so the
-        // descriptor leaves the kernel's set until somebody does.
+        // Errors and hang-ups are reported whether asked for or not, over and over. Nobody wants
+        // these, so the descriptor leaves the kernel's set until somebody does.
         (void)loop_->kernel().remove(fd_);
         out_ = true;
     }
@@ -99,18 +100,24 @@ void WatchedFd::on_ready(std::uint32_t ready) {
     struct Busy {
         WatchedFd* self;
         std::uint32_t ready;
-        Busy(WatchedFd* watched, std::uint32_t bits) noexcept : self(watched), ready(bits) { self->busy_ = true; }
+        Busy(WatchedFd* watched, std::uint32_t bits) noexcept : self(watched), ready(bits) {
+            self->busy_ = true;
+        }
         ~Busy() {
-            if (self->loop_ != nullptr) self->apply(ready); // what the callbacks set, also when a FatalError leaves them
+            // what the callbacks set, also when a FatalError leaves them
+            if (self->loop_ != nullptr) self->apply(ready);
             self->busy_ = false;
             if (self->orphan_) delete self;
         }
     } busy(this, ready);
-    if (reader_ && (ready & (ready::readable | ready::read_hangup | broken)) && !call(Interest::read)) return;
+    if (reader_ && (ready & (ready::readable | ready::read_hangup | broken)) &&
+        !call(Interest::read))
+        return;
     if (writer_ && (ready & (ready::writable | broken))) (void)call(Interest::write);
 }
 
-WatchedSignal::WatchedSignal(Loop& loop, int number, Function<void()> function, std::source_location location)
+WatchedSignal::WatchedSignal(Loop& loop, int number, Function<void()> function,
+                             std::source_location location)
     : loop_(&loop), number_(number), location_(location), function_(std::move(function)) {
     loop.signals_.push_back(*this);
     ++loop.signal_count_;
@@ -152,8 +159,12 @@ void WatchedSignal::dispose() noexcept {
     }
 }
 
-void WatchDeleter::operator()(WatchedFd* watched) const noexcept { watched->dispose(); }
-void WatchDeleter::operator()(WatchedSignal* watched) const noexcept { watched->dispose(); }
+void WatchDeleter::operator()(WatchedFd* watched) const noexcept {
+    watched->dispose();
+}
+void WatchDeleter::operator()(WatchedSignal* watched) const noexcept {
+    watched->dispose();
+}
 
 } // namespace detail
 
@@ -177,7 +188,9 @@ bool Watch::stop_writing() {
     return true;
 }
 
-int Watch::fd() const noexcept { return watched_ ? watched_->fd() : -1; }
+int Watch::fd() const noexcept {
+    return watched_ ? watched_->fd() : -1;
+}
 
 Result<Watch> Loop::watch(int fd, std::source_location location) {
     check_usable("watch");
@@ -190,7 +203,8 @@ Result<Watch> Loop::watch(int fd, std::source_location location) {
     return watch;
 }
 
-Result<SignalWatch> Loop::on_signal(int number, Function<void()> function, std::source_location location) {
+Result<SignalWatch> Loop::on_signal(int number, Function<void()> function,
+                                    std::source_location location) {
     check_usable("on_signal");
     if (number < 1 || number > 64)
         return Error{errno_code(EINVAL), "watch signal " + std::to_string(number)};

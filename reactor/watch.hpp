@@ -21,14 +21,15 @@ struct WatchDeleter {
 };
 } // namespace detail
 
-/// A watched foreign descriptor, made by `Loop::watch`. Level-triggered: a callback comes again as long as the
-/// descriptor stays ready. Destroying it ends the watch, now, also inside a callback; the descriptor stays open. For the
-/// loop's thread; it may outlive the loop.
+/// A watched foreign descriptor, made by `Loop::watch`. Level-triggered: a callback comes again as
+/// long as the descriptor stays ready. Destroying it ends the watch, now, also inside a callback;
+/// the descriptor stays open. For the loop's thread; it may outlive the loop.
 class Watch {
 public:
     Watch() noexcept = default;
 
-    /// Sets or replaces the callback for readability (data, end of stream, errors). An empty one ends that direction.
+    /// Sets or replaces the callback for readability (data, end of stream, errors). An empty one
+    /// ends that direction.
     void on_readable(Function<void()> function);
     /// Sets or replaces the callback for writability.
     void on_writable(Function<void()> function);
@@ -46,7 +47,8 @@ private:
     std::unique_ptr<detail::WatchedFd, detail::WatchDeleter> watched_;
 };
 
-/// A watched signal, made by `Loop::on_signal`. Destroying it ends the watch, now, also inside its callback.
+/// A watched signal, made by `Loop::on_signal`. Destroying it ends the watch, now, also inside its
+/// callback.
 class SignalWatch {
 public:
     SignalWatch() noexcept = default;

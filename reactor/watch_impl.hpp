@@ -9,7 +9,8 @@
 
 namespace weft::detail {
 
-/// The loop's side of a `Watch`. Owned by the `Watch`; while one of its callbacks runs, its end is put off.
+/// The loop's side of a `Watch`. Owned by the `Watch`; while one of its callbacks runs, its end is
+/// put off.
 class WatchedFd final : public Source {
 public:
     WatchedFd(Loop& loop, int fd, std::source_location location);
@@ -30,7 +31,9 @@ public:
 private:
     // Shared only so that a callback that replaces itself stays alive while it runs.
     using Callback = std::shared_ptr<Function<void()>>;
-    Callback& slot(Interest direction) noexcept { return direction == Interest::read ? reader_ : writer_; }
+    Callback& slot(Interest direction) noexcept {
+        return direction == Interest::read ? reader_ : writer_;
+    }
     const Callback& slot(Interest direction) const noexcept {
         return direction == Interest::read ? reader_ : writer_;
     }

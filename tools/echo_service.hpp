@@ -4,8 +4,8 @@
 #include "echo_style.hpp"
 
 #include <weft/reactor/loop.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <memory>
 #include <string>

@@ -2,8 +2,8 @@
 
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <cstdint>
 #include <memory>

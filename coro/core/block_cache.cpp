@@ -11,8 +11,11 @@ constexpr std::size_t step = 16;
 constexpr std::size_t sizes = 32;
 constexpr std::uint32_t most_kept = 1024;
 
-// glibc's allocator keeps eight bytes of its own in each block: 24, 40, 56 … take no more than a byte less would.
-constexpr std::size_t size_of(std::size_t index) noexcept { return (index + 1) * step + step / 2; }
+// glibc's allocator keeps eight bytes of its own in each block: 24, 40, 56 … take no more than a
+// byte less would.
+constexpr std::size_t size_of(std::size_t index) noexcept {
+    return (index + 1) * step + step / 2;
+}
 constexpr std::size_t size_class(std::size_t size) noexcept {
     return size <= size_of(0) ? 0 : (size - size_of(0) + step - 1) / step;
 }

@@ -10,12 +10,12 @@
 
 // Who waits for whom
 //
-// A coroutine that is parked may need others: the task that it joins, all that it gathers, the tasks
-// of its group, the generator's body, who holds the lock. A circle closes with the wait of one of
-// its members, so it is looked for there: from those that are needed onwards to all that they need,
-// until the one that would wait is met. That alone would make building a chain of joins, each behind
-// the last, quadratic. So its other end is followed at the same time, step by step: who waits for the
-// one that would wait? Where nobody is left there, nobody can be in a circle with it.
+// A coroutine that is parked may need others: the task that it joins, all that it gathers, the
+// tasks of its group, the generator's body, who holds the lock. A circle closes with the wait of
+// one of its members, so it is looked for there: from those that are needed onwards to all that
+// they need, until the one that would wait is met. That alone would make building a chain of joins,
+// each behind the last, quadratic. So its other end is followed at the same time, step by step: who
+// waits for the one that would wait? Where nobody is left there, nobody can be in a circle with it.
 
 namespace weft::coro::detail {
 namespace {
@@ -116,8 +116,8 @@ void check_circle(const char* what, const TaskBase& task, const Coroutine& self)
     const auto circle = find_circle(onwards, self.task, mark);
     if (circle.empty()) return;
     throw UsageError(std::string(what) + ": the task " + task.describe() +
-                     " waits in turn for the one that would wait for it, " +
-                     self.task.describe() + ": " + story(circle));
+                     " waits in turn for the one that would wait for it, " + self.task.describe() +
+                     ": " + story(circle));
 }
 
 void open_circle(const char* what, const Wait& wait) noexcept {

@@ -41,7 +41,7 @@ struct HandlerStack {
 };
 thread_local HandlerStack handler_stack;
 
-// --- In the handler -------------------------------------------------------------------------
+// --- In the handler ---
 
 /// Text for standard error, put together without memory from anywhere else.
 class Message {
@@ -114,7 +114,7 @@ void on_fault(int number, siginfo_t* info, void* context) noexcept {
     die_of(number);
 }
 
-// --- Around it ------------------------------------------------------------------------------
+// --- Around it ---
 
 void install_handlers() noexcept {
     const std::lock_guard lock(install_mutex);

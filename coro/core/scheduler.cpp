@@ -1,7 +1,7 @@
 #include "suspend.hpp"
 
-#include <weft/coro/tasks/local.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/local.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/log.hpp>
 
@@ -23,8 +23,7 @@ void throw_not_running(const char* what) {
                      ": called outside of a coroutine; start one with coro::run or coro::spawn");
 }
 
-// --- Switching
-// --------------------------------------------------------------------------------------------------
+// --- Switching ---
 
 void Scheduler::make_ready(Coroutine& coroutine) noexcept {
     coroutine.next_ready = nullptr;
@@ -122,8 +121,7 @@ void Scheduler::check_duration(const Coroutine& self) {
             " ms without suspending");
 }
 
-// --- Waiting
-// ----------------------------------------------------------------------------------------------------
+// --- Waiting ---
 
 void Wait::wake() noexcept {
     coroutine.wait = nullptr;
@@ -131,7 +129,9 @@ void Wait::wake() noexcept {
     coroutine.scheduler.make_ready(coroutine);
 }
 
-void Wait::wake_now() { wake_here(); }
+void Wait::wake_now() {
+    wake_here();
+}
 
 void Coroutine::end_wait(Wake reason) noexcept {
     if (wait == nullptr || wait->uncancellable) return;
@@ -139,7 +139,7 @@ void Coroutine::end_wait(Wake reason) noexcept {
         // One whose body has ended has nothing left that could be cancelled.
         if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->body_ended) {
             if (other == &task) return; // it hears of that when it runs
-            task.must_cancel = false; // it is delivered there
+            task.must_cancel = false;   // it is delivered there
             // One that is cancelled together with this one needs no second request. A scope that
             // it is inside of is another matter: that does not end it.
             if (!other->coroutine->cancelled_as_whole()) other->cancel();
@@ -271,8 +271,8 @@ void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
 
 [[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
     Coroutine* next = ready_;
-    if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() ||
-        loop_.cork().is_open() || self.consumer != nullptr) [[unlikely]]
+    if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() || loop_.cork().is_open() ||
+        self.consumer != nullptr) [[unlikely]]
         return yield_slowly(self);
     --jumps_left_;
     self.next_ready = nullptr;
@@ -311,8 +311,9 @@ void Scheduler::checkpoint_slowly(Coroutine& self) {
         throw_cancelled(self);
 }
 
-// Whoever has not had to wait for long may be what keeps the loop from its events, or moves a flood: others are resumed
-// by events, and it must not come in between each two of them as somebody does whom they have woken.
+// Whoever has not had to wait for long may be what keeps the loop from its events, or moves a
+// flood: others are resumed by events, and it must not come in between each two of them as somebody
+// does whom they have woken.
 void Scheduler::stand_aside(Coroutine& self) {
     jumps_left_ = 0;
     self.next_ready = nullptr;
@@ -369,8 +370,7 @@ void Scheduler::note_swallowed(Coroutine& self) {
     }
 }
 
-// --- Beginning and ending
-// ---------------------------------------------------------------------------------------
+// --- Beginning and ending ---
 
 Scheduler& Scheduler::of(Loop& loop) {
     if (Scheduler* found = find(loop)) return *found;
@@ -484,7 +484,8 @@ void Scheduler::Trimming::begin() noexcept {
 void Scheduler::Trimming::on_timer() {
     const StackPool::Left left = scheduler.stacks_.trim_some();
     if (left == StackPool::Left::nothing) return;
-    scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(left == StackPool::Left::more ? interval : patience));
+    scheduler.loop_.arm(
+        *this, scheduler.loop_.deadline_in(left == StackPool::Left::more ? interval : patience));
 }
 
 namespace {
@@ -496,8 +497,7 @@ bool same_place(const std::source_location& a, const std::source_location& b) no
 
 } // namespace
 
-// --- How stacks are used
-// ----------------------------------------------------------------------------------------
+// --- How stacks are used ---
 
 [[gnu::no_sanitize_address]] void Scheduler::measure(const Coroutine& self) {
     const std::byte* deepest =
@@ -520,8 +520,7 @@ bool same_place(const std::source_location& a, const std::source_location& b) no
     }
 }
 
-// --- The end of everything
-// --------------------------------------------------------------------------------------
+// --- The end of everything ---
 
 // A line for each place where such coroutines were spawned: there may be thousands of each.
 void Scheduler::report_leftovers() {
@@ -543,7 +542,8 @@ void Scheduler::report_leftovers() {
     }
     for (const Kind& kind : kinds) {
         const Coroutine& left = *kind.first;
-        std::string text = "the loop is closed, and the coroutine " + describe(left) + " had not ended";
+        std::string text =
+            "the loop is closed, and the coroutine " + describe(left) + " had not ended";
         if (left.wait != nullptr) text += ": it waits for " + left.wait->describe();
         if (kind.others != 0)
             text += "; nor had " + std::to_string(kind.others) + " more that were spawned there";

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/core/coroutine.hpp>
+#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/reactor/loop.hpp>
 
 #include <algorithm>
@@ -94,15 +94,15 @@ public:
         if (!goes_on(self)) [[unlikely]]
             checkpoint_slowly(self);
     }
-    /// For what is done in memory alone, with what has come or until so much is gathered that it is sent: the same, but
-    /// only those that are ready now get their turn. The loop has it at the next read or send, which is not far, so that
-    /// what was gathered leaves in one piece.
+    /// For what is done in memory alone, with what has come or until so much is gathered that it is
+    /// sent: the same, but only those that are ready now get their turn. The loop has it at the
+    /// next read or send, which is not far, so that what was gathered leaves in one piece.
     void checkpoint_in_memory(Coroutine& self) {
         if (self.cancel_pending || ++self.immediate >= immediate_limit) [[unlikely]]
             checkpoint_in_memory_slowly(self);
     }
-    /// What was moved counts as well: the coroutine of a peer that sends without end lets others run as often as
-    /// somebody with many small messages.
+    /// What was moved counts as well: the coroutine of a peer that sends without end lets others
+    /// run as often as somebody with many small messages.
     void charge(Coroutine& self, std::size_t bytes) noexcept {
         self.immediate = static_cast<std::uint16_t>(
             self.immediate + std::min<std::size_t>(bytes / bytes_per_count, immediate_limit));
@@ -121,8 +121,8 @@ public:
     /// runs, until it suspends.
     void run_for(Coroutine& consumer, Coroutine& coroutine);
 
-    /// A coroutine at the top of a new stack, that begins with `entry` when it is switched to. Below
-    /// it are `body_size` bytes for its body.
+    /// A coroutine at the top of a new stack, that begins with `entry` when it is switched to.
+    /// Below it are `body_size` bytes for its body.
     Coroutine& make(TaskBase& task, std::size_t stack_size, std::size_t body_size,
                     void (*entry)(Context&));
     /// Takes back what was made and not added.
@@ -187,8 +187,8 @@ public:
     /// Those who wait for all others to be blocked; the first of them looks, for all.
     ListNode watchers;
     bool watched = false;
-    /// The last two different times at which coroutines had their turn, the last one first. Not told
-    /// of those that were resumed by I/O.
+    /// The last two different times at which coroutines had their turn, the last one first. Not
+    /// told of those that were resumed by I/O.
     TimePoint last_run{}, run_before{};
 
     // How stacks are used: off unless asked for, since it writes over each of them first.
@@ -247,10 +247,11 @@ private:
     Context main_;               // the loop's own stack
     Coroutine* ready_ = nullptr; // the next to be run
     Coroutine* ready_last_ = nullptr;
-    Coroutine* aside_ = nullptr; // had their share of this turn, and stand in the queue from the next phase of theirs on
+    // had their share of this turn, and stand in the queue from the next phase of theirs on
+    Coroutine* aside_ = nullptr;
     Coroutine* aside_last_ = nullptr;
     int jumps_ = jumps_per_run; // none when shuffling: who becomes ready stands in the next order
-    int jumps_left_ = 0; // until the loop's turn; negative: a yield ends them
+    int jumps_left_ = 0;        // until the loop's turn; negative: a yield ends them
     bool in_run_ = false;
     const bool debug_;
     bool ending_ = false;
@@ -258,7 +259,7 @@ private:
     std::uint64_t searches_ = 0;
     TimePoint running_since_{};
     ListNode all_;
-    ListNode changed_; // those whose scopes have changed, and who have not heard of that
+    ListNode changed_;      // those whose scopes have changed, and who have not heard of that
     bool updating_ = false; // by the loop's own stack
     std::size_t count_ = 0;
     StackPool stacks_;

@@ -5,8 +5,9 @@
 // pages in the page table instead, and the marks survive MADV_DONTNEED. A page table maps 2 MiB, so
 // stacks of 64 KiB share one among 32. Transparent huge pages would back all 32 when the first is
 // touched. Stacks that begin at the same place of their pages compete for the same sets of the
-// caches, so their beginnings are spread over the page's first kilobyte; and with sizes that are powers of two they
-// would be the same places of a second-level cache as well, so the guard's page comes on top of the size.
+// caches, so their beginnings are spread over the page's first kilobyte; and with sizes that are
+// powers of two they would be the same places of a second-level cache as well, so the guard's page
+// comes on top of the size.
 
 #include <weft/coro/core/context.hpp>
 #include <weft/coro/core/stack_pool.hpp>
@@ -217,8 +218,7 @@ std::byte* StackPool::guarded_top(const void* address) const noexcept {
     const auto* at = static_cast<const std::byte*>(address);
     for (const Class& size_class : classes_) {
         for (const Slab& slab : size_class.slabs) {
-            if (at < slab.memory || at >= slab.memory + slab.carved * stride(size_class))
-                continue;
+            if (at < slab.memory || at >= slab.memory + slab.carved * stride(size_class)) continue;
             const auto index = static_cast<std::size_t>(at - slab.memory) / stride(size_class);
             std::byte* base = slab.memory + index * stride(size_class);
             if (at >= base + page_size_) return nullptr;

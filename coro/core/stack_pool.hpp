@@ -40,8 +40,8 @@ public:
     StackPool(const StackPool&) = delete;
     StackPool& operator=(const StackPool&) = delete;
 
-    /// A stack of `size` bytes, rounded up to a power of two, 16 KiB at least, and a guard below it.
-    /// Throws `std::system_error` if the system has no memory for it; then nothing has changed.
+    /// A stack of `size` bytes, rounded up to a power of two, 16 KiB at least, and a guard below
+    /// it. Throws `std::system_error` if the system has no memory for it; then nothing has changed.
     Stack take(std::size_t size) {
         const std::size_t index = class_of(size);
         if (index >= class_count || classes_[index].idle.empty()) [[unlikely]]
@@ -73,8 +73,8 @@ public:
         more,  ///< to trim
         later, ///< so many lie idle that it should look again when they have had their time
     };
-    /// Drops the pages of some of the idle stacks that nobody has needed since it had last dropped all of those, but
-    /// for a few, and for as many as are in use.
+    /// Drops the pages of some of the idle stacks that nobody has needed since it had last dropped
+    /// all of those, but for a few, and for as many as are in use.
     Left trim_some() noexcept;
     /// Drops the pages of idle stacks, all but `keep` per size.
     void trim(std::size_t keep) noexcept;
@@ -108,13 +108,17 @@ private:
         std::size_t stack_size = 0;
         std::vector<Slab> slabs;
         std::vector<Stack> idle; // the one that was used last at the end; with room for all
-        std::size_t trimmed = 0; // so many of them, from the beginning, have lost their pages; or `least_idle` of them
+        // so many of them, from the beginning, have lost their pages; or `least_idle` of them
+        std::size_t trimmed = 0;
         std::size_t least_idle = 0; // that there were since somebody last looked
         std::size_t in_use = 0;
-        std::size_t with_pages() const noexcept { return idle.size() - std::min(trimmed, least_idle); }
+        std::size_t with_pages() const noexcept {
+            return idle.size() - std::min(trimmed, least_idle);
+        }
     };
     static constexpr std::size_t smallest_shift = 14;
-    // Idle stacks below this number are never trimmed: with two touched pages each they are half a MiB.
+    // Idle stacks below this number are never trimmed: with two touched pages each they are half a
+    // MiB.
     static constexpr std::size_t always_kept = 64;
     static constexpr std::size_t class_count = 34 - smallest_shift; // up to 8 GiB
 
@@ -126,7 +130,9 @@ private:
         return std::max(always_kept, size_class.in_use);
     }
     /// From one stack of a slab to the next.
-    std::size_t stride(const Class& size_class) const noexcept { return size_class.stack_size + page_size_; }
+    std::size_t stride(const Class& size_class) const noexcept {
+        return size_class.stack_size + page_size_;
+    }
     Stack take_new(std::size_t size);
     Stack carve(Class& size_class, std::uint16_t index);
     void add_slab(Class& size_class);

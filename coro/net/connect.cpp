@@ -1,7 +1,7 @@
 #include "stream_state.hpp"
 
-#include <weft/coro/tasks/await.hpp>
 #include <weft/coro/net/connect.hpp>
+#include <weft/coro/tasks/await.hpp>
 
 #include <string>
 #include <utility>

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/net/stream.hpp>
+#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/reactor/address.hpp>
 #include <weft/reactor/result.hpp>
 #include <weft/transports/connect/connect.hpp>
@@ -22,8 +22,8 @@ Stream connect_tcp(std::string_view host, std::uint16_t port, Deadline deadline,
 /// Connects to what a text names: "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or a
 /// Unix socket: "unix:/path", "/path" (with a slash anywhere), "unix:@name", "@name". Suspends.
 /// `std::system_error` names each address that was tried and its reason; `TimeoutError` after
-/// `deadline`. Cancelling closes what was begun. For the texts of a program's owner: a target that a
-/// client named may be a Unix socket as well, and goes to the form with host and port.
+/// `deadline`. Cancelling closes what was begun. For the texts of a program's owner: a target that
+/// a client named may be a Unix socket as well, and goes to the form with host and port.
 Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
 /// The same for one address, IP or Unix.
 Stream connect(const Address& address, Deadline deadline = {}, ConnectOptions options = {});

@@ -88,9 +88,12 @@ Received DatagramSocket::recv_from(MutableBytes into, Deadline deadline) {
     const auto copy = [&](const Datagram& datagram) {
         const std::size_t size = std::min(into.size(), datagram.data.size());
         if (size != 0) std::memcpy(into.data(), datagram.data.data(), size);
-        return Received{size,         datagram.from,
-                        datagram.to,  datagram.destination,
-                        datagram.interface, datagram.ecn,
+        return Received{size,
+                        datagram.from,
+                        datagram.to,
+                        datagram.destination,
+                        datagram.interface,
+                        datagram.ecn,
                         datagram.truncated || size < datagram.data.size()};
     };
     state->show();
@@ -239,7 +242,7 @@ Address DatagramSocket::peer_address() const {
     return state.transport != nullptr ? state.transport->peer_address() : Address();
 }
 
-// --- A coroutine as a protocol's handler ---------------------------------------------------------
+// --- A coroutine as a protocol's handler ---
 
 namespace {
 

@@ -21,7 +21,8 @@ namespace weft::coro {
 struct Received {
     std::size_t size = 0; ///< bytes of it; 0 for an empty one, which is a message as well
     Address from = {};
-    Address to = {}; ///< the local address to answer from; empty without packet info (`Datagram::to`)
+    /// the local address to answer from; empty without packet info (`Datagram::to`)
+    Address to = {};
     Address destination = {};    ///< likewise: where it was sent to, a group perhaps
     std::uint32_t interface = 0; ///< likewise: the interface it came in by
     std::int8_t ecn = -1;        ///< likewise: its ECN bits
@@ -34,9 +35,9 @@ namespace detail {
 class KeptDatagrams;
 }
 
-/// Received datagrams, in order. They and their bytes stay as they are for as long as this is there,
-/// whoever receives meanwhile and whatever becomes of the socket; of each one `transport` is valid
-/// until the socket is gone. Give it up soon: it holds memory.
+/// Received datagrams, in order. They and their bytes stay as they are for as long as this is
+/// there, whoever receives meanwhile and whatever becomes of the socket; of each one `transport` is
+/// valid until the socket is gone. Give it up soon: it holds memory.
 class DatagramBatch {
 public:
     class Iterator;
@@ -104,8 +105,8 @@ inline DatagramBatch::Iterator DatagramBatch::end() const noexcept {
 /// An error of one datagram is no affair of those who receive, nor of those who send to others: a
 /// stranger who makes an answer fail ends nothing. It is thrown once, as `std::system_error` with
 /// the address in its text, by the next send to that address, before it takes anything, or by the
-/// next `flush` or `drain`, whichever comes first; the endpoint stays. So `send_to` and `flush` tell
-/// what became of what was sent just now. Errors of sending come so, and ICMP errors of
+/// next `flush` or `drain`, whichever comes first; the endpoint stays. So `send_to` and `flush`
+/// tell what became of what was sent just now. Errors of sending come so, and ICMP errors of
 /// `UdpOptions::report_errors`. Kept are the last 16, one per address. A connected endpoint has one
 /// peer, and whoever receives hears of ICMP errors as well: that the peer's port is closed, say.
 /// After `close` calls are a `UsageError`; for those that wait while it is closed, or destroyed, a

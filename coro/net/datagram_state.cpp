@@ -65,7 +65,7 @@ void detail::KeptDatagrams::clear() noexcept {
     if (entries_.capacity() > kept_entries) std::vector<Entry>().swap(entries_);
 }
 
-// --- What the protocol hears ---------------------------------------------------------------------
+// --- What the protocol hears ---
 
 void State::received(std::span<const Datagram> batch) {
     if (closed) return;
@@ -123,7 +123,7 @@ void State::end() noexcept {
     wake_all(others);
 }
 
-// --- Waiting -------------------------------------------------------------------------------------
+// --- Waiting ---
 
 void State::throw_peer_error(const char* what) {
     if (!error || transport == nullptr) return;
@@ -134,9 +134,11 @@ void State::throw_peer_error(const char* what) {
 void State::throw_send_error(const char* what, const Address* to) {
     if (send_errors.empty()) [[likely]]
         return;
-    const auto found = std::find_if(send_errors.begin(), send_errors.end(), [&](const SendError& each) {
-        return to == nullptr || to->empty() || each.to == *to || each.to.unmapped() == to->unmapped();
-    });
+    const auto found =
+        std::find_if(send_errors.begin(), send_errors.end(), [&](const SendError& each) {
+            return to == nullptr || to->empty() || each.to == *to ||
+                   each.to.unmapped() == to->unmapped();
+        });
     if (found == send_errors.end()) return;
     const SendError told = *found;
     send_errors.erase(found);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <weft/coro/net/datagram.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/net/datagram.hpp>
 
 #include <system_error>
 #include <vector>

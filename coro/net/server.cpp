@@ -1,8 +1,8 @@
 #include "stream_state.hpp"
 
-#include <weft/coro/tasks/await.hpp>
 #include <weft/coro/net/message_reader.hpp>
 #include <weft/coro/net/server.hpp>
+#include <weft/coro/tasks/await.hpp>
 #include <weft/coro/tasks/task_group.hpp>
 
 #include <algorithm>
@@ -256,7 +256,7 @@ ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler, SpawnOptions 
     });
 }
 
-// --- Listener ------------------------------------------------------------------------------------
+// --- Listener ---
 
 struct Listener::State {
     std::deque<Stream> waiting;
@@ -348,7 +348,7 @@ std::uint16_t Listener::port() const {
     return state_ ? state_->server.port() : 0;
 }
 
-// --- Streams over other transports ---------------------------------------------------------------
+// --- Streams over other transports ---
 
 Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
                    Deadline deadline) {

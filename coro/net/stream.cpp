@@ -50,26 +50,28 @@ void Stream::throw_empty(const char* what) {
                      ": the stream is empty (default-constructed, moved from or released)");
 }
 
-// --- Reading -------------------------------------------------------------------------------------
+// --- Reading ---
 
-// What an echo does over and over: there was nothing more, and something comes. One way through, without a branch to
-// another wait, is what the compiler makes the best of.
+// What an echo does over and over: there was nothing more, and something comes. One way through,
+// without a branch to another wait, is what the compiler makes the best of.
 Buffer Stream::read(Deadline deadline) {
     Buffer data;
     detail::StreamState& state = this->state("read");
     detail::Coroutine& self = detail::running("read");
-    if (state.quiet() && state.reads_on() && deadline.never() && self.scheduler.goes_on(self)) [[likely]] {
+    if (state.quiet() && state.reads_on() && deadline.never() && self.scheduler.goes_on(self))
+        [[likely]] {
         const detail::StreamState::Reading reading(state, self, "read");
         state.wait_for_input(self, "read");
-        if (state.transport != nullptr && state.receive_block(self, data) == ReadResult::State::data) [[likely]]
+        if (state.transport != nullptr &&
+            state.receive_block(self, data) == ReadResult::State::data) [[likely]]
             return data; // what else it met it meets again
     }
     read_otherwise(state, self, data, deadline);
     return data;
 }
 
-[[gnu::noinline]] void Stream::read_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
-                                              Deadline deadline) {
+[[gnu::noinline]] void Stream::read_otherwise(detail::StreamState& state, detail::Coroutine& self,
+                                              Buffer& data, Deadline deadline) {
     const detail::StreamState::Reading reading(state, self, "read");
     if (state.buffered() != 0) {
         self.scheduler.checkpoint_in_memory(self);
@@ -295,12 +297,13 @@ void Stream::set_limit(std::size_t bytes) {
     state("set_limit").limit = static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
 }
 
-// --- Writing -------------------------------------------------------------------------------------
+// --- Writing ---
 
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add(state.source, data)) [[likely]]
+    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add(state.source, data))
+        [[likely]]
         return;
     const detail::StreamState::Use use(state);
     self.scheduler.checkpoint_in_memory(self);
@@ -314,13 +317,14 @@ void Stream::write(Bytes data, Deadline deadline) {
 void Stream::write(Buffer&& data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data)) [[likely]]
+    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data))
+        [[likely]]
         return data.clear();
     write_otherwise(state, self, data, deadline);
 }
 
-[[gnu::noinline]] void Stream::write_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
-                                               Deadline deadline) {
+[[gnu::noinline]] void Stream::write_otherwise(detail::StreamState& state, detail::Coroutine& self,
+                                               Buffer& data, Deadline deadline) {
     const detail::StreamState::Use use(state);
     self.scheduler.checkpoint_in_memory(self);
     if (state.writing_paused) [[unlikely]]
@@ -390,7 +394,7 @@ void Stream::write_eof() {
     state.eof_sent = true;
 }
 
-// --- Ending --------------------------------------------------------------------------------------
+// --- Ending ---
 
 void Stream::close() noexcept {
     if (!state_ || state_->closed) return;

@@ -37,7 +37,7 @@ struct LimitOverrun : std::system_error {
 namespace detail {
 class Coroutine;
 class StreamState;
-}
+} // namespace detail
 
 /// A connection as straight-line code: reads return when there is something, writes when there is
 /// room. A stream stands over any stream transport (TCP, Unix sockets, memory, pipes) and owns the
@@ -69,9 +69,11 @@ public:
     explicit Stream(Transport& transport);
 
     // Reading.
-    /// What has come, at most 64 KiB (256 KiB of a stream that fills those), in memory of its own that may be kept, changed and handed on; empty at the end of
-    /// the stream: `while (Buffer data = peer.read()) peer.write(std::move(data));`. The way to read without an idea
-    /// of how much will come: nothing is held while it waits, and nothing is copied on the way to another `write`.
+    /// What has come, at most 64 KiB (256 KiB of a stream that fills those), in memory of its own
+    /// that may be kept, changed and handed on; empty at the end of the stream: `while (Buffer data
+    /// = peer.read()) peer.write(std::move(data));`. The way to read without an idea of how much
+    /// will come: nothing is held while it waits, and nothing is copied on the way to another
+    /// `write`.
     Buffer read(Deadline deadline = {});
     /// What has come, at most `into.size()` bytes; 0 at the end of the stream, and for an empty
     /// buffer. Straight into the caller's memory.
@@ -89,10 +91,10 @@ public:
     /// The same for several: the one that ends first.
     std::string_view read_until(std::initializer_list<std::string_view> separators,
                                 Deadline deadline = {});
-    /// A line without its "\n" or "\r\n". Empty at the end of the stream. Valid until the next read. `LimitOverrun` if
-    /// it is longer than `limit()`. The last line may come without its end: then the stream was cut inside it, or its
-    /// writer saw no need for one, and `line_complete` is false; a server does nothing on the strength of half a
-    /// command.
+    /// A line without its "\n" or "\r\n". Empty at the end of the stream. Valid until the next
+    /// read. `LimitOverrun` if it is longer than `limit()`. The last line may come without its end:
+    /// then the stream was cut inside it, or its writer saw no need for one, and `line_complete` is
+    /// false; a server does nothing on the strength of half a command.
     std::optional<std::string_view> read_line(Deadline deadline = {});
     /// Whether the line that `read_line` returned last had its end.
     bool line_complete() const noexcept;
@@ -120,13 +122,13 @@ public:
     // Writing.
     /// Sends `data`. Small writes gather, and leave when the coroutine suspends on anything, or 64
     /// KiB are there. Suspends while the transport's write buffer is above its high-water mark,
-    /// before anything of `data` is taken; a piece that is longer than 64 KiB is sent out of the caller's memory,
-    /// and it suspends after that, too, until the buffer has sunk to the low-water mark. It is taken as a whole,
-    /// with no other write in between, also when it is cancelled then: what is left is copied and still leaves.
-    /// `UsageError` after `write_eof`.
+    /// before anything of `data` is taken; a piece that is longer than 64 KiB is sent out of the
+    /// caller's memory, and it suspends after that, too, until the buffer has sunk to the low-water
+    /// mark. It is taken as a whole, with no other write in between, also when it is cancelled
+    /// then: what is left is copied and still leaves. `UsageError` after `write_eof`.
     void write(Bytes data, Deadline deadline = {});
-    /// The same, without a copy: the connection keeps the buffer until it is sent. Suspends only before it is taken;
-    /// if that is cancelled, the buffer is still the caller's.
+    /// The same, without a copy: the connection keeps the buffer until it is sent. Suspends only
+    /// before it is taken; if that is cancelled, the buffer is still the caller's.
     void write(Buffer&& data, Deadline deadline = {});
     void write(std::string_view text, Deadline deadline = {}) { write(bytes_of(text), deadline); }
     /// A string or a vector of bytes that is given away: `write(std::move(text))`.
@@ -156,11 +158,11 @@ public:
     void close() noexcept;
     /// Drops what was written; a TCP peer sees RST. Also after `close`.
     void abort() noexcept;
-    /// Waits until the connection is gone, also with unread data: closed here, or reset by the peer. The end of the
-    /// peer's direction alone is no end. Never throws the reason of its loss.
+    /// Waits until the connection is gone, also with unread data: closed here, or reset by the
+    /// peer. The end of the peer's direction alone is no end. Never throws the reason of its loss.
     void wait_closed(Deadline deadline = {});
-    /// Neither closed, lost nor reset by the peer, as far as the kernel has told. The peer may have ended its
-    /// direction.
+    /// Neither closed, lost nor reset by the peer, as far as the kernel has told. The peer may have
+    /// ended its direction.
     bool is_open() const noexcept;
 
     /// Hands the connection over to a protocol, whose `connection_made` is called now; what was
@@ -190,8 +192,10 @@ private:
         return *state_;
     }
     [[noreturn, gnu::cold]] static void throw_empty(const char* what);
-    void read_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data, Deadline deadline);
-    void write_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data, Deadline deadline);
+    void read_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
+                        Deadline deadline);
+    void write_otherwise(detail::StreamState& state, detail::Coroutine& self, Buffer& data,
+                         Deadline deadline);
     template<class Room>
     void read_whole(const char* what, std::size_t size, Deadline deadline, Room room);
     std::unique_ptr<detail::StreamState, End> state_;

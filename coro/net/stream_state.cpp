@@ -28,7 +28,7 @@ private:
     const char* relation_;
 };
 
-// --- The transport's end -------------------------------------------------------------------------
+// --- The transport's end ---
 
 void StreamProtocol::let_go() noexcept {
     if (state_ != nullptr) std::exchange(state_, nullptr)->protocol = nullptr;
@@ -50,7 +50,8 @@ void StreamProtocol::read_ready() {
     state.quiet_ = false;
     if (state.read_wait_ != nullptr) [[likely]]
         return std::exchange(state.read_wait_, nullptr)->wake_here();
-    // The peer may have reset the connection, which those who wait for its end or for room want to know.
+    // The peer may have reset the connection, which those who wait for its end or for room want to
+    // know.
     if (state.others_.linked() && state.transport != nullptr && state.transport->write_error())
         state.wake_others();
 }
@@ -64,7 +65,7 @@ void StreamProtocol::resume_writing() {
     if (state_ != nullptr) state_->resume_writing();
 }
 
-// --- Beginning and ending ------------------------------------------------------------------------
+// --- Beginning and ending ---
 
 StreamState::~StreamState() {
     if (protocol != nullptr) protocol->let_go();
@@ -152,7 +153,7 @@ void StreamState::wake_others() noexcept {
     }
 }
 
-// --- Errors --------------------------------------------------------------------------------------
+// --- Errors ---
 
 std::string StreamState::describe(const char* what, const char* relation) const {
     std::string name;
@@ -196,7 +197,7 @@ void StreamState::throw_closed(const char* what) const {
                             std::string(what) + ": the stream was closed by this side");
 }
 
-// --- Reading -------------------------------------------------------------------------------------
+// --- Reading ---
 
 std::size_t StreamState::nothing_more(const char* what) const {
     if (eof) return 0;
@@ -214,14 +215,16 @@ bool StreamState::fill(Coroutine& self, const char* what, TimePoint deadline) {
     for (;;) {
         if (eof || closed || transport == nullptr) return nothing_more(what) != 0;
         if (quiet_) {
-            if (buffered() == 0) drop_buffer(); // one that would stay empty while it waits is not held
+            // one that would stay empty while it waits is not held
+            if (buffered() == 0) drop_buffer();
             wait_for_input(self, what, deadline);
             continue;
         }
         const bool afresh = buffered() == 0;
         if (afresh) {
             // Somebody keeps what was read, or a larger one is worth it now.
-            if (!block_.unique() || (fills_blocks_ && block_.size() == weft::detail::BlockPool::block_size))
+            if (!block_.unique() ||
+                (fills_blocks_ && block_.size() == weft::detail::BlockPool::block_size))
                 block_.clear();
             begin_ = end_ = 0;
         }
@@ -306,7 +309,7 @@ void StreamState::drop_buffer() noexcept {
     begin_ = end_ = 0;
 }
 
-// --- Writing -------------------------------------------------------------------------------------
+// --- Writing ---
 
 Transport& StreamState::connection(const char* what) const {
     if (closed || transport == nullptr) throw_lost(what);

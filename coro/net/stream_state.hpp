@@ -23,7 +23,8 @@ inline constexpr std::size_t longest_copy = 64 * 1024;
 /// under way, since a stream may be destroyed while a coroutine waits in one of its functions. The
 /// transport owns a protocol that refers to it, as long as both live.
 class StreamState {
-    weft::detail::Source::Path path_; // what `source` shows the loop; first, since what follows it is fetched too
+    // what `source` shows the loop; first, since what follows it is fetched too
+    weft::detail::Source::Path path_;
 
 public:
     StreamState() = default;
@@ -48,8 +49,7 @@ public:
     /// Held by one that reads. `UsageError` if there is another.
     class Reading : Use {
     public:
-        Reading(StreamState& state, Coroutine& self, const char* what)
-            : Use(state) {
+        Reading(StreamState& state, Coroutine& self, const char* what) : Use(state) {
             state.check_no_reader(what);
             state.reader_ = &self;
         }
@@ -129,7 +129,8 @@ public:
     }
     /// Whether a read would find nothing now, as far as is known.
     bool quiet() const noexcept { return quiet_; }
-    /// One read, which does not wait, into a block of its own. `data`, which is empty, stays so if there was nothing.
+    /// One read, which does not wait, into a block of its own. `data`, which is empty, stays so if
+    /// there was nothing.
     ReadResult::State receive_block(Coroutine& self, Buffer& data);
     /// The same, waiting if it has to. Empty at the end.
     void receive_block_later(Coroutine& self, Buffer& data, const char* what, TimePoint deadline);
@@ -152,7 +153,7 @@ public:
     bool closed = false; ///< by this side
     bool writing_paused = false;
     bool eof_sent = false;
-    bool line_cut = false;  ///< the last line had no end
+    bool line_cut = false; ///< the last line had no end
     std::uint32_t limit = 64 * 1024;
     StreamProtocol* protocol = nullptr;
     std::error_code error;
@@ -188,11 +189,13 @@ private:
     std::uint32_t uses_ = 0;
     std::uint16_t borrowing_ = 0; // writers whose memory the transport may still be sending from
     bool dismissed_ = false;
-    bool quiet_ = false; // the last read has emptied the connection, and `read_ready` has not come since
+    // the last read has emptied the connection, and `read_ready` has not come since
+    bool quiet_ = false;
     bool fills_blocks_ = false; // what is read does not fit into a small block
 };
 
-/// For a buffer of what was read, which may be kept: once many blocks are, small input is not worth one.
+/// For a buffer of what was read, which may be kept: once many blocks are, small input is not worth
+/// one.
 inline void copy_if_many(const weft::detail::BlockPool& blocks, Buffer& data) {
     constexpr std::size_t many = 16;
     if (blocks.out() > many && data.size() < Loop::worth_a_block) [[unlikely]]
@@ -249,7 +252,8 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     }
 }
 
-[[gnu::always_inline]] inline ReadResult::State StreamState::receive_block(Coroutine& self, Buffer& data) {
+[[gnu::always_inline]] inline ReadResult::State StreamState::receive_block(Coroutine& self,
+                                                                           Buffer& data) {
     weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
     data = fills_blocks_ ? blocks.take_large() : blocks.take();
     const ReadResult got = try_read({const_cast<std::byte*>(data.data()), data.size()});
@@ -264,8 +268,9 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
     return got.state;
 }
 
-[[gnu::always_inline]] inline void
-StreamState::receive_block_later(Coroutine& self, Buffer& data, const char* what, TimePoint deadline) {
+[[gnu::always_inline]] inline void StreamState::receive_block_later(Coroutine& self, Buffer& data,
+                                                                    const char* what,
+                                                                    TimePoint deadline) {
     using State = ReadResult::State;
     for (;;) {
         if (eof || closed || transport == nullptr) [[unlikely]] {
@@ -284,9 +289,10 @@ StreamState::receive_block_later(Coroutine& self, Buffer& data, const char* what
     }
 }
 
-[[gnu::always_inline]] inline std::size_t
-StreamState::receive_later(Coroutine& self, MutableBytes into, const char* what,
-                           TimePoint deadline) {
+[[gnu::always_inline]] inline std::size_t StreamState::receive_later(Coroutine& self,
+                                                                     MutableBytes into,
+                                                                     const char* what,
+                                                                     TimePoint deadline) {
     wait_for_input(self, what, deadline);
     return receive(self, into, what, deadline);
 }

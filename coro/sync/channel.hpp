@@ -180,12 +180,14 @@ public:
     /// For `select`: receiving, after which `handler(std::optional<T>)` is called, with nothing if
     /// the channel has ended.
     template<class F>
-    requires std::is_invocable_v<F&, std::optional<T>>
-    auto on_receive(F handler) { return detail::ReceiveCase<T, F>(items_, std::move(handler)); }
+        requires std::is_invocable_v<F&, std::optional<T>>
+    auto on_receive(F handler) {
+        return detail::ReceiveCase<T, F>(items_, std::move(handler));
+    }
     /// For `select`: sending `item`, after which `handler()` is called. A channel that is closed
     /// can be chosen, and then `select` throws `std::system_error` with `Errc::closed`.
     template<class F = detail::NoHandler>
-    requires std::is_invocable_v<F&>
+        requires std::is_invocable_v<F&>
     auto on_send(T item, F handler = {}) {
         return detail::SendCase<T, F>(items_, std::move(item), std::move(handler));
     }
@@ -208,8 +210,8 @@ private:
 ///
 /// A case may be made once and used in any number of `select`s, one after the other. The item of an
 /// `on_send` that was not chosen stays in the case: `item()` has it. One that was chosen needs
-/// another before it is used again, with `set_item`. `UsageError`, before anything has taken effect,
-/// if it has none, and if a case is there twice or in the `select` of another coroutine.
+/// another before it is used again, with `set_item`. `UsageError`, before anything has taken
+/// effect, if it has none, and if a case is there twice or in the `select` of another coroutine.
 template<detail::Selectable... Cases>
 std::size_t select(Deadline deadline, Cases&&... cases) {
     static_assert(sizeof...(Cases) != 0, "nothing to wait for");

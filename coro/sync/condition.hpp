@@ -29,7 +29,7 @@ public:
     /// notified, and when the time is up. Does not suspend if it holds already, except to let
     /// others have their turn.
     template<class Predicate>
-    requires std::is_invocable_r_v<bool, Predicate&>
+        requires std::is_invocable_r_v<bool, Predicate&>
     void wait(Predicate holds, Deadline deadline = {});
 
     /// Wakes the first `count` of those who wait, or all if they are fewer. They run when they get
@@ -48,7 +48,7 @@ private:
 };
 
 template<class Predicate>
-requires std::is_invocable_r_v<bool, Predicate&>
+    requires std::is_invocable_r_v<bool, Predicate&>
 void Condition::wait(Predicate holds, Deadline deadline) {
     detail::Coroutine& self = holder("Condition::wait");
     self.scheduler.checkpoint(self);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/tasks/task.hpp>
 
 #include <string>

@@ -33,7 +33,8 @@ private:
 /// empty future and for one of another loop.
 void wait_for_future(weft::detail::FutureStateBase* future, bool cancels,
                      TimePoint deadline = TimePoint::max());
-/// The same for a future whose operation refers to the frame of the caller: nothing ends the wait but its end.
+/// The same for a future whose operation refers to the frame of the caller: nothing ends the wait
+/// but its end.
 void wait_to_the_end(weft::detail::FutureStateBase& future);
 
 } // namespace detail

@@ -13,13 +13,9 @@ namespace weft::coro {
 namespace detail {
 
 template<class A>
-concept HasMemberAwait = requires(A&& a) {
-    static_cast<A&&>(a).operator co_await();
-};
+concept HasMemberAwait = requires(A&& a) { static_cast<A&&>(a).operator co_await(); };
 template<class A>
-concept HasFreeAwait = requires(A&& a) {
-    operator co_await(static_cast<A&&>(a));
-};
+concept HasFreeAwait = requires(A&& a) { operator co_await(static_cast<A&&>(a)); };
 
 template<class A>
 decltype(auto) awaiter_of(A&& awaitable) {
@@ -35,10 +31,10 @@ decltype(auto) awaiter_of(A&& awaitable) {
 /// What can be given to `co_await` in any C++20 coroutine, and is not ours.
 template<class A>
 concept Awaitable = !IsTask<std::remove_cvref_t<A>>::value &&
-                    !weft::detail::IsFuture<std::remove_cvref_t<A>>::value && requires(A && a) {
-    awaiter_of(static_cast<A&&>(a)).await_ready();
-    awaiter_of(static_cast<A&&>(a)).await_resume();
-};
+                    !weft::detail::IsFuture<std::remove_cvref_t<A>>::value && requires(A&& a) {
+                        awaiter_of(static_cast<A&&>(a)).await_ready();
+                        awaiter_of(static_cast<A&&>(a)).await_resume();
+                    };
 template<class A>
 using AwaitResult = decltype(awaiter_of(std::declval<A>()).await_resume());
 

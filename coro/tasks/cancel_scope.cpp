@@ -1,5 +1,5 @@
-#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/log.hpp>
 
@@ -55,8 +55,7 @@ bool CancelScope::leave(bool cancelled) noexcept {
     return caught_;
 }
 
-// --- The scope of a coroutine as a whole
-// ------------------------------------------------------------------------------------------
+// --- The scope of a coroutine as a whole ---
 
 CancelScope& CancelScope::own_of(detail::Coroutine& coroutine) noexcept {
     if (coroutine.own_scope != nullptr) return *coroutine.own_scope;
@@ -116,8 +115,7 @@ void CancelScope::take_back() noexcept {
     update();
 }
 
-// --- Who is cancelled
-// ------------------------------------------------------------------------------------------
+// --- Who is cancelled ---
 
 void CancelScope::link_to(CancelScope* parent) noexcept {
     parent_ = parent;

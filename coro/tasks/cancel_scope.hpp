@@ -44,11 +44,11 @@ private:
 /// Once cancelled, by `cancel`, by its deadline or because a scope around it was, every suspension
 /// inside throws `weft::Cancelled`, again and again, until the scope is left; `run` of the
 /// outermost cancelled scope stops that exception. Code that catches it and goes on is reported
-/// once. It may do so as often as it likes, and lets the others run from the hundredth time on; only
-/// when everything is being ended the process is aborted at the fifty thousandth, since that would
-/// never be over. Tasks that were spawned inside belong to it, and
-/// to the scope around it when it is left before they have ended; those of a cancelled scope stay
-/// cancelled then. For the loop's thread.
+/// once. It may do so as often as it likes, and lets the others run from the hundredth time on;
+/// only when everything is being ended the process is aborted at the fifty thousandth, since that
+/// would never be over. Tasks that were spawned inside belong to it, and to the scope around it
+/// when it is left before they have ended; those of a cancelled scope stay cancelled then. For the
+/// loop's thread.
 ///
 /// A scope is entered once, by `run`; its object may be made before that and outlive it, and
 /// `cancel` and the setters may be called by others meanwhile.
@@ -64,8 +64,8 @@ public:
 
     /// Calls `function()` or `function(*this)` inside the scope: what it returns, or empty (`false`
     /// for void) if the scope was cancelled and the cancellation has left the function; of a
-    /// reference, a copy of what it refers to. Other exceptions pass. `UsageError` outside of a coroutine and when the scope was entered before.
-    /// Suspends only where `function` does.
+    /// reference, a copy of what it refers to. Other exceptions pass. `UsageError` outside of a
+    /// coroutine and when the scope was entered before. Suspends only where `function` does.
     template<class F>
     auto run(F&& function);
 
@@ -260,7 +260,7 @@ auto with_timeout(Deadline limit, F&& function) -> detail::ScopeReturn<detail::S
 /// suspension after. Suspends where `function` does; nothing but what it does itself cancels it. A
 /// reference that the function returns is returned.
 template<class F>
-requires std::is_invocable_v<F&>
+    requires std::is_invocable_v<F&>
 auto shield(F&& function) -> detail::ScopeReturn<std::invoke_result_t<F&>> {
     using R = detail::ScopeReturn<std::invoke_result_t<F&>>;
     CancelScope scope(Deadline(), true);
@@ -279,7 +279,7 @@ auto shield(F&& function) -> detail::ScopeReturn<std::invoke_result_t<F&>> {
 /// `clean_up` throws takes its place. Suspends where they do. Give clean-up that may hang a
 /// `with_timeout` inside.
 template<class Body, class CleanUp>
-requires std::is_invocable_v<Body&> && std::is_invocable_v<CleanUp&>
+    requires std::is_invocable_v<Body&> && std::is_invocable_v<CleanUp&>
 auto finally(Body&& body, CleanUp&& clean_up) -> detail::ScopeReturn<std::invoke_result_t<Body&>> {
     using R = detail::ScopeReturn<std::invoke_result_t<Body&>>;
     // Not in a catch block, and not in a destructor: neither may wait as the others do.

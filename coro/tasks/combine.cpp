@@ -6,8 +6,7 @@
 
 namespace weft::coro::detail {
 
-// --- A task or a future
-// ------------------------------------------------------------------------------------------
+// --- A task or a future ---
 
 const void* Awaited::id() const noexcept {
     return task_ ? static_cast<const void*>(task_.get()) : future_.get();
@@ -56,8 +55,7 @@ void Awaited::check(const char* what, const Coroutine& self) const {
         throw UsageError(std::string(what) + ": one of the futures belongs to another loop");
 }
 
-// --- Several of them
-// ------------------------------------------------------------------------------------------
+// --- Several of them ---
 
 class CollectWait final : public Wait {
 public:
@@ -169,8 +167,7 @@ void Collector::end_all() {
         (void)park(distinct_, TimePoint::max(), true);
 }
 
-// --- The combinators
-// ------------------------------------------------------------------------------------------
+// --- The combinators ---
 
 namespace {
 
@@ -211,8 +208,8 @@ WaitResult wait_for_some(std::vector<Awaited> items, WaitUntil until, TimePoint 
 }
 
 bool join_until(TaskBase& task, TimePoint deadline) {
-    const bool late = (!task.done() && deadline <= this_loop().now()) ||
-                      !task.join("wait_for", true, deadline);
+    const bool late =
+        (!task.done() && deadline <= this_loop().now()) || !task.join("wait_for", true, deadline);
     if (!late || task.done()) return false;
     task.cancel();
     task.join("wait_for", false);

@@ -189,8 +189,7 @@ private:
 template<class T>
 concept Gatherable =
     IsTask<std::remove_cvref_t<T>>::value ||
-    weft::detail::IsFuture<std::remove_cvref_t<T>>::value || std::is_invocable_v < std::decay_t<T>
-& > ;
+    weft::detail::IsFuture<std::remove_cvref_t<T>>::value || std::is_invocable_v<std::decay_t<T>&>;
 template<class R>
 concept GatherableRange =
     std::ranges::input_range<R> && !Gatherable<R> && Gatherable<std::ranges::range_reference_t<R>>;
@@ -287,40 +286,59 @@ auto gather(A&& a, std::source_location where = std::source_location::current())
 }
 template<detail::Gatherable A, detail::Gatherable B>
 auto gather(A&& a, B&& b, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b));
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                std::forward<B>(b));
 }
 template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C>
 auto gather(A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c));
 }
 template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D>
-auto gather(A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d));
+auto gather(A&& a, B&& b, C&& c, D&& d,
+            std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c), std::forward<D>(d));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E>
-auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e,
+            std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c), std::forward<D>(d), std::forward<E>(e));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F>
-auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f,
+            std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c), std::forward<D>(d), std::forward<E>(e),
+                                std::forward<F>(f));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
-auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g,
+            std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c), std::forward<D>(d), std::forward<E>(e),
+                                std::forward<F>(f), std::forward<G>(g));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
-auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h, std::source_location where = std::source_location::current()) {
-    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g), std::forward<H>(h));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
+auto gather(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h,
+            std::source_location where = std::source_location::current()) {
+    return detail::gather_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b),
+                                std::forward<C>(c), std::forward<D>(d), std::forward<E>(e),
+                                std::forward<F>(f), std::forward<G>(g), std::forward<H>(h));
 }
 template<class... Parts>
-requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
+    requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
 auto gather(Parts&&... given) {
     return detail::gather_tuple({.name = "gathered"}, std::source_location::current(),
                                 std::forward<Parts>(given)...);
 }
 template<class... Parts>
-requires(detail::Gatherable<Parts>&&...)
+    requires(detail::Gatherable<Parts> && ...)
 auto gather(const SpawnOptions& options, Parts&&... given) {
     return detail::gather_tuple(options, std::source_location::current(),
                                 std::forward<Parts>(given)...);
@@ -346,40 +364,62 @@ auto gather_outcomes(A&& a, std::source_location where = std::source_location::c
 }
 template<detail::Gatherable A, detail::Gatherable B>
 auto gather_outcomes(A&& a, B&& b, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b));
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b));
 }
 template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C>
-auto gather_outcomes(A&& a, B&& b, C&& c, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c));
+auto gather_outcomes(A&& a, B&& b, C&& c,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c));
 }
 template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D>
-auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d));
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c), std::forward<D>(d));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E>
-auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c), std::forward<D>(d),
+                                  std::forward<E>(e));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F>
-auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c), std::forward<D>(d),
+                                  std::forward<E>(e), std::forward<F>(f));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
-auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F, detail::Gatherable G>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c), std::forward<D>(d),
+                                  std::forward<E>(e), std::forward<F>(f), std::forward<G>(g));
 }
-template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D, detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
-auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h, std::source_location where = std::source_location::current()) {
-    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a), std::forward<B>(b), std::forward<C>(c), std::forward<D>(d), std::forward<E>(e), std::forward<F>(f), std::forward<G>(g), std::forward<H>(h));
+template<detail::Gatherable A, detail::Gatherable B, detail::Gatherable C, detail::Gatherable D,
+         detail::Gatherable E, detail::Gatherable F, detail::Gatherable G, detail::Gatherable H>
+auto gather_outcomes(A&& a, B&& b, C&& c, D&& d, E&& e, F&& f, G&& g, H&& h,
+                     std::source_location where = std::source_location::current()) {
+    return detail::outcomes_tuple({.name = "gathered"}, where, std::forward<A>(a),
+                                  std::forward<B>(b), std::forward<C>(c), std::forward<D>(d),
+                                  std::forward<E>(e), std::forward<F>(f), std::forward<G>(g),
+                                  std::forward<H>(h));
 }
 template<class... Parts>
-requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
+    requires(sizeof...(Parts) == 0 || sizeof...(Parts) > 8) && (detail::Gatherable<Parts> && ...)
 auto gather_outcomes(Parts&&... given) {
     return detail::outcomes_tuple({.name = "gathered"}, std::source_location::current(),
                                   std::forward<Parts>(given)...);
 }
 template<class... Parts>
-requires(detail::Gatherable<Parts>&&...)
+    requires(detail::Gatherable<Parts> && ...)
 auto gather_outcomes(const SpawnOptions& options, Parts&&... given) {
     return detail::outcomes_tuple(options, std::source_location::current(),
                                   std::forward<Parts>(given)...);
@@ -474,7 +514,8 @@ decltype(auto) wait_for(Task<T>& task, Deadline limit) {
     (void)task.done(); // or it throws that the task is empty
     const weft::detail::StateRef<detail::TaskState<T>> keep(task.state());
     keep->check_not_taken("wait_for");
-    if (detail::join_until(*keep, limit.at()) && keep->status == detail::TaskBase::Status::cancelled)
+    if (detail::join_until(*keep, limit.at()) &&
+        keep->status == detail::TaskBase::Status::cancelled)
         throw TimeoutError("wait_for: the time is up for the task " + keep->describe());
     // Not by way of another checkpoint: what was got is not lost to a cancellation that came since.
     keep->check_value();
@@ -501,10 +542,10 @@ decltype(auto) wait_for(Future<T>& future, Deadline limit) {
 }
 /// The same for a callable, which runs as a task of its own; not at all if the limit has passed.
 template<class F>
-requires std::is_invocable_v < std::decay_t<F>
-& > auto wait_for(F&& function, Deadline limit, SpawnOptions options = {},
-                  std::source_location where = std::source_location::current())
-        -> detail::SpawnResult<F> {
+    requires std::is_invocable_v<std::decay_t<F>&>
+auto wait_for(F&& function, Deadline limit, SpawnOptions options = {},
+              std::source_location where = std::source_location::current())
+    -> detail::SpawnResult<F> {
     if (limit.at() <= this_loop().now())
         throw TimeoutError("wait_for: the time was up before the start");
     return wait_for(spawn(std::forward<F>(function), options, where), limit);

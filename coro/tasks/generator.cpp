@@ -1,8 +1,8 @@
 #include "../core/circle.hpp"
 #include "../core/context_switch.hpp"
 
-#include <weft/coro/tasks/generator.hpp>
 #include <weft/coro/sync/wait_queue.hpp>
+#include <weft/coro/tasks/generator.hpp>
 
 namespace weft::coro::detail {
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/cancel_scope.hpp>
 #include <weft/coro/tasks/task.hpp>
 
 #include <concepts>
@@ -62,8 +62,8 @@ private:
     std::size_t stack_size_;
     Coroutine* consumer_ = nullptr; // who is in `next`
     Wait* waiting_ = nullptr;       // its wait, if the body has to wait itself
-    bool at_yield_ = false; // the body stands there, and nothing but who asks lets it go on
-    bool unasked_ = false;  // the item came when nobody waited for it any more
+    bool at_yield_ = false;         // the body stands there, and nothing but who asks lets it go on
+    bool unasked_ = false;          // the item came when nobody waited for it any more
 };
 
 template<class Yield, class F>
@@ -145,9 +145,9 @@ public:
     /// Neither runs `function` nor needs a coroutine. `options` are those of the coroutine that it
     /// will run in.
     template<class F>
-    requires std::invocable < std::decay_t<F>
-    &, Yield& > explicit Generator(F&& function, SpawnOptions options = {},
-                                   std::source_location where = std::source_location::current())
+        requires std::invocable<std::decay_t<F>&, Yield&>
+    explicit Generator(F&& function, SpawnOptions options = {},
+                       std::source_location where = std::source_location::current())
         : state_(new detail::GeneratorBody<Yield, std::decay_t<F>>(
               std::decay_t<F>(std::forward<F>(function)), options, where)) {
         state_->retain();

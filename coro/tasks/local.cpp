@@ -1,5 +1,5 @@
-#include <weft/coro/tasks/local.hpp>
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/local.hpp>
 
 namespace weft::coro::detail {
 

@@ -63,7 +63,7 @@ private:
 /// and in the pauses; cancelling ends either. `UsageError` for a negative pause or longest pause, a
 /// factor below 1 or a jitter outside of 0 to 1.
 template<class F, class P>
-requires std::is_invocable_r_v<bool, P&, const std::exception_ptr&>
+    requires std::is_invocable_r_v<bool, P&, const std::exception_ptr&>
 auto retry(const RetryPolicy& policy, F&& function, P&& should_retry) -> std::invoke_result_t<F&> {
     detail::Backoff backoff(policy);
     for (;;) {

@@ -17,7 +17,7 @@ std::uint64_t shuffle_wanted(const std::optional<std::uint64_t>& option) {
     return value != nullptr ? std::strtoull(value, nullptr, 0) : 0;
 }
 
-// --- A second SIGINT
+// --- A second SIGINT ---
 //
 // The loop's handler tells the loop, which does not hear of it as long as a coroutine does not give
 // way. So there is one above it, that counts, and calls it. All of `run` in a process share it.
@@ -25,7 +25,8 @@ std::uint64_t shuffle_wanted(const std::optional<std::uint64_t>& option) {
 std::mutex interrupt_lock;
 int interrupt_users = 0;
 struct sigaction below_interrupt {};
-std::atomic<bool> was_told{false};          // the loop has heard of the first, and main is cancelled
+// the loop has heard of the first, and main is cancelled
+std::atomic<bool> was_told{false};
 std::atomic<std::int64_t> unheard_since{0}; // of one that no loop has heard of
 // Some programs send one to the process and one to its group, in one breath.
 constexpr std::int64_t one_breath = 50'000'000;
@@ -127,8 +128,9 @@ void Runner::deadlocked() {
     }
     // They were cancelled, and wait all the same for what is shielded or can not be cancelled.
     for (const TaskInfo& task : all_tasks(loop_))
-        loop_.log_limited(LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +
-                                 " can not be ended: it waits for " + task.waiting_for);
+        loop_.log_limited(LogLevel::error,
+                          "the task " + static_cast<const TaskBase*>(task.id)->describe() +
+                              " can not be ended: it waits for " + task.waiting_for);
     loop_.stop();
 }
 
@@ -175,7 +177,8 @@ void Runner::end_leftovers() {
 namespace weft::coro {
 
 void cancel_all(Loop& loop) noexcept {
-    if (detail::Scheduler* scheduler = detail::Scheduler::find(loop)) scheduler->root_scope().cancel();
+    if (detail::Scheduler* scheduler = detail::Scheduler::find(loop))
+        scheduler->root_scope().cancel();
 }
 
 } // namespace weft::coro

@@ -14,7 +14,7 @@ class ChildrenWait final : public Wait {
 public:
     explicit ChildrenWait(Coroutine& self) noexcept : Wait(self) { uncancellable = true; }
     void needed(TaskVisitor& visitor) const override {
-        for (ListNode& children = coroutine.task.own_children->children, *link = children.next;
+        for (ListNode &children = coroutine.task.own_children->children, *link = children.next;
              link != &children; link = link->next)
             visitor.visit(TaskBase::of_child(*link));
     }
@@ -138,8 +138,8 @@ struct DoneCallback final : TaskWaiter {
         try {
             (void)loop.call_soon(std::move(function), where);
         } catch (...) {
-            loop.report({"calling what waits for the end of a task", std::current_exception(),
-                         where});
+            loop.report(
+                {"calling what waits for the end of a task", std::current_exception(), where});
         }
     }
     Loop& loop;

@@ -27,8 +27,8 @@ class Task;
 /// How a task is started.
 struct SpawnOptions {
     std::string_view name = {}; ///< for reports; empty: the place where it was spawned
-    std::size_t stack_size =
-        0; ///< bytes, rounded up to a power of two, a guard page besides; 0: `default_stack_size`
+    /// bytes, rounded up to a power of two, a guard page besides; 0: `default_stack_size`
+    std::size_t stack_size = 0;
 };
 
 /// What a stack has unless told otherwise. Only touched pages cost memory, so this is address
@@ -122,9 +122,9 @@ public:
     bool must_cancel = false; ///< a request has not been delivered
     bool error_seen = false;
     bool started = false;
-    bool body_ended = false; ///< it may still join its children
-    bool kept = false;       ///< dropping its handle cancels nothing
-    bool taken = false;      ///< the value was moved out
+    bool body_ended = false;       ///< it may still join its children
+    bool kept = false;             ///< dropping its handle cancels nothing
+    bool taken = false;            ///< the value was moved out
     bool wanted_otherwise = false; ///< somebody may wait for it, or did, who is not among `joiners`
     // What the last search for a circle saw that came by.
     std::uint64_t met = 0, met_backwards = 0;
@@ -248,9 +248,8 @@ void Body<F, T>::entry(Context& context) {
     if constexpr (std::is_trivially_destructible_v<F>) {
         end_task(self, outcome);
     } else {
-        end_task(self, outcome, &body, [](void* ended) noexcept {
-            std::destroy_at(static_cast<Body*>(ended));
-        });
+        end_task(self, outcome, &body,
+                 [](void* ended) noexcept { std::destroy_at(static_cast<Body*>(ended)); });
     }
 }
 
@@ -260,8 +259,8 @@ using SpawnResult = std::decay_t<std::invoke_result_t<std::decay_t<F>&>>;
 /// A function that is called with arguments, which are no options.
 template<class F, class A, class... Rest>
 concept CallableWith = !std::same_as<std::remove_cvref_t<A>, SpawnOptions> &&
-    std::is_invocable_v<std::decay_t<F>, std::unwrap_ref_decay_t<A>,
-                        std::unwrap_ref_decay_t<Rest>...>;
+                       std::is_invocable_v<std::decay_t<F>, std::unwrap_ref_decay_t<A>,
+                                           std::unwrap_ref_decay_t<Rest>...>;
 
 /// Calls `function` with its arguments; once, since it gives them away.
 template<class F, class... Arguments>
@@ -361,8 +360,8 @@ public:
         return state.error;
     }
 
-    /// Calls `function()` when the task is done, in the loop, in a turn after that, also if it is done
-    /// already. In the order of the calls. Dropped uncalled if the loop is closed before.
+    /// Calls `function()` when the task is done, in the loop, in a turn after that, also if it is
+    /// done already. In the order of the calls. Dropped uncalled if the loop is closed before.
     void on_done(Function<void()> function,
                  std::source_location where = std::source_location::current()) {
         detail::call_when_done(state("on_done"), std::move(function), where);
@@ -397,7 +396,7 @@ private:
 template<class F>
 [[nodiscard]] Task<detail::SpawnResult<F>>
 spawn(F&& function, SpawnOptions options = {},
-                                   std::source_location where = std::source_location::current()) {
+      std::source_location where = std::source_location::current()) {
     return detail::spawn_in(detail::current_scheduler("spawn"), detail::current_family("spawn"),
                             std::forward<F>(function), options, where);
 }
@@ -416,21 +415,20 @@ spawn(Loop& loop, F&& function, SpawnOptions options = {},
 /// there into the call, as `std::thread` does it; `std::ref` for what shall be referred to. Up to
 /// four, so that the caller's line can be told.
 template<class F, class A>
-requires detail::CallableWith<F, A>
+    requires detail::CallableWith<F, A>
 [[nodiscard]] auto spawn(F&& function, A&& a,
                          std::source_location where = std::source_location::current()) {
     return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a)), {}, where);
 }
 template<class F, class A, class B>
-requires detail::CallableWith<F, A, B>
+    requires detail::CallableWith<F, A, B>
 [[nodiscard]] auto spawn(F&& function, A&& a, B&& b,
                          std::source_location where = std::source_location::current()) {
-    return spawn(
-        detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b)), {},
-        where);
+    return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b)),
+                 {}, where);
 }
 template<class F, class A, class B, class C>
-requires detail::CallableWith<F, A, B, C>
+    requires detail::CallableWith<F, A, B, C>
 [[nodiscard]] auto spawn(F&& function, A&& a, B&& b, C&& c,
                          std::source_location where = std::source_location::current()) {
     return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b),
@@ -438,7 +436,7 @@ requires detail::CallableWith<F, A, B, C>
                  {}, where);
 }
 template<class F, class A, class B, class C, class D>
-requires detail::CallableWith<F, A, B, C, D>
+    requires detail::CallableWith<F, A, B, C, D>
 [[nodiscard]] auto spawn(F&& function, A&& a, B&& b, C&& c, D&& d,
                          std::source_location where = std::source_location::current()) {
     return spawn(detail::bound(std::forward<F>(function), std::forward<A>(a), std::forward<B>(b),
@@ -513,9 +511,9 @@ TaskRef this_task();
 struct TaskInfo {
     std::string name = {};
     std::source_location spawned = {};
-    std::string waiting_for = {};  ///< empty while it runs or is ready to
-    const void* id = nullptr; ///< the same for the same task as long as it lives
-    TaskRef task = {};        ///< to cancel it, or wait for it
+    std::string waiting_for = {}; ///< empty while it runs or is ready to
+    const void* id = nullptr;     ///< the same for the same task as long as it lives
+    TaskRef task = {};            ///< to cancel it, or wait for it
 };
 /// The running one; empty in plain callbacks.
 std::optional<TaskInfo> current_task();

@@ -104,8 +104,8 @@ void TaskGroup::fail(std::exception_ptr error) noexcept {
     }
     try {
         errors_.push_back(std::move(error));
-    } catch (
-        const std::bad_alloc&) { // the first error is what counts, and the memory for that is there
+        // the first error is what counts, and the memory for that is there
+    } catch (const std::bad_alloc&) {
         scheduler_.report_exception("collecting the errors of a task group");
     }
 }

@@ -133,7 +133,7 @@ private:
     std::vector<std::exception_ptr> errors_;
     std::exception_ptr fatal_;
     std::vector<std::shared_ptr<void>> kept_; // for the tasks
-    int requests_at_entry_ = 0; // to cancel the owner's task
+    int requests_at_entry_ = 0;               // to cancel the owner's task
     bool failed_ = false;
     bool over_ = false;
 };

@@ -44,14 +44,16 @@ bool RemoteState::settle_now() noexcept {
 
 std::exception_ptr RemoteState::not_begun() const {
     if (cancelled.load())
-        return std::make_exception_ptr(std::system_error(
-            std::make_error_code(std::errc::operation_canceled), "the task was cancelled before it began"));
+        return std::make_exception_ptr(
+            std::system_error(std::make_error_code(std::errc::operation_canceled),
+                              "the task was cancelled before it began"));
     const Loop* alive = loop->open() ? loop->loop() : nullptr;
     if (alive != nullptr && spawned) // with all others of its loop, whose main task has ended
-        return std::make_exception_ptr(std::system_error(
-            std::make_error_code(std::errc::operation_canceled), "the task was cancelled before it began"));
-    return std::make_exception_ptr(
-        std::system_error(make_error_code(Errc::aborted), "start: the loop was closed before the task began"));
+        return std::make_exception_ptr(
+            std::system_error(std::make_error_code(std::errc::operation_canceled),
+                              "the task was cancelled before it began"));
+    return std::make_exception_ptr(std::system_error(
+        make_error_code(Errc::aborted), "start: the loop was closed before the task began"));
 }
 
 } // namespace weft::coro::detail

@@ -17,11 +17,12 @@
 namespace weft::coro {
 namespace detail {
 
-/// What a `RemoteTask` and its task share. All but `loop`, `cancelled` and the first three functions is for the loop's
-/// thread.
+/// What a `RemoteTask` and its task share. All but `loop`, `cancelled` and the first three
+/// functions is for the loop's thread.
 class RemoteState {
 public:
-    explicit RemoteState(std::shared_ptr<weft::detail::Mailbox> mailbox) noexcept : loop(std::move(mailbox)) {}
+    explicit RemoteState(std::shared_ptr<weft::detail::Mailbox> mailbox) noexcept
+        : loop(std::move(mailbox)) {}
     RemoteState(const RemoteState&) = delete;
     RemoteState& operator=(const RemoteState&) = delete;
 
@@ -29,8 +30,8 @@ public:
     static void cancel(const std::shared_ptr<RemoteState>& self) noexcept;
     /// Throws `UsageError` on the thread whose loop would have to do the work meanwhile.
     void check_may_block(const char* what) const;
-    /// A job of the loop's is about to wait for the outcome, and does no work of its own until it is there, or until it
-    /// calls this with false: a virtual clock need not stand still for it.
+    /// A job of the loop's is about to wait for the outcome, and does no work of its own until it
+    /// is there, or until it calls this with false: a virtual clock need not stand still for it.
     static void note_waiting(const std::shared_ptr<RemoteState>& self, bool waits);
 
     /// The task that does the work, null once it has ended.
@@ -44,7 +45,8 @@ public:
 
 protected:
     ~RemoteState() = default;
-    /// True for the first who asks: the outcome is theirs to bring. Jobs that wait for it go on from here.
+    /// True for the first who asks: the outcome is theirs to bring. Jobs that wait for it go on
+    /// from here.
     bool settle_now() noexcept;
 
 private:
@@ -120,7 +122,8 @@ private:
     std::shared_ptr<Work> work_;
 };
 
-/// The body of the task. It has the duty once it is spawned; what becomes of it before that is for the one who spawns.
+/// The body of the task. It has the duty once it is spawned; what becomes of it before that is for
+/// the one who spawns.
 template<class Work>
 class RemoteBody {
 public:
@@ -148,10 +151,10 @@ public:
     RemoteTask() noexcept = default;
     /// Blocks the thread until the task has ended: its value, or what it threw, or why it could not
     /// be started; a cancellation shows as `std::system_error` with `operation_canceled`, a loop
-    /// that was closed first as `Errc::aborted`. Once. `UsageError` if it is empty, on a thread that
-    /// runs a loop, and on the one that the loop belongs to, be it between the steps of an embedded
-    /// one: it would have to do the work. A job of the loop's executor may wait here; on a simulated
-    /// kernel the clock goes on meanwhile.
+    /// that was closed first as `Errc::aborted`. Once. `UsageError` if it is empty, on a thread
+    /// that runs a loop, and on the one that the loop belongs to, be it between the steps of an
+    /// embedded one: it would have to do the work. A job of the loop's executor may wait here; on a
+    /// simulated kernel the clock goes on meanwhile.
     T get() {
         check("RemoteTask::get");
         const Waiting waiting(state_);

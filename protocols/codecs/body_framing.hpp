@@ -44,7 +44,7 @@ class BodyFramer {
 public:
     /// What a message consists of, valid as long as any message is.
     struct Message {
-        std::string_view head;    ///< without what ends it
+        std::string_view head;     ///< without what ends it
         std::optional<Bytes> body; ///< without what ends it; none if the head announces none
     };
 

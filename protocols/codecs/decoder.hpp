@@ -102,9 +102,7 @@ public:
     /// Whether `next` has said `error`.
     bool failed() const noexcept { return phase_ == Phase::failed; }
     /// Why, naming the framing, the size announced and the limit.
-    Error error() const {
-        return detail::scan_error(framer_.name(), framer_.max_message(), last_);
-    }
+    Error error() const { return detail::scan_error(framer_.name(), framer_.max_message(), last_); }
     /// After an error: the size that the message refused has announced, or a part of it
     /// (`Scan::at_least`); 0 if it announced none.
     std::size_t announced() const noexcept { return phase_ == Phase::failed ? last_.size : 0; }
@@ -206,9 +204,10 @@ private:
         return {};
     }
 
-    /// How much to add before the framer is asked again. Exactly what it needs, where it knows. Else,
-    /// and where it looks at the same bytes again, no less than there is: bytes that turn out to
-    /// belong to the next message are copied in vain, but the sum of all steps stays in proportion.
+    /// How much to add before the framer is asked again. Exactly what it needs, where it knows.
+    /// Else, and where it looks at the same bytes again, no less than there is: bytes that turn out
+    /// to belong to the next message are copied in vain, but the sum of all steps stays in
+    /// proportion.
     std::size_t step() const noexcept {
         const std::size_t needed = missing();
         const std::size_t step = needed == 0 ? size_ : needed;
@@ -294,7 +293,7 @@ private:
     Scan last_;          ///< inside: what the framer said last; failed: why
     Buffer memory_;
     std::byte* bytes_ = nullptr; ///< where `memory_` begins
-    std::size_t size_ = 0; ///< bytes kept
+    std::size_t size_ = 0;       ///< bytes kept
     std::size_t capacity_ = 0;
     std::size_t again_ = 0; ///< bytes that were shown again for the present frame
 };

@@ -88,7 +88,9 @@ public:
 
     /// Sends `message` in a frame. Rules as for `Transport::write`; throws `UsageError` if it can
     /// not be framed.
-    void write_message(Bytes message) requires WritingFramer<F> {
+    void write_message(Bytes message)
+        requires WritingFramer<F>
+    {
         weft::write_message(transport(), decoder_.framer(), message);
     }
 

@@ -23,7 +23,8 @@ namespace detail {
 Error scan_error(std::string_view framing, std::size_t max_message, const Scan& scan) {
     std::string context(framing);
     if (scan.error == Errc::too_long) {
-        const char* const announced = scan.at_least ? ", a message of at least " : ", a message of ";
+        const char* const announced =
+            scan.at_least ? ", a message of at least " : ", a message of ";
         if (scan.size > 0) context = with_number(context, announced, scan.size, " bytes");
         const std::size_t limit = scan.need != 0 ? scan.need : max_message;
         context = with_number(context, ", limit ", limit, " bytes");
@@ -97,7 +98,8 @@ Scan DelimiterFramer::cut(std::string_view shown, std::size_t passed) const noex
     const std::size_t most = std::min(shown.size(), delimiter_.size() - 1);
     std::size_t tail = most;
     const std::string_view whole = delimiter_;
-    while (tail > 0 && (all - tail > max_ || shown.substr(shown.size() - tail) != whole.substr(0, tail)))
+    while (tail > 0 &&
+           (all - tail > max_ || shown.substr(shown.size() - tail) != whole.substr(0, tail)))
         --tail;
     if (tail == 0 && all > max_) return Scan::too_long();
     return Scan::pass(all - tail);

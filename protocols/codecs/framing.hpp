@@ -29,15 +29,17 @@ struct Scan {
     enum class State : std::uint8_t { more, frame, error };
 
     State state = State::more;
-    bool at_least = false;  ///< error: the peer had announced `size` bytes, and could only add to it
+    /// error: the peer had announced `size` bytes, and could only add to it
+    bool at_least = false;
     Errc error{};           ///< why, iff `state` is `error`: `too_long` or `malformed`
     std::size_t offset = 0; ///< frame: where its message begins
-    std::size_t size = 0; ///< frame: bytes of the message; `too_long`: of the one announced, or 0
+    std::size_t size = 0;   ///< frame: bytes of the message; `too_long`: of the one announced, or 0
     std::size_t consumed = 0; ///< frame: bytes of it; more: those that need not be shown again
     std::size_t need = 0; ///< more: the fewest bytes of the frame worth another scan, 0 if unknown;
                           ///< `too_long`: the limit, 0 if it is `max_message()`
 
-    /// The frame is not complete. All of it is to be shown again, once `need` bytes of it are there.
+    /// The frame is not complete. All of it is to be shown again, once `need` bytes of it are
+    /// there.
     static constexpr Scan more(std::size_t need = 0) noexcept { return {.need = need}; }
     /// The frame is not complete, and its first `position` bytes are done with: what is behind them
     /// is to be shown, once `need` bytes of the frame are there.
@@ -136,8 +138,8 @@ concept WritingFramer = Framer<F> && requires(const F& framer, Bytes message) {
 };
 
 /// Writes `message` in a frame to anything that has `write_all(std::span<const Bytes>)`, some of
-/// which may be empty, as one gathered write, without allocating or copying it. Throws what `framer.header` and the sink
-/// throw.
+/// which may be empty, as one gathered write, without allocating or copying it. Throws what
+/// `framer.header` and the sink throw.
 template<WritingFramer F, class Sink>
 void write_message(Sink& sink, const F& framer, Bytes message) {
     const FrameHeader header = framer.header(message);

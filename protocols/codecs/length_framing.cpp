@@ -82,7 +82,8 @@ Scan NetstringFramer::scan(Bytes bytes, std::size_t) const noexcept {
         // Asked digit by digit, so that no number of digits can overflow or fill the memory.
         if (digit > max_ || length > (max_ - digit) / 10) {
             const std::uint64_t most = ~std::uint64_t{0};
-            return Scan::too_long_already(length > (most - digit) / 10 ? most : length * 10 + digit);
+            return Scan::too_long_already(length > (most - digit) / 10 ? most
+                                                                       : length * 10 + digit);
         }
         length = length * 10 + digit;
     }

@@ -37,8 +37,8 @@ public:
             from = at + 1;
         }
         // A "\r" that may begin the line's end is looked at again, with what comes.
-        const std::size_t end = passed + bytes.size() -
-                                (end_ != LineEnd::lf && bytes.back() == std::byte{'\r'});
+        const std::size_t end =
+            passed + bytes.size() - (end_ != LineEnd::lf && bytes.back() == std::byte{'\r'});
         return end <= max_ ? Scan::pass(end) : Scan::too_long();
     }
 

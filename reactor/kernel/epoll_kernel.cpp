@@ -88,8 +88,8 @@ std::uint32_t mask_of(Interest interest) noexcept {
 
 int milliseconds(const timespec* timeout) noexcept {
     if (!timeout) return -1;
-    constexpr long longest =
-        INT_MAX / 1000 - 1; // 24 days; the wait is repeated if it ends too early
+    // 24 days; the wait is repeated if it ends too early
+    constexpr long longest = INT_MAX / 1000 - 1;
     if (timeout->tv_sec > longest) return longest * 1000;
     return static_cast<int>(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000);
 }

@@ -269,8 +269,8 @@ Sys PollKernel::forget(int fd) noexcept {
     *entry = entries_.back();
     polled_[place] = polled_.back();
     places_[static_cast<std::size_t>(entry->fd)] = static_cast<std::uint32_t>(place);
-    places_[static_cast<std::size_t>(fd)] =
-        0; // after the line above: it may have been the last itself
+    // after the line above: it may have been the last itself
+    places_[static_cast<std::size_t>(fd)] = 0;
     entries_.pop_back();
     polled_.pop_back();
     return Sys(0);

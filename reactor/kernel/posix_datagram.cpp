@@ -17,11 +17,11 @@
 // an IPv4-mapped peer reports packet info in the IPv6 form and TOS in the IPv4 form. TOS comes as
 // one byte, TCLASS and GRO as an int.
 //
-// Packet info of IPv4 has two addresses: the packet's destination, which may be a group or broadcast
-// address and can not be sent from, and the local address that an answer would leave from. IPv6
-// tells the destination alone; sent from the unspecified address with the interface, an answer
-// leaves from the one that the system chooses there. An IPv6 socket that has IP_PKTINFO on as well
-// reports the IPv4 form, too, for packets of IPv4, behind the IPv6 form.
+// Packet info of IPv4 has two addresses: the packet's destination, which may be a group or
+// broadcast address and can not be sent from, and the local address that an answer would leave
+// from. IPv6 tells the destination alone; sent from the unspecified address with the interface, an
+// answer leaves from the one that the system chooses there. An IPv6 socket that has IP_PKTINFO on
+// as well reports the IPv4 form, too, for packets of IPv4, behind the IPv6 form.
 //
 // Descriptors that a Unix peer sends along (SCM_RIGHTS) are installed in this process by the
 // receive call if there is room in the control buffer, even when MSG_CTRUNC tells that some were
@@ -229,7 +229,8 @@ Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
 }
 
 Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     DatagramScratch* room = scratch();
     if (!room) return Sys::fail(ENOMEM);
     const std::size_t count = std::min(datagrams.size(), DatagramScratch::batch);
@@ -243,7 +244,8 @@ Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noex
 }
 
 Sys PosixKernel::recv_error(int fd, Address& to) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     DatagramScratch::Control control;
     std::byte start[1]; // of the datagram that failed, which nobody wants; the rest is cut off
     iovec piece{start, sizeof start};

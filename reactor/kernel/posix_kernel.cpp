@@ -162,29 +162,33 @@ void PosixKernel::stop_signals() noexcept {
     signals_ = nullptr;
 }
 
-// What is not a count is looked at out of line: interrupted calls are made again, and descriptors that are no sockets are
-// read and written as files are.
-[[gnu::noinline, gnu::cold]] static Sys recv_again(int fd, void* data, std::size_t size, Sys got) noexcept {
-    while (got.error() == EINTR) got = direct_recv(fd, data, size, MSG_DONTWAIT);
+// What is not a count is looked at out of line: interrupted calls are made again, and descriptors
+// that are no sockets are read and written as files are.
+[[gnu::noinline, gnu::cold]] static Sys recv_again(int fd, void* data, std::size_t size,
+                                                   Sys got) noexcept {
+    while (got.error() == EINTR)
+        got = direct_recv(fd, data, size, MSG_DONTWAIT);
     if (got.error() != ENOTSOCK) return got;
     return uninterrupted([&] { return ::read(fd, data, size); });
 }
 
 Sys PosixKernel::recv(int fd, void* data, std::size_t size) noexcept {
     const Sys got = direct_recv(fd, data, size, MSG_DONTWAIT);
-    if (got.ok()) [[likely]] return got;
+    if (got.ok()) [[likely]]
+        return got;
     return recv_again(fd, data, size, got);
 }
 
 [[gnu::noinline, gnu::cold]] static Sys send_again(int fd, const void* data, std::size_t size,
                                                    Sys sent) noexcept {
-    while (sent.error() == EINTR) sent = direct_send(fd, data, size, send_flags);
+    while (sent.error() == EINTR)
+        sent = direct_send(fd, data, size, send_flags);
     if (sent.error() != ENOTSOCK) return sent;
     return without_sigpipe([&] { return ::write(fd, data, size); });
 }
 
-[[gnu::noinline, gnu::cold]] static Sys send_unsure(const ForkWitness& witness, int fd, const void* data,
-                                                    std::size_t size) noexcept {
+[[gnu::noinline, gnu::cold]] static Sys send_unsure(const ForkWitness& witness, int fd,
+                                                    const void* data, std::size_t size) noexcept {
     if (witness.forked()) return Sys::fail(EOWNERDEAD);
     const Sys sent = direct_send(fd, data, size, send_flags);
     return sent.ok() ? sent : send_again(fd, data, size, sent);
@@ -194,12 +198,14 @@ Sys PosixKernel::send(int fd, const void* data, std::size_t size) noexcept {
     if (!witness_.certain()) [[unlikely]]
         return send_unsure(witness_, fd, data, size);
     const Sys sent = direct_send(fd, data, size, send_flags);
-    if (sent.ok()) [[likely]] return sent;
+    if (sent.ok()) [[likely]]
+        return sent;
     return send_again(fd, data, size, sent);
 }
 
 Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     // Were the first IOV_MAX pieces all empty, nothing would be sent and the caller could not tell
     // why.
     for (; count > 0 && pieces->iov_len == 0; --count)
@@ -215,7 +221,8 @@ Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept 
 }
 
 Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
 #ifdef __linux__
     // There is no flag against SIGPIPE here (sendfile(2)).
     auto position = static_cast<off_t>(offset);
@@ -226,7 +233,8 @@ Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t s
 }
 
 Sys PosixKernel::shutdown_write(int fd) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     return from_libc(::shutdown(fd, SHUT_WR));
 }
 
@@ -244,7 +252,8 @@ void PosixKernel::close(int fd, bool reset) noexcept {
 }
 
 Sys PosixKernel::socket(int family, int type, int protocol) noexcept {
-    return from_libc(above_standard(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)));
+    return from_libc(
+        above_standard(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)));
 }
 
 Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
@@ -261,12 +270,14 @@ Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
 }
 
 Sys PosixKernel::bind(int fd, const Address& address) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     return from_libc(::bind(fd, address.data(), address.size()));
 }
 
 Sys PosixKernel::listen(int fd, int backlog) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     return from_libc(::listen(fd, backlog));
 }
 
@@ -277,7 +288,8 @@ Sys PosixKernel::accept(int fd, Address& peer) noexcept {
 }
 
 Sys PosixKernel::connect(int fd, const Address& address) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     Sys result = from_libc(::connect(fd, address.data(), address.size()));
     if (result.error() != EINTR) [[likely]]
         return result;
@@ -299,7 +311,8 @@ Sys PosixKernel::peer_address(int fd, Address& address) noexcept {
 
 Sys PosixKernel::set_option(int fd, int level, int name, const void* value,
                             std::size_t size) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     return from_libc(::setsockopt(fd, level, name, value, static_cast<socklen_t>(size)));
 }
 
@@ -342,7 +355,8 @@ bool PosixKernel::is_listening(int fd) noexcept {
 }
 
 Sys PosixKernel::set_nonblocking(int fd) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     const int status = ::fcntl(fd, F_GETFL);
     if (status < 0 || ::fcntl(fd, F_SETFL, status | O_NONBLOCK) < 0) return Sys::fail(errno);
     const int flags = ::fcntl(fd, F_GETFD);
@@ -361,7 +375,8 @@ FileInfo PosixKernel::look_at(const std::string& path) noexcept {
 }
 
 Sys PosixKernel::unlink(const std::string& path) noexcept {
-    if (witness_.forked()) [[unlikely]] return Sys::fail(EOWNERDEAD);
+    if (witness_.forked()) [[unlikely]]
+        return Sys::fail(EOWNERDEAD);
     return from_libc(::unlink(path.c_str()));
 }
 

@@ -47,8 +47,8 @@ Sys uninterrupted(Call call) noexcept {
     }
 }
 
-/// A descriptor that was made, or -1 with errno, as one that is not 0, 1 or 2: what a program prints,
-/// or a child reads, must not end up in it when it was started without those.
+/// A descriptor that was made, or -1 with errno, as one that is not 0, 1 or 2: what a program
+/// prints, or a child reads, must not end up in it when it was started without those.
 inline int above_standard(int fd) noexcept {
     if (fd < 0 || fd > 2) [[likely]]
         return fd;

@@ -20,9 +20,9 @@
 // unwatching clears the sink first and then waits for those that had begun before. In a storm of
 // another signal there may be no moment without any handler, so there are two counts: new handlers
 // use one while the other drains, and then the other way round. A handler that has read which one
-// to use and counts itself in after the turn has not looked at a sink yet, and sees it cleared. Both
-// sides need sequential consistency: the handler's "count, then look" must not pass the other's
-// "clear, then read the count".
+// to use and counts itself in after the turn has not looked at a sink yet, and sees it cleared.
+// Both sides need sequential consistency: the handler's "count, then look" must not pass the
+// other's "clear, then read the count".
 //
 // fork(2) copies the registry as it is, and only the forking thread. A lock or a count that another
 // thread held would stay for ever, so both are void in a process other than the one that wrote
@@ -60,7 +60,8 @@ public:
         }
         if (process_ != self) {
             process_ = self;
-            for (auto& running : handlers_) running.store(0);
+            for (auto& running : handlers_)
+                running.store(0);
         }
     }
     ~SignalRegistry() { lock_.store(0, std::memory_order_release); }

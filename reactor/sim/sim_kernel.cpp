@@ -296,7 +296,9 @@ void SimKernel::close(int fd, bool reset) noexcept {
     if (owned->is_datagram()) state_->datagram_close(*owned);
 }
 
-bool SimKernel::alone() noexcept { return !state_->block_when_idle && state_->outside.load() == 0; }
+bool SimKernel::alone() noexcept {
+    return !state_->block_when_idle && state_->outside.load() == 0;
+}
 
 FileKind SimKernel::kind_of(int fd) noexcept {
     const Socket* socket = state_->find(fd);

@@ -4,8 +4,8 @@
 
 namespace weft::sim {
 
-/// How a simulated kernel starts. Everything but `seed` and `start` can be changed later. `UsageError` for buffers of 0,
-/// and for ephemeral ports that are none.
+/// How a simulated kernel starts. Everything but `seed` and `start` can be changed later.
+/// `UsageError` for buffers of 0, and for ephemeral ports that are none.
 struct SimOptions {
     std::uint64_t seed = 1;                  ///< of `random()` and of the network's chances
     TimePoint start{std::chrono::hours(24)}; ///< where the virtual clock begins

@@ -268,7 +268,8 @@ void SimKernel::State::deliver(Socket& socket, const Flight& flight) {
     received.destination = received.to = flight.to.address(socket.family);
     if (flight.to.is_multicast() || flight.to.is_broadcast())
         received.to = flight.to.is_v4() ? source_for(flight.to).address(socket.family)
-                                        : Address::ipv6({}, 0, 1); // as packet info of IPv6 leaves it
+                                        // as packet info of IPv6 leaves it
+                                        : Address::ipv6({}, 0, 1);
     received.ecn = flight.ecn;
     state.queued_bytes += std::max<std::size_t>(flight.data.size(), 1);
     state.queue.push(std::move(received));
@@ -283,7 +284,8 @@ void SimKernel::State::refuse(const Flight& flight) {
     if (back == Duration::zero())
         report_refusal(*message);
     else
-        schedule(add_saturated(now, back), NetworkEvent::Kind::datagram, 0, nullptr, std::move(message));
+        schedule(add_saturated(now, back), NetworkEvent::Kind::datagram, 0, nullptr,
+                 std::move(message));
 }
 
 void SimKernel::State::report_refusal(const Flight& flight) {

@@ -1,5 +1,5 @@
-// A user's program with coroutines: the echo server of the README, which tells its port and ends on SIGTERM
-// so that a script can drive it.
+// A user's program with coroutines: the echo server of the README, which tells its port and ends on
+// SIGTERM so that a script can drive it.
 
 #include <weft/coro/coro.hpp>
 

@@ -1,13 +1,14 @@
-// A user's program that is compiled with all warnings as errors: options by name, and callables of every size and kind.
+// A user's program that is compiled with all warnings as errors: options by name, and callables of
+// every size and kind.
 
 #include <weft/coro/coro.hpp>
 #include <weft/protocols/codecs/framed_protocol.hpp>
 #include <weft/reactor/sim/sim_kernel.hpp>
 #include <weft/reactor/thread_pool.hpp>
 #include <weft/transports/connect/connect.hpp>
+#include <weft/transports/datagram/udp.hpp>
 #include <weft/transports/pipe/pipe.hpp>
 #include <weft/transports/server/server.hpp>
-#include <weft/transports/datagram/udp.hpp>
 
 #include <cstdio>
 
@@ -53,7 +54,8 @@ int callables() {
     loop.on_unhandled([](const weft::Unhandled&) {});
     loop.on_wake([] {});
     const auto signal = loop.on_signal(15, [&] { loop.stop(); });
-    auto future = loop.run_in_executor([letter] { return int(letter); }).then([](int n) { return n; });
+    auto future =
+        loop.run_in_executor([letter] { return int(letter); }).then([](int n) { return n; });
     future.add_done_callback([](auto) {});
     weft::ThreadPool pool;
     (void)pool.submit([] {});
@@ -70,7 +72,8 @@ void coroutines() {
         auto remote = coro::RemoteLoop(coro::this_loop()).start([] { return 1; });
         remote.cancel();
         const auto value = coro::with_timeout(1s, [] { return 1; });
-        coro::task_group([&](coro::TaskGroup& group) { (void)group.spawn([value] { (void)value; }); });
+        coro::task_group(
+            [&](coro::TaskGroup& group) { (void)group.spawn([value] { (void)value; }); });
         coro::Queue<int> queue(5);
         queue.put(1);
         (void)queue.get();

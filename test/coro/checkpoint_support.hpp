@@ -11,8 +11,8 @@
 namespace weft::test {
 
 /// What a test does with an operation: `call` does it once, and `state` says what it has changed.
-using Attempt =
-    std::function<void(const std::function<void()>& call, const std::function<std::size_t()>& state)>;
+using Attempt = std::function<void(const std::function<void()>& call,
+                                   const std::function<std::size_t()>& state)>;
 
 /// `set_up` makes everything that the operation needs, and lets `attempt` do it.
 struct Operation {

@@ -181,7 +181,8 @@ Operations ready_tasks() {
         on_task("wait", [](Tasks& tasks) { coro::wait(tasks); }),
         on_task("as_completed",
                 [](Tasks& tasks) {
-                    for (auto& task : coro::as_completed(tasks)) CHECK(task.done());
+                    for (auto& task : coro::as_completed(tasks))
+                        CHECK(task.done());
                 }),
         on_task("wait_for", [](Tasks& tasks) { coro::wait_for(tasks[0], 1h); }),
         on_future("await(future)", [](Future<int>& future) { coro::await(future); }),
@@ -278,8 +279,7 @@ Operations ready_datagrams() {
                          const coro::Outgoing one{data, to};
                          socket.send_batch({&one, 1});
                      }),
-        on_datagrams("DatagramSocket::drain",
-                     [](auto& socket, auto&, Memory&) { socket.drain(); }),
+        on_datagrams("DatagramSocket::drain", [](auto& socket, auto&, Memory&) { socket.drain(); }),
         {"DatagramSocket::send",
          [=](const Attempt& attempt) {
              auto peer = DatagramSocket::bind("127.0.0.1:0");
@@ -299,14 +299,19 @@ Operations ready_datagrams() {
 /// Returns at the end of what always suspends.
 Operations endless() {
     return {
-        {"sleep_forever", [](const Attempt& attempt) { attempt([] { coro::sleep_forever(); }, nothing); }},
+        {"sleep_forever",
+         [](const Attempt& attempt) { attempt([] { coro::sleep_forever(); }, nothing); }},
         {"serve",
          [](const Attempt& attempt) {
              std::size_t started = 0;
              coro::ServeOptions options;
              options.started = [&](const std::vector<Address>&) { ++started; };
-             attempt([&] { coro::serve("127.0.0.1:0", [](Stream&) {}, std::move(options)); },
-                     [&] { return started; });
+             attempt(
+                 [&] {
+                     coro::serve(
+                         "127.0.0.1:0", [](Stream&) {}, std::move(options));
+                 },
+                 [&] { return started; });
          }},
     };
 }
@@ -329,7 +334,8 @@ Operations waiting_for_time() {
         {"every",
          [](const Attempt& attempt) {
              std::size_t calls = 0;
-             attempt([&] { coro::every(1us, [&] { return ++calls == 0; }); }, [&] { return calls; });
+             attempt([&] { coro::every(1us, [&] { return ++calls == 0; }); },
+                     [&] { return calls; });
          }},
         {"wait_all_blocked",
          [](const Attempt& attempt) { attempt([] { coro::wait_all_blocked(); }, nothing); }},
@@ -421,14 +427,14 @@ Operations waiting_for_others() {
 
 TEST_CASE("what may have to wait looks for a cancellation also when it need not, and takes nothing",
           "[s67][s68][coro]") {
-    const auto operations = GENERATE(&ready_locks, &ready_items, &ready_tasks, &ready_streams,
-                                     &ready_datagrams);
+    const auto operations =
+        GENERATE(&ready_locks, &ready_items, &ready_tasks, &ready_streams, &ready_datagrams);
     for_each(operations(), throws_when_cancelled);
 }
 
 TEST_CASE("what may have to wait lets others run at least every 100th time", "[s67][coro]") {
-    const auto operations = GENERATE(&ready_locks, &ready_items, &ready_tasks, &ready_streams,
-                                     &ready_datagrams);
+    const auto operations =
+        GENERATE(&ready_locks, &ready_items, &ready_tasks, &ready_streams, &ready_datagrams);
     for_each(operations(), yields_now_and_then);
 }
 

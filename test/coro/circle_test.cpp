@@ -41,9 +41,8 @@ TEST_CASE("two that wait for each other are seen when the second does, however t
                     if (wait == 1) (void)coro::wait_for(b, 100ms);
                     if (wait == 2) (void)coro::shield(b);
                     if (wait == 3)
-                        coro::task_group([&](coro::TaskGroup& group) {
-                            group.spawn([&] { b.wait(); });
-                        });
+                        coro::task_group(
+                            [&](coro::TaskGroup& group) { group.spawn([&] { b.wait(); }); });
                     if (wait == 4) {
                         coro::Generator<int> items([&](auto& yield) { yield(b.result()); });
                         (void)items.next();
@@ -113,9 +112,8 @@ TEST_CASE("a lock is not waited for when its owner waits for the one that would"
             CHECK(outcome([&] { (void)mutex.lock(); }, {"Mutex::lock", "main"}) == "circle");
             CHECK(outcome([&] { (void)lock.read(); }) == "circle");
             CHECK(outcome([&] { (void)mutex.lock(5ms); }) == "timed out"); // as it was asked to
-            CHECK(outcome([&] {
-                      coro::with_timeout(5ms, [&] { (void)mutex.lock(); });
-                  }) == "timed out");
+            CHECK(outcome([&] { coro::with_timeout(5ms, [&] { (void)mutex.lock(); }); }) ==
+                  "timed out");
         });
         other.join();
         coro::Generator<int> items([&](auto& yield) {
@@ -152,12 +150,14 @@ TEST_CASE("a long circle is named as a whole", "[s131][coro]") {
         std::vector<coro::Task<void>> tasks(5);
         std::string refused;
         for (std::size_t i = 0; i < tasks.size(); ++i)
-            tasks[i] = coro::spawn([&, i] {
-                if (i == 0) coro::wait_all_blocked();
-                const std::string what = outcome([&] { tasks[(i + 1) % tasks.size()].wait(); },
-                                                 {"t0", "t1", "t2", "t3", "t4"});
-                if (i == 0) refused = what;
-            }, {.name = "t" + std::to_string(i)});
+            tasks[i] = coro::spawn(
+                [&, i] {
+                    if (i == 0) coro::wait_all_blocked();
+                    const std::string what = outcome([&] { tasks[(i + 1) % tasks.size()].wait(); },
+                                                     {"t0", "t1", "t2", "t3", "t4"});
+                    if (i == 0) refused = what;
+                },
+                {.name = "t" + std::to_string(i)});
         for (auto& task : tasks)
             task.wait();
         CHECK(refused == "circle");
@@ -175,11 +175,13 @@ TEST_CASE("chains of joins are linear, from whichever end they are built and who
         coro::Event go;
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t at = backwards ? count - 1 - i : i;
-            tasks[at] = coro::spawn([&, at] {
-                if (at == 0) return go.wait();
-                coro::yield();
-                tasks[at - 1].wait();
-            }, {.stack_size = 16 * 1024});
+            tasks[at] = coro::spawn(
+                [&, at] {
+                    if (at == 0) return go.wait();
+                    coro::yield();
+                    tasks[at - 1].wait();
+                },
+                {.stack_size = 16 * 1024});
         }
         auto all = coro::spawn([&] {
             if (gathered) (void)coro::wait(tasks);
@@ -196,11 +198,13 @@ TEST_CASE("cancelling the end of a long chain of joins ends all of it", "[s29][s
         constexpr std::size_t count = 10000;
         std::vector<coro::Task<void>> tasks(count);
         for (std::size_t i = 0; i < count; ++i)
-            tasks[i] = coro::spawn([&, i] {
-                if (i == 0) coro::sleep_forever();
-                tasks[i - 1].wait();
-                coro::check_cancelled();
-            }, {.stack_size = 16 * 1024});
+            tasks[i] = coro::spawn(
+                [&, i] {
+                    if (i == 0) coro::sleep_forever();
+                    tasks[i - 1].wait();
+                    coro::check_cancelled();
+                },
+                {.stack_size = 16 * 1024});
         coro::wait_all_blocked();
         tasks.back().cancel();
         (void)coro::wait(tasks);
@@ -209,8 +213,9 @@ TEST_CASE("cancelling the end of a long chain of joins ends all of it", "[s29][s
     });
 }
 
-TEST_CASE("a timeout around a join holds when one inside the joined task passes in the same instant",
-          "[s42][s68][coro]") {
+TEST_CASE(
+    "a timeout around a join holds when one inside the joined task passes in the same instant",
+    "[s42][s68][coro]") {
     run_on(simulated_kernels().front(), [] {
         const TimePoint at = coro::this_loop().now() + 10ms;
         auto task = coro::spawn([&] {

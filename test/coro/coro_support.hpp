@@ -31,8 +31,8 @@ auto run_on(const KernelKind& kind, F&& body) {
     return coro::run(std::forward<F>(body), options_on(kind));
 }
 
-/// The same, first come, first served, whatever WEFT_SHUFFLE says: for what shows that order, and for
-/// counts of allocations, of which shuffling makes some.
+/// The same, first come, first served, whatever WEFT_SHUFFLE says: for what shows that order, and
+/// for counts of allocations, of which shuffling makes some.
 template<class F>
 auto run_unshuffled_on(const KernelKind& kind, F&& body) {
     const ResourceGuard guard;

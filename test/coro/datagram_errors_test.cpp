@@ -153,7 +153,8 @@ TEST_CASE("The memory of a burst is given back when it was read", "[F17][coro]")
     WEFT_TEST_KERNEL(simulated_kernels);
     const bool batches = GENERATE(false, true);
     run_on(kernel_kind, [&] {
-        dynamic_cast<sim::SimKernel&>(coro::this_loop().kernel()).set_buffer_sizes(8 << 20, 8 << 20);
+        dynamic_cast<sim::SimKernel&>(coro::this_loop().kernel())
+            .set_buffer_sizes(8 << 20, 8 << 20);
         auto here = DatagramSocket::bind("127.0.0.1:0");
         const std::string text(60000, 'x');
         std::vector<std::byte> buffer(65536);

@@ -7,7 +7,8 @@
 using namespace weft;
 using namespace weft::test;
 
-TEST_CASE("A step counts each coroutine that it resumes, and looks at the clock after each [s127]") {
+TEST_CASE(
+    "A step counts each coroutine that it resumes, and looks at the clock after each [s127]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     TestLoop loop(kernel_kind);
     int resumed = 0;
@@ -61,10 +62,12 @@ TEST_CASE("A step counts each coroutine that it resumes, and looks at the clock 
         (void)loop->step({0s, 1000});
         CHECK(resumed == 16);
         cost = Duration(0);
-        while (loop->step().more_ready) {}
+        while (loop->step().more_ready) {
+        }
         CHECK(resumed == 2 * many);
         event.set();
-        while (loop->step().more_ready) {}
+        while (loop->step().more_ready) {
+        }
         CHECK(resumed == 3 * many);
     }
     loop->run_until_idle();
@@ -132,7 +135,8 @@ TEST_CASE("Another loop may be stepped inside a coroutine, and runs coroutines o
             CHECK(&coro::this_loop() == &outer.loop);
             CHECK(Loop::current() == &outer.loop);
             coro::sleep(1ms); // it still is a coroutine
-            if (inner.simulated() && result.next_deadline != TimePoint::max()) inner.sim().advance(1ms);
+            if (inner.simulated() && result.next_deadline != TimePoint::max())
+                inner.sim().advance(1ms);
         }
         trace += "d";
     });
@@ -143,7 +147,8 @@ TEST_CASE("Another loop may be stepped inside a coroutine, and runs coroutines o
     CHECK(inner.unhandled.empty());
 }
 
-TEST_CASE("A server's grace and a policy's pauses that can not be meant are refused by name [s122]") {
+TEST_CASE(
+    "A server's grace and a policy's pauses that can not be meant are refused by name [s122]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
         CHECK_THROWS_WITH(coro::serve("127.0.0.1:0", [](coro::Stream&) {}, {.grace = -1ns}),

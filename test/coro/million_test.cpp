@@ -32,7 +32,8 @@ TEST_CASE("a crowd of guarded coroutines waits in few mappings, with a page for 
           "[F38][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
 #if defined(__SANITIZE_THREAD__)
-    // ThreadSanitizer takes coroutines for threads, of which it knows 8000, and maps memory for each.
+    // ThreadSanitizer takes coroutines for threads, of which it knows 8000, and maps memory for
+    // each.
     WARN("left out under ThreadSanitizer, which maps memory of its own for each stack");
     return;
 #endif

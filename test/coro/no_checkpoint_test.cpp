@@ -31,8 +31,7 @@ Operations with_functions() {
          [](const Attempt& attempt) {
              attempt([] { coro::task_group([](coro::TaskGroup&) {}); }, nothing);
          }},
-        {"retry",
-         [](const Attempt& attempt) { attempt([] { coro::retry({}, [] {}); }, nothing); }},
+        {"retry", [](const Attempt& attempt) { attempt([] { coro::retry({}, [] {}); }, nothing); }},
     };
 }
 
@@ -177,9 +176,8 @@ Operations without_waiting_for_tasks() {
          }},
         {"TaskGroup::keep",
          [](const Attempt& attempt) {
-             coro::task_group([&](coro::TaskGroup& group) {
-                 attempt([&] { (void)group.keep(1); }, nothing);
-             });
+             coro::task_group(
+                 [&](coro::TaskGroup& group) { attempt([&] { (void)group.keep(1); }, nothing); });
          }},
         {"this_task", [](const Attempt& attempt) { attempt([] { coro::this_task(); }, nothing); }},
         {"TaskLocal::set",
@@ -187,14 +185,16 @@ Operations without_waiting_for_tasks() {
              static coro::TaskLocal<int> local;
              attempt([] { local.set(1); }, nothing);
          }},
-        {"current_task", [](const Attempt& attempt) { attempt([] { coro::current_task(); }, nothing); }},
+        {"current_task",
+         [](const Attempt& attempt) { attempt([] { coro::current_task(); }, nothing); }},
         {"all_tasks", [](const Attempt& attempt) { attempt([] { coro::all_tasks(); }, nothing); }},
         {"RemoteLoop::start",
          [](const Attempt& attempt) {
              const coro::RemoteLoop remote(coro::this_loop());
              bool ran = false;
              attempt([&] { (void)remote.start([&] { ran = true; }); }, nothing);
-             while (!ran) coro::yield();
+             while (!ran)
+                 coro::yield();
          }},
     };
 }
@@ -269,9 +269,8 @@ TEST_CASE("what calls a function is no checkpoint itself unless it has to wait",
 }
 
 TEST_CASE("what never waits neither throws when cancelled nor lets others run", "[s67][coro]") {
-    const auto operations =
-        GENERATE(&without_waiting_for_locks, &without_waiting_for_items, &without_waiting_for_tasks,
-                 &without_waiting_for_connections);
+    const auto operations = GENERATE(&without_waiting_for_locks, &without_waiting_for_items,
+                                     &without_waiting_for_tasks, &without_waiting_for_connections);
     for_each(operations(), is_no_checkpoint);
 }
 

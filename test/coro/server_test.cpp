@@ -351,8 +351,8 @@ TEST_CASE("A serve that was closed returns when the grace is over, or is cancell
             task.join();
         }
         CHECK_THROWS_AS(client.read_to_end(), std::system_error);
-        CHECK_NOTHROW(
-            coro::serve("127.0.0.1:0", &echo, {.handle = serving})); // closed before it began
+        // closed before it began
+        CHECK_NOTHROW(coro::serve("127.0.0.1:0", &echo, {.handle = serving}));
     });
 }
 

@@ -56,7 +56,8 @@ std::size_t crowd(const std::string& how, std::size_t count) {
             [&, stream = listener.accept()]() mutable { talk(std::move(stream), how, text); }));
         std::string_view rest = how == "echo" ? std::string_view(text) : std::string_view();
         for (int tries = 0; tries < 100 && !rest.empty(); ++tries, settle(1)) {
-            const ssize_t sent = ::send(peers[i].fd, rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            const ssize_t sent =
+                ::send(peers[i].fd, rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
             if (sent > 0) rest.remove_prefix(static_cast<std::size_t>(sent));
         }
     }

@@ -227,16 +227,15 @@ TEST_CASE("Peers that fall silent or stop in the middle are closed in order, and
         std::string address;
         coro::Event listening;
         auto server = coro::spawn([&] {
-            coro::serve(
-                "127.0.0.1:0",
-                [how](Stream& peer) {
-                    if (how == 0) (void)peer.read_line(20ms);
-                    if (how == 1) (void)peer.read_exactly(100);
-                },
-                {.started = [&](const std::vector<Address>& at) {
-                    address = at.front().to_string();
-                    listening.set();
-                }});
+            coro::serve("127.0.0.1:0",
+                        [how](Stream& peer) {
+                            if (how == 0) (void)peer.read_line(20ms);
+                            if (how == 1) (void)peer.read_exactly(100);
+                        },
+                        {.started = [&](const std::vector<Address>& at) {
+                            address = at.front().to_string();
+                            listening.set();
+                        }});
         });
         listening.wait();
         Stream peer = coro::connect(address);
@@ -271,7 +270,9 @@ TEST_CASE("A batch of answers leaves with one send however many batches came bef
             std::string batch;
             for (int i = 0; i < 16; ++i)
                 batch += "a line\n";
-            const auto sends = [&] { return kernel.calls(sim::Call::send) + kernel.calls(sim::Call::sendv); };
+            const auto sends = [&] {
+                return kernel.calls(sim::Call::send) + kernel.calls(sim::Call::sendv);
+            };
             const std::size_t before = sends();
             for (std::size_t i = 0; i < batches; ++i) {
                 near.write(batch);

@@ -1,4 +1,5 @@
-// What the coroutines of a case that does not end wait for; and such a case, for test/deadline_test.py.
+// What the coroutines of a case that does not end wait for; and such a case, for
+// test/deadline_test.py.
 
 #include "coro_support.hpp"
 
@@ -14,8 +15,9 @@ const bool told = [] {
         Loop* loop = Loop::current();
         if (loop == nullptr) return;
         for (const coro::TaskInfo& task : coro::all_tasks(*loop))
-            dprintf(fd, "  task %s, spawned at %s:%u, %s%s\n", task.name.c_str(), task.spawned.file_name(),
-                    task.spawned.line(), task.waiting_for.empty() ? "is ready or runs" : "waits for ",
+            dprintf(fd, "  task %s, spawned at %s:%u, %s%s\n", task.name.c_str(),
+                    task.spawned.file_name(), task.spawned.line(),
+                    task.waiting_for.empty() ? "is ready or runs" : "waits for ",
                     task.waiting_for.c_str());
     };
     return true;

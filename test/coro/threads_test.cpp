@@ -302,8 +302,7 @@ TEST_CASE("a job may wait for a task that sleeps, also where the clock is simula
         });
         CHECK(value == 7);
         CHECK(coro::this_loop().now() - before >= 20ms);
-        coro::run_in_executor(
-            [remote] { remote.start([] { coro::sleep(20ms); }).get(); });
+        coro::run_in_executor([remote] { remote.start([] { coro::sleep(20ms); }).get(); });
     });
 }
 

@@ -77,8 +77,8 @@ bool handed_from_thread_to_thread() {
 int main() {
     coro::RunOptions options;
     options.report_overflow = false;
-    const bool right = coro::run(
-        [] { return deep_waits() && handed_from_thread_to_thread(); }, std::move(options));
+    const bool right = coro::run([] { return deep_waits() && handed_from_thread_to_thread(); },
+                                 std::move(options));
     std::puts(right ? "as it should be" : "wrong results");
     return right ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-#include "support/child.hpp"
 #include "coro_support.hpp"
+#include "support/child.hpp"
 
 #include <csignal>
 #include <cstdlib>

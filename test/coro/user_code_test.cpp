@@ -53,17 +53,21 @@ TEST_CASE("what goes at a task's end may lock, spawn, wait and ask which task it
         const coro::SpawnOptions named{.name = "a task with a name of its own"};
         auto held = std::optional(mutex.lock());
         if (place == 0) {
-            auto task = coro::spawn([&] {
-                local.set(std::make_shared<Last>(last()));
-                if (cancelled) coro::sleep_forever();
-            }, named);
+            auto task = coro::spawn(
+                [&] {
+                    local.set(std::make_shared<Last>(last()));
+                    if (cancelled) coro::sleep_forever();
+                },
+                named);
             coro::yield();
             if (cancelled) task.cancel();
             task.detach();
         } else if (place == 1) {
-            auto task = coro::spawn([&, captured = last()] {
-                if (cancelled) coro::sleep_forever();
-            }, named);
+            auto task = coro::spawn(
+                [&, captured = last()] {
+                    if (cancelled) coro::sleep_forever();
+                },
+                named);
             coro::yield();
             if (cancelled) task.cancel();
             task.detach();
@@ -145,9 +149,8 @@ TEST_CASE("an item handed over in the instant of the limit is returned", "[s48][
         });
         auto releaser = coro::this_loop().call_at(at, [&] { held.reset(); });
         coro::yield();
-        auto got = coro::spawn([&] {
-            return coro::wait_for([&] { return channel.receive().value_or(0); }, at);
-        });
+        auto got = coro::spawn(
+            [&] { return coro::wait_for([&] { return channel.receive().value_or(0); }, at); });
         auto locked = coro::spawn(
             [&] { return coro::wait_for([&] { return static_cast<bool>(mutex.lock()); }, at); });
         CHECK(coro::wait_for([&] { return queue.get(); }, at) == 42);
@@ -249,14 +252,17 @@ TEST_CASE("one that swallows what is to end everything, for ever, ends the proce
           "[s59][s118][coro]") {
     const ChildEnd end = in_child([] {
         coro::run([] {
-            coro::spawn([] {
-                for (;;) {
-                    try {
-                        coro::sleep_forever();
-                    } catch (const Cancelled&) {
+            coro::spawn(
+                [] {
+                    for (;;) {
+                        try {
+                            coro::sleep_forever();
+                        } catch (const Cancelled&) {
+                        }
                     }
-                }
-            }, {.name = "unwilling"}).detach();
+                },
+                {.name = "unwilling"})
+                .detach();
             coro::yield();
         });
         return 0;

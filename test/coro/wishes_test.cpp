@@ -42,7 +42,8 @@ std::atomic<bool>* shared_flag() {
     return new (page) std::atomic<bool>(false);
 }
 
-/// Whether the process waits in a system call: the third word of its stat is S, the second its name.
+/// Whether the process waits in a system call: the third word of its stat is S, the second its
+/// name.
 bool is_asleep(pid_t process) {
     std::ifstream file("/proc/" + std::to_string(process) + "/stat");
     std::string text;
@@ -153,8 +154,8 @@ TEST_CASE("a reference that a limited function returns refers to what it did", "
         CHECK(&coro::shield([&]() -> const std::string& { return text; }) == &text);
         CHECK(&coro::shield([&]() -> std::string& { return changed; }) == &changed);
         CHECK(&coro::finally([&]() -> std::string& { return changed; }, [] {}) == &changed);
-        const auto moved = coro::with_timeout(
-            1s, [&]() -> std::string&& { return std::move(changed); });
+        const auto moved =
+            coro::with_timeout(1s, [&]() -> std::string&& { return std::move(changed); });
         static_assert(std::is_same_v<decltype(moved), const std::string>);
         CHECK(*coro::move_on_after(1s, [&]() -> const std::string& { return text; }) == text);
     });

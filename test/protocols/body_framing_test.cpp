@@ -35,7 +35,9 @@ struct Shown : Puts {
     std::string text;
 };
 
-Shown shown(std::size_t max_body = 100) { return Shown(LineFramer(LineEnd::any, 20), body_of, max_body, "\r\n"); }
+Shown shown(std::size_t max_body = 100) {
+    return Shown(LineFramer(LineEnd::any, 20), body_of, max_body, "\r\n");
+}
 
 } // namespace
 
@@ -100,7 +102,8 @@ TEST_CASE("The end of the stream inside a message tells how much was to come") {
           "message");
 }
 
-TEST_CASE("A protocol receives what its framer makes of the bytes, and asks it what was announced") {
+TEST_CASE(
+    "A protocol receives what its framer makes of the bytes, and asks it what was announced") {
     struct Store : FramedProtocol<Puts> {
         Store() : FramedProtocol(Puts(LineFramer(), body_of, 5, "\r\n")) {}
         void message_received(Puts::Message message) override {

@@ -187,7 +187,8 @@ TEST_CASE("There is no room for what a peer has only announced") {
     CHECK(lines.room().empty());
 }
 
-TEST_CASE("The memory for a message of known size is sixteen times what has come, at no size more") {
+TEST_CASE(
+    "The memory for a message of known size is sixteen times what has come, at no size more") {
     for (std::size_t size = 1; size <= 2000; size += shortened(1, 1 + size / 32)) {
         Decoder<FixedFramer> decoder{FixedFramer(size)};
         const std::string message(size, 'm');

@@ -90,8 +90,8 @@ Work work_of(const F& framer, std::string_view stream, std::size_t chunk) {
     return work;
 }
 
-/// No chunk from `smallest` on makes the framer look at more than `times` the bytes, nor be asked more than once per
-/// byte and message.
+/// No chunk from `smallest` on makes the framer look at more than `times` the bytes, nor be asked
+/// more than once per byte and message.
 template<Framer F>
 void check_linear(const char* what, const F& framer, const std::string& stream, std::size_t times,
                   std::size_t smallest = 1) {
@@ -133,7 +133,8 @@ TEST_CASE("Very many small messages cost as much as their bytes in every codec")
     const bool all = GENERATE(false, true);
     const std::size_t times = all ? 5 * many : many / 6;
     const std::size_t smallest = all ? 1448 : 1;
-    const auto check = [&](const char* what, const auto& framer, std::string_view message, std::size_t bound) {
+    const auto check = [&](const char* what, const auto& framer, std::string_view message,
+                           std::size_t bound) {
         check_linear(what, framer, repeated(message, times), bound, smallest);
     };
     for (LineEnd end : {LineEnd::lf, LineEnd::crlf, LineEnd::any}) {
@@ -157,9 +158,11 @@ TEST_CASE("Very long messages cost as much as their bytes in every codec") {
         check_linear("a long line", framer, x + x + "\r\n", 4);
         check_linear("a line of CR", framer, std::string(many, '\r') + "\r\n", 4);
     }
-    check_linear("LF in CRLF lines", LineFramer(LineEnd::crlf, 1 << 20), std::string(many, '\n') + "\r\n", 4);
+    check_linear("LF in CRLF lines", LineFramer(LineEnd::crlf, 1 << 20),
+                 std::string(many, '\n') + "\r\n", 4);
     check_linear("delimited", DelimiterFramer("aaab", 1 << 20), repeated("a", many) + "b", 8);
-    const std::string length{0, static_cast<char>(many >> 16), static_cast<char>(many >> 8), static_cast<char>(many)};
+    const std::string length{0, static_cast<char>(many >> 16), static_cast<char>(many >> 8),
+                             static_cast<char>(many)};
     check_linear("lengths", LengthFramer(4), length + x, 4);
     const std::string varint{static_cast<char>(many | 0x80), static_cast<char>(many >> 7 | 0x80),
                              static_cast<char>(many >> 14)};
@@ -167,7 +170,8 @@ TEST_CASE("Very long messages cost as much as their bytes in every codec") {
     check_linear("netstrings", NetstringFramer(), std::to_string(many) + ":" + x + ",", 4);
     check_linear("fixed", FixedFramer(many / 2), x, 4);
     const auto size_of = [](std::string_view head) { return Body::of(head.size()); };
-    check_linear("bodies", BodyFramer(LineFramer(LineEnd::any, 1 << 20), size_of, 1 << 20), x + "\r\n" + x, 8);
+    check_linear("bodies", BodyFramer(LineFramer(LineEnd::any, 1 << 20), size_of, 1 << 20),
+                 x + "\r\n" + x, 8);
 }
 
 TEST_CASE("A framer that forgets what it has seen is asked twice per chunk, not once per part") {
@@ -189,7 +193,7 @@ TEST_CASE("A framer that looks at the same bytes again and again is stopped, and
             (void)decoder.feed(bytes_of(std::string_view(message).substr(at, 16)), [](Bytes) {});
     };
     CHECK_THROWS_WITH(in_little_pieces(), Catch::Matchers::StartsWith("parts: the framer had ") &&
-                                        Catch::Matchers::Contains("Scan::pass"));
+                                              Catch::Matchers::Contains("Scan::pass"));
     // Until then it has looked at no more than it is granted.
     CHECK(work.looked_at < std::size_t{32} * 1024 * 1024);
 }

@@ -1,4 +1,5 @@
-// The protocol of the family "connection": each callback says whether it may come, then does something at random.
+// The protocol of the family "connection": each callback says whether it may come, then does
+// something at random.
 
 #include "connection_model.hpp"
 
@@ -11,15 +12,18 @@ struct Actor::Inside {
     Side& side;
 };
 
-#define NOTE(text, ...) side_.world->round.note(text, &side_ != &side_.world->sides[0] __VA_OPT__(, ) __VA_ARGS__)
+#define NOTE(text, ...)                                                                            \
+    side_.world->round.note(text, &side_ != &side_.world->sides[0] __VA_OPT__(, ) __VA_ARGS__)
 
 void Actor::act() {
     // Acting may exchange this protocol, which stays until the turn is over.
     World& world = *side_.world;
     Side& side = side_;
     if (world.act == nullptr) return;
-    for (std::uint64_t count = world.round.random.below(3); count != 0 && side.transport != nullptr; --count)
-        world.act(world.round.random.one_in(8) && side.peer->transport != nullptr && side.peer->in_call == 0
+    for (std::uint64_t count = world.round.random.below(3); count != 0 && side.transport != nullptr;
+         --count)
+        world.act(world.round.random.one_in(8) && side.peer->transport != nullptr &&
+                          side.peer->in_call == 0
                       ? *side.peer
                       : side,
                   world.round);
@@ -86,7 +90,8 @@ void Actor::read_ready() {
     Side& side = side_;
     const Inside inside(side_);
     act();
-    // Without a report that there is nothing more it comes again: read all when everything is to arrive.
+    // Without a report that there is nothing more it comes again: read all when everything is to
+    // arrive.
     while (side.transport != nullptr && side.actor == this && !side.paused && !side.ended()) {
         std::array<std::byte, 5000> into;
         const ReadResult result = side.transport->try_read(into);
@@ -102,7 +107,8 @@ bool Actor::eof_received() {
     check_reads("eof_received");
     Side& side = side_;
     if (side.peer->harmless()) RANDOM_EQUAL(side.received, side.peer->sent);
-    RANDOM_CHECK(side.peer->write_ended || side.peer->ended(), "the end of a stream that nobody has ended");
+    RANDOM_CHECK(side.peer->write_ended || side.peer->ended(),
+                 "the end of a stream that nobody has ended");
     side.eof = true;
     side.keep_open = side.world->round.random.one_in(2);
     if (!side.keep_open) {
@@ -122,8 +128,8 @@ void Actor::connection_lost(std::error_code reason) {
     RANDOM_CHECK(side_.in_call == 0 && side_.in_callback == 0, "connection_lost inside a call");
     RANDOM_CHECK(side_.transport->is_closing());
     RANDOM_CHECK(!side_.closed_with || reason, "closed with a reason, and told of none");
-    RANDOM_CHECK(reason != std::errc::timed_out || side_.limited || side_.world->draining || side_.ended_badly ||
-                     side_.closed,
+    RANDOM_CHECK(reason != std::errc::timed_out || side_.limited || side_.world->draining ||
+                     side_.ended_badly || side_.closed,
                  "timed out without a limit");
     side_.lost = true;
     side_.reason = reason;
@@ -136,10 +142,12 @@ void Actor::pause_writing() {
     RANDOM_CHECK(!side.lost && side.made);
     RANDOM_CHECK(!side.writing_paused, "pause_writing twice");
     const WriteLimits limits = side.transport->write_buffer_limits();
-    // Where sending has failed it says so to whoever writes in a loop, and a new protocol is told of the old one's pause.
+    // Where sending has failed it says so to whoever writes in a loop, and a new protocol is told
+    // of the old one's pause.
     RANDOM_CHECK(side.transport->write_error() || side.inherited_pause ||
                      side.transport->write_buffer_size() > limits.high,
-                 side.transport->write_buffer_size() << ", marks " << limits.high << " and " << limits.low);
+                 side.transport->write_buffer_size()
+                     << ", marks " << limits.high << " and " << limits.low);
     side.writing_paused = true;
     side.inherited_pause = false;
     const Inside inside(side);

@@ -1,5 +1,6 @@
-// A connection's whole API, from every callback and from outside, on both of its ends, against a model of the contract:
-// which callbacks may come and in what order, which bytes, and what has to have arrived at the end.
+// A connection's whole API, from every callback and from outside, on both of its ends, against a
+// model of the contract: which callbacks may come and in what order, which bytes, and what has to
+// have arrived at the end.
 
 #include "connection_model.hpp"
 
@@ -54,7 +55,8 @@ void connect_to_server(Round& round, Loop& loop, World& world) {
     auto factory = [&world]() -> std::unique_ptr<Protocol> {
         return world.sides[0].actor == nullptr ? world.protocol(0) : nullptr;
     };
-    auto server = path ? unix_socket::listen(loop, name, factory) : tcp::listen(loop, "127.0.0.1:0", factory);
+    auto server =
+        path ? unix_socket::listen(loop, name, factory) : tcp::listen(loop, "127.0.0.1:0", factory);
     RANDOM_CHECK(server.ok(), server.error().message());
     world.server = std::move(*server);
     const std::string address = world.server->addresses().at(0).to_string();
@@ -67,7 +69,8 @@ void connect(Round& round, Loop& loop, World& world) {
     const auto kind = random.below(4);
     if (kind == 3) return connect_to_server(round, loop, world);
     const auto small = random.one_in(2);
-    round.note("a pair over % (0 memory, 1 Unix, 2 TCP), small buffers: %", static_cast<std::int64_t>(kind), small);
+    round.note("a pair over % (0 memory, 1 Unix, 2 TCP), small buffers: %",
+               static_cast<std::int64_t>(kind), small);
     auto first = world.protocol(0), second = world.protocol(1);
     if (kind == 0) {
         (void)connected_pair(loop, std::move(first), std::move(second));
@@ -88,9 +91,11 @@ void connect(Round& round, Loop& loop, World& world) {
         const Sys begun = kernel.connect(near.fd(), at);
         RANDOM_CHECK(begun.ok() || begun.error() == EINPROGRESS, "error " << begun.error());
         fds[0] = near.fd();
-        // Over loopback it is connected when connect returns; a simulated network may take its time.
+        // Over loopback it is connected when connect returns; a simulated network may take its
+        // time.
         for (;;) {
-            if (round.simulated()) dynamic_cast<sim::SimKernel&>(kernel).advance(std::chrono::milliseconds(1));
+            if (round.simulated())
+                dynamic_cast<sim::SimKernel&>(kernel).advance(std::chrono::milliseconds(1));
             const Sys far = kernel.accept(listener.fd(), at);
             if (far.ok()) {
                 fds[1] = far.fd();
@@ -110,7 +115,8 @@ void connect(Round& round, Loop& loop, World& world) {
         (void)kernel.set_option(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     }
     for (const int index : {0, 1}) {
-        const auto adopted = adopt_connection(loop, fds[index], std::move(index == 0 ? first : second));
+        const auto adopted =
+            adopt_connection(loop, fds[index], std::move(index == 0 ? first : second));
         RANDOM_CHECK(adopted.ok(), adopted.error().message());
     }
 }
@@ -122,19 +128,22 @@ void turn(Round& round, Loop& loop) {
     loop.run_once();
 }
 
-// Runs turns until `done()`. Nothing else is done meanwhile: what has to come has to come by itself.
+// Runs turns until `done()`. Nothing else is done meanwhile: what has to come has to come by
+// itself.
 template<class Done>
 void until(World& world, Loop& loop, const char* what, Done done) {
     Round& round = world.round;
     round.operation(what);
     int idle = 0;
     while (!done()) {
-        // With a virtual clock an idle loop waits, so that lingering ends; where nothing can happen it says so.
+        // With a virtual clock an idle loop waits, so that lingering ends; where nothing can happen
+        // it says so.
         const bool wait = idle > 3;
         try {
             idle = loop.run_once(wait) == 0 ? idle + 1 : 0;
         } catch (const std::system_error&) {
-            RANDOM_CHECK(false, what << ": nothing more happens: " << world.sides[0] << ", " << world.sides[1]);
+            RANDOM_CHECK(false, what << ": nothing more happens: " << world.sides[0] << ", "
+                                     << world.sides[1]);
         }
     }
 }
@@ -146,12 +155,14 @@ void play(Round& round) {
     if (round.random.one_in(3)) sim.send_buffer = sim.receive_buffer = 1 + round.random.size(10000);
     options.kernel = round.make_kernel(sim);
     if (round.random.one_in(4)) options.receive_buffer = 1 + round.random.size(70000);
-    if (round.random.one_in(4)) options.reads_per_turn = static_cast<int>(1 + round.random.below(3));
+    if (round.random.one_in(4))
+        options.reads_per_turn = static_cast<int>(1 + round.random.below(3));
     options.debug = round.random.one_in(8);
     options.slow_callback = std::chrono::hours(1);
     Loop loop(std::move(options));
     if (round.simulated() && round.random.one_in(3))
-        dynamic_cast<sim::SimKernel&>(loop.kernel()).set_segment_size(1 + round.random.size(5000), 1);
+        dynamic_cast<sim::SimKernel&>(loop.kernel())
+            .set_segment_size(1 + round.random.size(5000), 1);
     loop.on_unhandled([&](const Unhandled&) {});
     connect(round, loop, world);
     until(world, loop, "both are made", [&] { return world.sides[0].made && world.sides[1].made; });
@@ -167,11 +178,13 @@ void play(Round& round) {
     if (round.random.one_in(10)) {
         round.operation("close the loop");
         loop.close();
-        for (Side& side : world.sides) RANDOM_CHECK(side.lost);
+        for (Side& side : world.sides)
+            RANDOM_CHECK(side.lost);
         return;
     }
     // Everything that was written arrives without anybody doing more than read.
-    for (Side& side : world.sides) side.read_on();
+    for (Side& side : world.sides)
+        side.read_on();
     until(world, loop, "what was written arrives", [&] {
         return world.sides[0].satisfied(world.sides[1]) && world.sides[1].satisfied(world.sides[0]);
     });
@@ -185,9 +198,11 @@ void play(Round& round) {
         }
     until(world, loop, "both are lost", [&] { return world.sides[0].lost && world.sides[1].lost; });
     world.check_end();
-    until(world, loop, "nothing is left in the loop", [&] { return loop.stats().sources == 0 && loop.stats().timers == 0; });
+    until(world, loop, "nothing is left in the loop",
+          [&] { return loop.stats().sources == 0 && loop.stats().timers == 0; });
 }
 
-const RegisterFamily family({"connection", "a connection's whole API from every callback, bytes and order checked", &play});
+const RegisterFamily family(
+    {"connection", "a connection's whole API from every callback, bytes and order checked", &play});
 
 } // namespace

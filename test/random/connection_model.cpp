@@ -10,8 +10,10 @@ namespace weft::test {
 Content::Content() {
     Random random(4711);
     std::string unit(period, '\0');
-    for (char& c : unit) c = static_cast<char>(random.next());
-    while (text_.size() < longest + 2 * period) text_ += unit;
+    for (char& c : unit)
+        c = static_cast<char>(random.next());
+    while (text_.size() < longest + 2 * period)
+        text_ += unit;
     char path[] = "/tmp/weft-random-XXXXXX";
     file_ = ::mkstemp(path);
     ::unlink(path);
@@ -36,7 +38,9 @@ struct Call {
     Side& side;
 };
 
-std::int64_t number(std::uint64_t value) { return static_cast<std::int64_t>(value); }
+std::int64_t number(std::uint64_t value) {
+    return static_cast<std::int64_t>(value);
+}
 
 } // namespace
 
@@ -54,12 +58,23 @@ void Side::write(std::size_t size) {
     const Call call(*this);
     try {
         switch (world->round.random.below(8)) {
-        case 0: transport->write(Buffer::copy(data)); break;
-        case 1: transport->write(std::string(text_of(data))); break;
-        case 2: transport->write(std::vector<std::byte>(data.begin(), data.end())); break;
-        case 3: transport->write(Buffer::unowned(data)); break;
-        case 4: transport->write(Buffer::shared(std::make_shared<const std::string>(text_of(data)))); break;
-        default: transport->write(data);
+        case 0:
+            transport->write(Buffer::copy(data));
+            break;
+        case 1:
+            transport->write(std::string(text_of(data)));
+            break;
+        case 2:
+            transport->write(std::vector<std::byte>(data.begin(), data.end()));
+            break;
+        case 3:
+            transport->write(Buffer::unowned(data));
+            break;
+        case 4:
+            transport->write(Buffer::shared(std::make_shared<const std::string>(text_of(data))));
+            break;
+        default:
+            transport->write(data);
         }
         RANDOM_CHECK(!refused || size == 0 || closed, "a write after write_eof was taken");
     } catch (const UsageError&) {
@@ -73,10 +88,12 @@ void Side::write_pieces() {
     const std::size_t count = random.below(5);
     std::uint64_t end = sent;
     for (std::size_t i = 0; i < count; ++i) {
-        pieces[i] = Content::get().at(end, random.one_in(5) ? random.size(100000) : random.size(300));
+        pieces[i] =
+            Content::get().at(end, random.one_in(5) ? random.size(100000) : random.size(300));
         end += pieces[i].size();
     }
-    world->round.operation("%: write_all of % pieces, % bytes", WHO, number(count), number(end - sent));
+    world->round.operation("%: write_all of % pieces, % bytes", WHO, number(count),
+                           number(end - sent));
     const bool dropped = transport->is_closing() || transport->write_error();
     const bool refused = write_ended && !dropped;
     if (!dropped && !refused) sent = end;
@@ -112,7 +129,8 @@ void Side::check_kept() {
     for (const auto& [position, buffer] : kept)
         for (std::size_t at = 0; at < buffer.size(); at += Content::longest) {
             const std::size_t size = std::min(buffer.size() - at, Content::longest);
-            RANDOM_CHECK(std::memcmp(buffer.data() + at, Content::get().at(position + at, size).data(), size) == 0,
+            RANDOM_CHECK(std::memcmp(buffer.data() + at,
+                                     Content::get().at(position + at, size).data(), size) == 0,
                          "what was kept is something else now");
         }
     if (kept.size() > world->round.random.below(6)) kept.clear();
@@ -139,14 +157,16 @@ void Side::take(Bytes data) {
         const Bytes wanted = Content::get().at(received, std::min(data.size(), Content::longest));
         if (std::memcmp(data.data(), wanted.data(), wanted.size()) != 0) {
             std::size_t at = 0;
-            while (data[at] == wanted[at]) ++at;
+            while (data[at] == wanted[at])
+                ++at;
             RANDOM_CHECK(false, "other bytes than were sent, from " << received + at << " on");
         }
         received += wanted.size();
         data = data.subspan(wanted.size());
     }
     before = std::max(before, received);
-    RANDOM_CHECK(received <= peer->sent, "more bytes than were sent: " << received << " of " << peer->sent);
+    RANDOM_CHECK(received <= peer->sent,
+                 "more bytes than were sent: " << received << " of " << peer->sent);
 }
 
 void Side::try_read() {
@@ -175,10 +195,11 @@ void Side::note_eof() {
 }
 
 void Side::unread() {
-    const std::size_t size = static_cast<std::size_t>(
-        std::min<std::uint64_t>(world->round.random.size(5000), received));
+    const std::size_t size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(world->round.random.size(5000), received));
     world->round.operation("%: unread of % bytes", WHO, number(size));
-    if (transport->is_closing() || eof || eof_known) return; // behind the end of the stream nothing is given back
+    // behind the end of the stream nothing is given back
+    if (transport->is_closing() || eof || eof_known) return;
     received -= size;
     const Call call(*this);
     transport->unread(Content::get().at(received, size));
@@ -186,7 +207,8 @@ void Side::unread() {
 
 void Side::exchange() {
     const auto reading = static_cast<Reading>(world->round.random.below(3));
-    world->round.operation("%: set_protocol, reading %", WHO, number(static_cast<std::uint64_t>(reading)));
+    world->round.operation("%: set_protocol, reading %", WHO,
+                           number(static_cast<std::uint64_t>(reading)));
     auto next = std::make_unique<Actor>(*this, reading);
     actor = next.get();
     const Call call(*this);
@@ -209,15 +231,17 @@ void Side::set_limits() {
 }
 
 void Side::drain() {
-    world->round.operation("%: drain, % bytes buffered", WHO, number(transport->write_buffer_size()));
+    world->round.operation("%: drain, % bytes buffered", WHO,
+                           number(transport->write_buffer_size()));
     const Call call(*this);
     drains.push_back(transport->drain());
 }
 
 void Side::set_idle_timeout() {
     // On a real kernel it never comes: nobody waits for it.
-    const auto after = world->round.simulated() ? std::chrono::milliseconds(world->round.random.size(100000))
-                                                : std::chrono::milliseconds(world->round.random.below(2) * 3600000);
+    const auto after = world->round.simulated()
+                           ? std::chrono::milliseconds(world->round.random.size(100000))
+                           : std::chrono::milliseconds(world->round.random.below(2) * 3600000);
     world->round.operation("%: idle time-out of % ms", WHO, after.count());
     const Call call(*this);
     transport->set_idle_timeout(after);
@@ -228,8 +252,8 @@ void Side::set_linger() {
     Linger linger;
     linger.mode = static_cast<Linger::Mode>(random.below(3));
     if (random.one_in(3)) linger.bytes = 1 + random.size(100000);
-    world->round.operation("%: linger, mode % for % bytes", WHO, number(static_cast<std::uint64_t>(linger.mode)),
-                           number(linger.bytes));
+    world->round.operation("%: linger, mode % for % bytes", WHO,
+                           number(static_cast<std::uint64_t>(linger.mode)), number(linger.bytes));
     lingers = false;
     const Call call(*this);
     transport->set_linger(linger);
@@ -247,7 +271,8 @@ void Side::cancel_file() {
     RANDOM_CHECK(transport->is_closing());
 }
 
-// As front-ends do: what is written gathers, some of it in memory that is another's again when it is over.
+// As front-ends do: what is written gathers, some of it in memory that is another's again when it
+// is over.
 void Side::gather() {
     Random& random = world->round.random;
     if (in_callback != 0 || peer->in_callback != 0 || write_ended) return;
@@ -256,7 +281,8 @@ void Side::gather() {
     Loop& loop = transport->loop();
     RANDOM_EQUAL(transport->gather(), !transport->is_closing() && !transport->write_error());
     std::string lent;
-    for (std::uint64_t count = random.below(4); count != 0; --count) write(random.size(3000));
+    for (std::uint64_t count = random.below(4); count != 0; --count)
+        write(random.size(3000));
     if (random.one_in(2) && !write_ended && !transport->is_closing() && !transport->write_error()) {
         lent = text_of(Content::get().at(sent, std::min(random.size(200000), Content::longest)));
         sent += lent.size();
@@ -269,7 +295,8 @@ void Side::gather() {
 
 void Side::change_reading() {
     const auto reading = static_cast<Reading>(world->round.random.below(3));
-    world->round.operation("%: reads otherwise: %", WHO, number(static_cast<std::uint64_t>(reading)));
+    world->round.operation("%: reads otherwise: %", WHO,
+                           number(static_cast<std::uint64_t>(reading)));
     const Call call(*this);
     actor->set_reading(reading);
     transport->reading_changed();
@@ -297,9 +324,11 @@ void Side::write_eof() {
 
 void Side::close() {
     const bool with_reason = world->round.random.one_in(4);
-    world->round.operation("%: close after % bytes, with a reason: %", WHO, number(sent), with_reason);
+    world->round.operation("%: close after % bytes, with a reason: %", WHO, number(sent),
+                           with_reason);
     const Call call(*this);
-    if (with_reason && !transport->is_closing()) closed_with = std::make_error_code(std::errc::protocol_error);
+    if (with_reason && !transport->is_closing())
+        closed_with = std::make_error_code(std::errc::protocol_error);
     if (with_reason) {
         transport->close(std::make_error_code(std::errc::protocol_error));
     } else {
@@ -320,7 +349,8 @@ void Side::close_within() {
     } else if (random.one_in(2)) {
         limit = std::chrono::hours(1);
     }
-    world->round.operation("%: close within % us after % bytes", WHO, limit.count() / 1000, number(sent));
+    world->round.operation("%: close within % us after % bytes", WHO, limit.count() / 1000,
+                           number(sent));
     const Call call(*this);
     transport->close_within(limit);
     closed = limited = true;
@@ -352,23 +382,30 @@ void Side::read_on() {
 
 bool Side::satisfied(const Side& other) const {
     if (lost) return true;
-    if (closed || aborted || ended_badly) return true; // its end comes by itself, and is waited for later
+    // its end comes by itself, and is waited for later
+    if (closed || aborted || ended_badly) return true;
     if (!other.harmless()) return eof || eof_known; // what it had not sent is gone with it
     return received == other.sent && (eof || eof_known || !(other.write_ended || other.closed));
 }
 
 std::ostream& operator<<(std::ostream& out, const Side& side) {
     out << "{sent " << side.sent << ", received " << side.received;
-    const std::pair<bool, const char*> flags[] = {
-        {side.made, "made"}, {side.paused, "paused"}, {side.write_ended, "write_ended"}, {side.closed, "closed"},
-        {side.aborted, "aborted"}, {side.ended_badly, "ended badly"}, {side.eof, "eof"}, {side.lost, "lost"},
-        {side.writing_paused, "writing paused"}};
+    const std::pair<bool, const char*> flags[] = {{side.made, "made"},
+                                                  {side.paused, "paused"},
+                                                  {side.write_ended, "write_ended"},
+                                                  {side.closed, "closed"},
+                                                  {side.aborted, "aborted"},
+                                                  {side.ended_badly, "ended badly"},
+                                                  {side.eof, "eof"},
+                                                  {side.lost, "lost"},
+                                                  {side.writing_paused, "writing paused"}};
     for (const auto& [set, name] : flags)
         if (set) out << ", " << name;
     if (side.transport != nullptr) {
-        out << ", reading " << static_cast<int>(side.transport->protocol().reading()) << ", buffered "
-            << side.transport->write_buffer_size();
-        if (const auto error = side.transport->write_error()) out << ", write error " << error.message();
+        out << ", reading " << static_cast<int>(side.transport->protocol().reading())
+            << ", buffered " << side.transport->write_buffer_size();
+        if (const auto error = side.transport->write_error())
+            out << ", write error " << error.message();
     }
     return out << "}";
 }
@@ -378,7 +415,8 @@ void World::use_server() {
     Random& random = round.random;
     const auto what = random.below(40);
     round.operation("the server: %", number(what));
-    for (Side& side : sides) ++side.in_call;
+    for (Side& side : sides)
+        ++side.in_call;
     const auto ended = [&](bool& how) {
         if (sides[0].transport != nullptr) how = true;
     };
@@ -398,22 +436,34 @@ void World::use_server() {
     case 4: {
         Duration limit = random.one_in(2) ? Duration::max() : Duration(std::chrono::hours(1));
         if (random.one_in(4)) limit = Duration(0);
-        if (round.simulated() && random.one_in(2)) limit = std::chrono::milliseconds(random.size(100000));
+        if (round.simulated() && random.one_in(2))
+            limit = std::chrono::milliseconds(random.size(100000));
         server_drains.push_back(server->drain(limit));
         draining = true;
         break;
     }
-    case 5: server->close(); break;
-    case 6: server->pause_accepting(); break;
-    case 7: server->resume_accepting(); break;
-    case 8: server_ends.push_back(server->wait_closed()); break;
-    default: RANDOM_EQUAL(server->connections(), sides[0].lost ? 0u : 1u);
+    case 5:
+        server->close();
+        break;
+    case 6:
+        server->pause_accepting();
+        break;
+    case 7:
+        server->resume_accepting();
+        break;
+    case 8:
+        server_ends.push_back(server->wait_closed());
+        break;
+    default:
+        RANDOM_EQUAL(server->connections(), sides[0].lost ? 0u : 1u);
     }
-    for (Side& side : sides) --side.in_call;
+    for (Side& side : sides)
+        --side.in_call;
 }
 
 World::World(Round& used) : round(used) {
-    for (Side& side : sides) side.world = this;
+    for (Side& side : sides)
+        side.world = this;
     sides[0].peer = &sides[1];
     sides[1].peer = &sides[0];
     (void)Content::get();
@@ -429,11 +479,14 @@ std::unique_ptr<Protocol> World::protocol(std::size_t side) {
 
 void World::check_end() {
     server.reset();
-    for (auto& drain : server_drains) RANDOM_CHECK(drain.done() && drain.result() <= 1, "a server's drain is pending");
-    for (auto& end : server_ends) RANDOM_CHECK(end.done(), "a server's wait_closed is pending");
+    for (auto& drain : server_drains)
+        RANDOM_CHECK(drain.done() && drain.result() <= 1, "a server's drain is pending");
+    for (auto& end : server_ends)
+        RANDOM_CHECK(end.done(), "a server's wait_closed is pending");
     for (Side& side : sides) {
         Side& other = *side.peer;
-        for (auto& drain : side.drains) RANDOM_CHECK(drain.done(), "a drain of a lost connection is pending");
+        for (auto& drain : side.drains)
+            RANDOM_CHECK(drain.done(), "a drain of a lost connection is pending");
         for (auto& [file, size] : side.files) {
             RANDOM_CHECK(file.done(), "a send_file of a lost connection is pending");
             if (!file.error_code()) RANDOM_EQUAL(file.result(), size);

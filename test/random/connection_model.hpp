@@ -16,7 +16,8 @@
 
 namespace weft::test {
 
-/// The bytes of every stream: what stands at a place does not depend on the stream, so that a file can be sent in any.
+/// The bytes of every stream: what stands at a place does not depend on the stream, so that a file
+/// can be sent in any.
 class Content {
 public:
     static constexpr std::size_t period = 65521;
@@ -45,28 +46,30 @@ struct Side {
     Actor* actor = nullptr;         ///< the protocol that is attached
 
     // What was done.
-    std::uint64_t sent = 0;     ///< bytes that writing accepted
-    std::uint64_t received = 0; ///< bytes that reading gave and that were not given back
-    std::uint64_t before = 0;   ///< how far reading ever came
-    bool paused = false;        ///< reading
-    bool write_ended = false;   ///< by write_eof
-    bool closed = false;        ///< by close
+    std::uint64_t sent = 0;      ///< bytes that writing accepted
+    std::uint64_t received = 0;  ///< bytes that reading gave and that were not given back
+    std::uint64_t before = 0;    ///< how far reading ever came
+    bool paused = false;         ///< reading
+    bool write_ended = false;    ///< by write_eof
+    bool closed = false;         ///< by close
     std::error_code closed_with; ///< the reason that close was given
-    bool limited = false;       ///< by close_within, which may drop what was written
-    bool aborted = false;       ///< by abort
-    bool ended_badly = false;   ///< by a throw, a cancelled file or an idle time-out
-    bool keep_open = false;     ///< what eof_received answered
-    bool lingers = true;        ///< a close does not cut off what the peer still has to get
+    bool limited = false;        ///< by close_within, which may drop what was written
+    bool aborted = false;        ///< by abort
+    bool ended_badly = false;    ///< by a throw, a cancelled file or an idle time-out
+    bool keep_open = false;      ///< what eof_received answered
+    bool lingers = true;         ///< a close does not cut off what the peer still has to get
 
     // What came of it.
     bool made = false, eof = false, lost = false;
     bool eof_known = false; ///< an earlier protocol was told of the end
     bool writing_paused = false;
-    bool inherited_pause = false; ///< the protocol was exchanged while writing was paused, and has not been told
+    /// the protocol was exchanged while writing was paused, and has not been told
+    bool inherited_pause = false;
     std::error_code reason;
     int in_callback = 0, in_call = 0;
     std::vector<Future<void>> drains;
-    std::vector<std::pair<Future<std::uint64_t>, std::uint64_t>> files; ///< with how much each was to send
+    /// with how much each was to send
+    std::vector<std::pair<Future<std::uint64_t>, std::uint64_t>> files;
 
     // Actions: each is what a user calls, with what the model says of it.
     void write(std::size_t size);
@@ -92,11 +95,14 @@ struct Side {
     /// Stops doing anything but to read.
     void read_on();
 
-    /// Whether nothing that has to come is missing: the bytes of the other end, or the reason why they do not come.
+    /// Whether nothing that has to come is missing: the bytes of the other end, or the reason why
+    /// they do not come.
     bool satisfied(const Side& other) const;
     bool ended() const noexcept { return closed || aborted || ended_badly || lost; }
     /// Nothing was done to it, or by it, that may cost bytes.
-    bool harmless() const noexcept { return !aborted && !ended_badly && (!reason || reason == closed_with); }
+    bool harmless() const noexcept {
+        return !aborted && !ended_badly && (!reason || reason == closed_with);
+    }
     void take(Bytes data);
     void note_eof();
     /// Keeps what was received, now and then, to be looked at later.
@@ -115,7 +121,8 @@ struct World {
     /// Protocols that were exchanged may be running: they go between the turns.
     void bury() {
         graveyard.clear();
-        for (Side& side : sides) side.check_kept();
+        for (Side& side : sides)
+            side.check_kept();
     }
     void check_end();
 

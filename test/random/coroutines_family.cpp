@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-// Fifty coroutines over everything that they can wait for, with timeouts, cancellations, shields, groups and
-// generators around each other. The model counts: who is where only one may be, where each item is, how many permits
-// are out, what every scope and group leaves behind.
+// Fifty coroutines over everything that they can wait for, with timeouts, cancellations, shields,
+// groups and generators around each other. The model counts: who is where only one may be, where
+// each item is, how many permits are out, what every scope and group leaves behind.
 
 using namespace weft;
 using namespace weft::test;
@@ -24,7 +24,8 @@ struct World;
 /// An item that knows when it is lost: it goes without having been used, and nobody was told so.
 struct Item {
     Item(World& w, int n) noexcept : world(&w), number(n) {}
-    Item(Item&& other) noexcept : world(std::exchange(other.world, nullptr)), number(other.number) {}
+    Item(Item&& other) noexcept
+        : world(std::exchange(other.world, nullptr)), number(other.number) {}
     Item& operator=(Item&& other) noexcept {
         Item old(std::move(*this));
         world = std::exchange(other.world, nullptr);
@@ -130,56 +131,87 @@ private:
             w_.round.note("%: timed out", id_);
         } catch (const UsageError& error) {
             const std::string text = error.what();
-            RANDOM_CHECK(text.find("in turn") != text.npos || text.find("waits for itself") != text.npos ||
+            RANDOM_CHECK(text.find("in turn") != text.npos ||
+                             text.find("waits for itself") != text.npos ||
                              text.find("holds this") != text.npos,
                          text);
             w_.round.note("%: refused", id_);
         } catch (const std::system_error& error) {
-            RANDOM_CHECK(error.code() == Errc::closed || error.code() == Errc::aborted, error.what());
+            RANDOM_CHECK(error.code() == Errc::closed || error.code() == Errc::aborted,
+                         error.what());
         }
     }
     void pause() {
         switch (w_.draw.below(4)) {
-        case 0: return coro::yield();
-        case 1: return coro::sleep(w_.moment());
-        default: return;
+        case 0:
+            return coro::yield();
+        case 1:
+            return coro::sleep(w_.moment());
+        default:
+            return;
         }
     }
-    coro::Deadline limit() { return w_.draw.one_in(3) ? coro::Deadline(w_.moment()) : coro::Deadline(); }
+    coro::Deadline limit() {
+        return w_.draw.one_in(3) ? coro::Deadline(w_.moment()) : coro::Deadline();
+    }
 
     void operation(int depth) {
         const std::uint64_t kind = w_.draw.below(depth > 0 ? 23 : 13);
         w_.round.operation("%: operation %, depth %", id_, static_cast<std::int64_t>(kind), depth);
         switch (kind) {
-        case 0: return lock();
-        case 1: return read_or_write();
-        case 2: return permit();
-        case 3: return produce_token();
-        case 4: return consume_token();
-        case 5: return meet();
-        case 6: return event();
-        case 7: return give();
-        case 8: return take();
-        case 9: return select();
-        case 10: return coro::sleep(w_.moment());
-        case 11: return cancel_somebody();
-        case 12: return give();
-        case 13: return lock_and(depth);
-        case 14: return timeout(depth);
-        case 15: return move_on(depth);
-        case 16: return shielded(depth);
-        case 17: return group(depth);
-        case 18: return gathered(depth);
-        case 19: return generated(depth);
-        case 20: return limited_task(depth);
-        case 21: return detached(depth);
-        default: return joined();
+        case 0:
+            return lock();
+        case 1:
+            return read_or_write();
+        case 2:
+            return permit();
+        case 3:
+            return produce_token();
+        case 4:
+            return consume_token();
+        case 5:
+            return meet();
+        case 6:
+            return event();
+        case 7:
+            return give();
+        case 8:
+            return take();
+        case 9:
+            return select();
+        case 10:
+            return coro::sleep(w_.moment());
+        case 11:
+            return cancel_somebody();
+        case 12:
+            return give();
+        case 13:
+            return lock_and(depth);
+        case 14:
+            return timeout(depth);
+        case 15:
+            return move_on(depth);
+        case 16:
+            return shielded(depth);
+        case 17:
+            return group(depth);
+        case 18:
+            return gathered(depth);
+        case 19:
+            return generated(depth);
+        case 20:
+            return limited_task(depth);
+        case 21:
+            return detached(depth);
+        default:
+            return joined();
         }
     }
 
     void lock() {
         const std::size_t at = w_.draw.below(3);
-        if (auto guard = w_.draw.one_in(4) ? w_.mutexes[at].try_lock() : w_.mutexes[at].lock(limit())) {
+        if (auto guard =
+                w_.draw.one_in(4) ? w_.mutexes[at].try_lock() : w_.mutexes[at].lock(limit())) {
             const Held held(w_.holders[at], id_);
             pause();
         }
@@ -233,9 +265,13 @@ private:
     }
     void event() {
         switch (w_.draw.below(4)) {
-        case 0: return w_.event.clear();
-        case 1: ++w_.sets; return w_.event.set();
-        default: break;
+        case 0:
+            return w_.event.clear();
+        case 1:
+            ++w_.sets;
+            return w_.event.set();
+        default:
+            break;
         }
         const int before = w_.sets;
         const bool was_set = w_.event.is_set();
@@ -247,10 +283,18 @@ private:
         const int number = item.number;
         try {
             switch (w_.draw.below(4)) {
-            case 0: w_.bounded.put(std::move(item), limit()); break;
-            case 1: w_.sorted.put(std::move(item), limit()); break;
-            case 2: w_.direct.send(std::move(item), limit()); break;
-            default: w_.roomy.send(std::move(item), limit()); break;
+            case 0:
+                w_.bounded.put(std::move(item), limit());
+                break;
+            case 1:
+                w_.sorted.put(std::move(item), limit());
+                break;
+            case 2:
+                w_.direct.send(std::move(item), limit());
+                break;
+            default:
+                w_.roomy.send(std::move(item), limit());
+                break;
             }
         } catch (...) {
             refused(item, number);
@@ -271,14 +315,19 @@ private:
     }
     void take() {
         switch (w_.draw.below(5)) {
-        case 0: return use(w_.bounded.get(limit()));
-        case 1: return use(w_.sorted.get(limit()));
-        case 2: return use(w_.direct.receive(limit()));
-        case 3: return use(w_.roomy.receive(limit()));
-        default: break;
+        case 0:
+            return use(w_.bounded.get(limit()));
+        case 1:
+            return use(w_.sorted.get(limit()));
+        case 2:
+            return use(w_.direct.receive(limit()));
+        case 3:
+            return use(w_.roomy.receive(limit()));
+        default:
+            break;
         }
-        // What comes at the limit is not lost with the task that took it. Only who is cancelled while it waits for
-        // the end of that leaves it to itself.
+        // What comes at the limit is not lost with the task that took it. Only who is cancelled
+        // while it waits for the end of that leaves it to itself.
         take_until(w_.moment());
     }
     void take_until(Duration limit) {
@@ -500,7 +549,8 @@ void play_in(Round& round) {
     World world(round);
     std::vector<coro::Task<void>> workers;
     for (int i = 0; i < 50; ++i) {
-        workers.push_back(coro::spawn([&world, i] { Worker(world, i).work(1 + world.draw.below(20), 3); }));
+        workers.push_back(
+            coro::spawn([&world, i] { Worker(world, i).work(1 + world.draw.below(20), 3); }));
         world.tasks.emplace_back(workers.back());
         if (world.draw.one_in(4)) coro::yield();
     }
@@ -534,6 +584,7 @@ void play(Round& round) {
     coro::run([&] { play_in(round); }, std::move(options));
 }
 
-const RegisterFamily family({"coroutines", "fifty coroutines over everything they can wait for", &play});
+const RegisterFamily family({"coroutines", "fifty coroutines over everything they can wait for",
+                             &play});
 
 } // namespace

@@ -1,5 +1,6 @@
-// Datagram endpoints' whole API, from every callback and from outside, UDP and Unix sockets. The model numbers what is
-// sent: nothing is torn, doubled, delivered to the wrong one or out of order, and what the contract promises arrives.
+// Datagram endpoints' whole API, from every callback and from outside, UDP and Unix sockets. The
+// model numbers what is sent: nothing is torn, doubled, delivered to the wrong one or out of order,
+// and what the contract promises arrives.
 
 #include "connection_model.hpp"
 
@@ -76,7 +77,7 @@ struct World {
     Loop* loop = nullptr;
     std::uint32_t token = 0;
     bool acts = true, losses = false, doubles = false, shuffles = false, loop_ends = false;
-    int in_call = 0;      ///< calls inside of which nobody may be called, but to pause
+    int in_call = 0; ///< calls inside of which nobody may be called, but to pause
     int errors_allowed = 0, resume_allowed = 0;
     int callbacks = 0;
     bool somebody_went = false;
@@ -198,7 +199,8 @@ public:
         e_.writing_paused = true;
         const Inside inside(e_);
         act();
-        if (e_.world->acts && random().one_in(20)) throw std::runtime_error("thrown by pause_writing");
+        if (e_.world->acts && random().one_in(20))
+            throw std::runtime_error("thrown by pause_writing");
     }
     void resume_writing() override {
         note("%: resume_writing");
@@ -209,13 +211,14 @@ public:
         e_.writing_paused = false;
         const Inside inside(e_);
         act();
-        if (e_.world->acts && random().one_in(20)) throw std::runtime_error("thrown by resume_writing");
+        if (e_.world->acts && random().one_in(20))
+            throw std::runtime_error("thrown by resume_writing");
     }
 
     void give_back(std::span<const Datagram> batch, bool rest) {
         World& world = *e_.world;
-        world.round.operation("%: gives % datagrams back, as a rest: %", number(e_.index), number(batch.size()),
-                              rest && e_.batches);
+        world.round.operation("%: gives % datagrams back, as a rest: %", number(e_.index),
+                              number(batch.size()), rest && e_.batches);
         if (e_.transport == nullptr) return;
         std::vector<Endpoint::Kept> kept;
         for (const Datagram& each : batch)
@@ -259,12 +262,15 @@ private:
         RANDOM_CHECK(e_.made && !e_.lost, "a datagram before or after the endpoint");
         RANDOM_CHECK(!e_.paused, "a datagram while reading is paused");
         RANDOM_CHECK(!e_.ended(), "a datagram after the end");
-        RANDOM_CHECK(e_.world->in_call == 0 && e_.world->callbacks == 0, "a datagram inside a call");
+        RANDOM_CHECK(e_.world->in_call == 0 && e_.world->callbacks == 0,
+                     "a datagram inside a call");
     }
     void check_error() {
-        RANDOM_CHECK(e_.made && !e_.lost && !e_.aborted && !e_.threw, "an error before or after the endpoint");
+        RANDOM_CHECK(e_.made && !e_.lost && !e_.aborted && !e_.threw,
+                     "an error before or after the endpoint");
         RANDOM_CHECK(e_.world->in_call == e_.world->errors_allowed, "an error inside a call");
-        RANDOM_CHECK(e_.in_callback == 0 || e_.world->errors_allowed != 0, "an error inside a callback");
+        RANDOM_CHECK(e_.in_callback == 0 || e_.world->errors_allowed != 0,
+                     "an error inside a callback");
     }
 
     void take(const Datagram& datagram) {
@@ -280,19 +286,22 @@ private:
             return;
         }
         RANDOM_CHECK(e_.unix_socket || datagram.to.empty() != e_.packet_info);
-        if (world.random.one_in(16)) e_.recent.push_back({std::string(text_of(data)), datagram.from});
+        if (world.random.one_in(16))
+            e_.recent.push_back({std::string(text_of(data)), datagram.from});
         if (e_.recent.size() > 3) e_.recent.erase(e_.recent.begin());
         if (data.size() < header) return take_short(data, datagram);
         std::uint32_t token = 0, id = 0;
         std::memcpy(&token, data.data(), sizeof token);
         std::memcpy(&id, data.data() + sizeof token, sizeof id);
-        if (token != world.token && !world.round.simulated() && !e_.unix_socket) return; // of another program
+        // of another program
+        if (token != world.token && !world.round.simulated() && !e_.unix_socket) return;
         RANDOM_EQUAL(token, world.token);
         RANDOM_CHECK(id < world.sent.size(), "a datagram that was not sent: " << id);
         Sent& record = world.sent[id];
         Pair& pair = world.pairs[record.pair];
         const Endpoint& sender = world.endpoints[pair.from];
-        RANDOM_CHECK(same_place(pair.to, e_.local), "datagram " << id << " for " << pair.to.to_string());
+        RANDOM_CHECK(same_place(pair.to, e_.local),
+                     "datagram " << id << " for " << pair.to.to_string());
         check_sender(sender, datagram);
         if (datagram.truncated) {
             RANDOM_CHECK(record.size > e_.datagram_size);
@@ -301,8 +310,9 @@ private:
             RANDOM_EQUAL(data.size(), record.size);
         }
         const std::size_t body = data.size() - header;
-        RANDOM_CHECK(std::memcmp(data.data() + header, Content::get().at(id * 97, body).data(), body) == 0,
-                     "datagram " << id << " has other bytes than were sent");
+        RANDOM_CHECK(
+            std::memcmp(data.data() + header, Content::get().at(id * 97, body).data(), body) == 0,
+            "datagram " << id << " has other bytes than were sent");
         RANDOM_CHECK(++record.got <= (world.doubles ? 2 : 1), "datagram " << id << " comes again");
         if (record.got > 1) return;
         ++pair.got;
@@ -311,16 +321,19 @@ private:
         pair.last = number(id);
     }
     void check_sender(const Endpoint& sender, const Datagram& datagram) {
-        RANDOM_CHECK(same_place(sender.local, datagram.from),
-                     "from " << datagram.from.to_string() << " instead of " << sender.local.to_string());
-        RANDOM_CHECK(e_.peer.empty() || same_place(e_.peer, sender.local), "a datagram of a stranger");
+        RANDOM_CHECK(same_place(sender.local, datagram.from), "from " << datagram.from.to_string()
+                                                                      << " instead of "
+                                                                      << sender.local.to_string());
+        RANDOM_CHECK(e_.peer.empty() || same_place(e_.peer, sender.local),
+                     "a datagram of a stranger");
     }
     void take_short(Bytes data, const Datagram& datagram) {
         World& world = *e_.world;
         // Senders without a name can not be told apart: any of them.
         for (Pair& pair : world.pairs) {
             const Endpoint& sender = world.endpoints[pair.from];
-            if (!same_place(pair.to, e_.local) || !same_place(sender.local, datagram.from)) continue;
+            if (!same_place(pair.to, e_.local) || !same_place(sender.local, datagram.from))
+                continue;
             const std::size_t most = pair.short_sent[data.size()] * (world.doubles ? 2 : 1);
             if (pair.short_got[data.size()] == most) continue;
             ++pair.short_got[data.size()];
@@ -328,13 +341,14 @@ private:
             check_sender(sender, datagram);
             return;
         }
-        RANDOM_CHECK(!world.round.simulated() && !e_.unix_socket, "a short datagram that was not sent, or came again");
+        RANDOM_CHECK(!world.round.simulated() && !e_.unix_socket,
+                     "a short datagram that was not sent, or came again");
     }
 
     Endpoint& e_;
 };
 
-// --- Sending -----------------------------------------------------------------------------------
+// --- Sending ---
 
 std::size_t World::pair_of(std::size_t from, const Address& to) {
     const Address place = to.unmapped();
@@ -346,7 +360,8 @@ std::size_t World::pair_of(std::size_t from, const Address& to) {
 
 Endpoint* World::living(const Address& at) {
     for (Endpoint& each : endpoints)
-        if (!each.ended() && same_place(each.local, at.unmapped()) && !(at.family() == Address::Family::unix_socket && at.path().empty()))
+        if (!each.ended() && same_place(each.local, at.unmapped()) &&
+            !(at.family() == Address::Family::unix_socket && at.path().empty()))
             return &each;
     return nullptr;
 }
@@ -365,7 +380,8 @@ Address World::target(const Endpoint& from) {
         }
         return at;
     }
-    return from.unix_socket ? Address::unix_path("@weft-nobody").value() : Address::loopback_ipv4(1);
+    return from.unix_socket ? Address::unix_path("@weft-nobody").value()
+                            : Address::loopback_ipv4(1);
 }
 
 /// A datagram for the pair, with its number, and counts it as sent.
@@ -373,7 +389,8 @@ std::string World::next(std::size_t index, std::size_t size) {
     Pair& pair = pairs[index];
     const Endpoint& from = endpoints[pair.from];
     const Endpoint* const target = living(pair.to);
-    const bool heard = target != nullptr && (target->peer.empty() || same_place(target->peer, from.local));
+    const bool heard =
+        target != nullptr && (target->peer.empty() || same_place(target->peer, from.local));
     if (!heard) pair.dead = somebody_went = true;
     ++pair.sent;
     std::string data(size, '\0');
@@ -417,15 +434,18 @@ void World::send(Endpoint& from) {
     std::string data = dropped ? std::string(size, '?') : next(pair, size);
     const Call call(*this);
     DatagramTransport::SendOptions options;
-    const Address source = from.family == AF_INET ? Address::loopback_ipv4(0) : Address::loopback_ipv6(0);
+    const Address source =
+        from.family == AF_INET ? Address::loopback_ipv4(0) : Address::loopback_ipv6(0);
     if (random.one_in(8)) options.ecn = static_cast<std::int8_t>(random.below(4));
-    if (!from.unix_socket && to.is_loopback() && !to.is_mapped() && random.one_in(8)) options.from = &source;
+    if (!from.unix_socket && to.is_loopback() && !to.is_mapped() && random.one_in(8))
+        options.from = &source;
     if (!from.peer.empty() && random.one_in(2)) {
         from.transport->send(data);
     } else if (!from.peer.empty() && random.one_in(4)) {
         from.transport->send_to(data, Address(), options);
     } else if (random.one_in(2)) {
-        from.transport->send_to(data, from.family == AF_INET6 && to.is_ip() && random.one_in(4) ? to.mapped() : to);
+        from.transport->send_to(
+            data, from.family == AF_INET6 && to.is_ip() && random.one_in(4) ? to.mapped() : to);
     } else {
         from.transport->send_to(data, to, options);
     }
@@ -438,7 +458,8 @@ void World::send_segmented(Endpoint& from) {
     const std::size_t count = random.one_in(4) ? 1 + random.below(80) : 1 + random.below(5);
     const std::size_t last = random.one_in(2) ? part : header + random.below(part - header + 1);
     if ((count - 1) * part + last > (from.unix_socket ? 2000u : most_of_udp)) return;
-    round.operation("%: send of % parts of % bytes", number(from.index), number(count), number(part));
+    round.operation("%: send of % parts of % bytes", number(from.index), number(count),
+                    number(part));
     if (from.transport->is_closing()) return;
     const std::size_t pair = pair_of(from.index, to);
     pairs[pair].segmented = true;
@@ -453,7 +474,8 @@ void World::send_segmented(Endpoint& from) {
 void World::send_batch(Endpoint& from) {
     const std::size_t count = random.size(40);
     const bool wrong = random.one_in(10);
-    round.operation("%: batch of % datagrams, with a mistake: %", number(from.index), number(count), wrong);
+    round.operation("%: batch of % datagrams, with a mistake: %", number(from.index), number(count),
+                    wrong);
     const bool dropped = from.transport->is_closing();
     std::vector<std::string> datas;
     std::vector<Outgoing> batch;
@@ -462,7 +484,8 @@ void World::send_batch(Endpoint& from) {
         const Address to = target(from);
         const std::size_t size = size_of_one(random, from.unix_socket);
         datas.push_back(dropped ? std::string(size, '?') : next(pair_of(from.index, to), size));
-        batch.push_back({bytes_of(datas.back()), from.peer.empty() || random.one_in(2) ? to : Address()});
+        batch.push_back(
+            {bytes_of(datas.back()), from.peer.empty() || random.one_in(2) ? to : Address()});
     }
     if (wrong) batch.push_back({{}, from.peer.empty() ? Address() : Address::loopback_ipv4(2)});
     const Call call(*this);
@@ -477,7 +500,7 @@ void World::send_batch(Endpoint& from) {
         std::fill(data.begin(), data.end(), '?');
 }
 
-// --- Everything else ---------------------------------------------------------------------------
+// --- Everything else ---
 
 /// Calls that are mistakes: they say so, and nothing is sent.
 void World::use_wrongly(Endpoint& from) {
@@ -515,7 +538,8 @@ void World::set_options(Endpoint& of) {
     RANDOM_CHECK(transport.set_multicast_ttl(hops).ok() || !open);
     RANDOM_CHECK(transport.set_multicast_loop(random.one_in(2)).ok() || !open);
     RANDOM_CHECK(transport.set_broadcast(random.one_in(2)).ok() || !open);
-    RANDOM_CHECK(same_place(transport.local_address().unmapped(), of.local) || transport.is_closing());
+    RANDOM_CHECK(same_place(transport.local_address().unmapped(), of.local) ||
+                 transport.is_closing());
     RANDOM_CHECK(transport.ref().get() == &transport);
     RANDOM_CHECK(of.ref.get() == nullptr || of.ref.get() == &transport);
 }
@@ -527,7 +551,8 @@ void World::give_back(Endpoint& to) {
     const std::vector<Endpoint::Kept> kept = to.recent;
     const Address nobody;
     for (const auto& each : kept)
-        batch.push_back({bytes_of(each.data), each.from, nobody, nobody, 0, -1, false, *to.transport});
+        batch.push_back(
+            {bytes_of(each.data), each.from, nobody, nobody, 0, -1, false, *to.transport});
     static_cast<Peer&>(to.transport->protocol()).give_back(batch, random.one_in(2));
 }
 
@@ -614,7 +639,7 @@ void World::act(Endpoint& who) {
     if (random.one_in(6)) end(who);
 }
 
-// --- Making ------------------------------------------------------------------------------------
+// --- Making ---
 
 UdpOptions World::options() {
     UdpOptions chosen;
@@ -653,12 +678,13 @@ void World::started(Endpoint& endpoint, const Result<DatagramRef>& made) {
     endpoint.peer = transport.peer_address().unmapped();
     endpoint.family = std::as_const(name).data()->sa_family;
     endpoint.unix_socket = endpoint.family == AF_UNIX;
-    round.note("% has port %, family %", number(endpoint.index), endpoint.local.port(), endpoint.family);
+    round.note("% has port %, family %", number(endpoint.index), endpoint.local.port(),
+               endpoint.family);
 }
 
 std::size_t alive(const World& world) {
-    return static_cast<std::size_t>(
-        std::count_if(world.endpoints.begin(), world.endpoints.end(), [](const Endpoint& e) { return !e.lost; }));
+    return static_cast<std::size_t>(std::count_if(world.endpoints.begin(), world.endpoints.end(),
+                                                  [](const Endpoint& e) { return !e.lost; }));
 }
 
 void World::make() {
@@ -671,7 +697,8 @@ void World::make() {
     if (kind == 5) { // connected to one that is bound
         const Address* to = nullptr;
         for (const Endpoint& each : endpoints)
-            if (!each.unix_socket && !each.ended() && each.peer.empty() && !each.local.is_any()) to = &each.local;
+            if (!each.unix_socket && !each.ended() && each.peer.empty() && !each.local.is_any())
+                to = &each.local;
         if (to == nullptr) return;
         const Address peer = *to; // adding moves nothing, but who knows
         Endpoint& made = add(chosen);
@@ -680,8 +707,9 @@ void World::make() {
     Endpoint& made = add(chosen);
     auto protocol = std::make_unique<Peer>(made);
     if (kind >= 3) {
-        const Address name =
-            Address::unix_path("@weft-random-" + std::to_string(::getpid()) + "-" + std::to_string(made.index)).value();
+        const Address name = Address::unix_path("@weft-random-" + std::to_string(::getpid()) + "-" +
+                                                std::to_string(made.index))
+                                 .value();
         const Sys fd = kernel.socket(AF_UNIX, SOCK_DGRAM, 0);
         RANDOM_CHECK(fd.ok() && kernel.bind(fd.fd(), name).ok());
         return started(made, udp::adopt(*loop, fd.fd(), std::move(protocol), chosen));
@@ -719,7 +747,7 @@ void World::make_pair() {
     }
 }
 
-// --- The end -----------------------------------------------------------------------------------
+// --- The end ---
 
 /// Whether everything that was sent has to come.
 bool World::arrives(const Pair& pair) {
@@ -727,12 +755,14 @@ bool World::arrives(const Pair& pair) {
     if (pair.dead || from.aborted || from.threw) return false;
     if (pair.failed != 0 && pair.segmented) return false;
     // A short one that came twice can not be told from two.
-    if (doubles && std::any_of(std::begin(pair.short_sent), std::end(pair.short_sent), [](auto n) { return n != 0; }))
+    if (doubles && std::any_of(std::begin(pair.short_sent), std::end(pair.short_sent),
+                               [](auto n) { return n != 0; }))
         return false;
     Endpoint* const to = living(pair.to);
     if (to == nullptr || !(to->peer.empty() || same_place(to->peer, from.local))) return false;
     if (from.unix_socket != to->unix_socket) return false;
-    return from.unix_socket || (round.simulated() && !losses && to->roomy && from.family == to->family);
+    return from.unix_socket ||
+           (round.simulated() && !losses && to->roomy && from.family == to->family);
 }
 
 void World::check_end() {
@@ -745,7 +775,8 @@ void World::check_end() {
 
 void turn(Round& round, Loop& loop) {
     if (round.simulated() && round.random.one_in(10))
-        dynamic_cast<sim::SimKernel&>(loop.kernel()).advance(std::chrono::microseconds(round.random.size(100000)));
+        dynamic_cast<sim::SimKernel&>(loop.kernel())
+            .advance(std::chrono::microseconds(round.random.size(100000)));
     if (round.random.one_in(6)) {
         (void)loop.step({.time = std::chrono::hours(1), .count = 1 + round.random.below(20)});
     } else {
@@ -762,8 +793,8 @@ void until(World& world, const char* what, Done done) {
         if (idle == 4)
             for (const Pair& pair : world.pairs)
                 if (world.arrives(pair) && pair.got + pair.failed < pair.sent)
-                    world.round.note("waits for what % has sent: % of % have come", number(pair.from),
-                                     number(pair.got), number(pair.sent));
+                    world.round.note("waits for what % has sent: % of % have come",
+                                     number(pair.from), number(pair.got), number(pair.sent));
         try {
             idle = world.loop->run_once(wait) == 0 ? idle + 1 : 0;
         } catch (const std::system_error&) {
@@ -785,15 +816,18 @@ void play(Round& round) {
         }
     }
     options.kernel = round.make_kernel(sim);
-    if (round.random.one_in(4)) options.reads_per_turn = static_cast<int>(1 + round.random.below(3));
+    if (round.random.one_in(4))
+        options.reads_per_turn = static_cast<int>(1 + round.random.below(3));
     options.debug = round.random.one_in(4);
     options.slow_callback = std::chrono::hours(1);
     Loop loop(std::move(options));
     world.loop = &loop;
-    world.token = static_cast<std::uint32_t>(round.random.next()) ^ static_cast<std::uint32_t>(::getpid());
+    world.token =
+        static_cast<std::uint32_t>(round.random.next()) ^ static_cast<std::uint32_t>(::getpid());
     if (round.simulated()) {
         auto& kernel = dynamic_cast<sim::SimKernel&>(loop.kernel());
-        if (round.random.one_in(2)) kernel.set_latency(Duration(0), std::chrono::microseconds(round.random.size(5000)));
+        if (round.random.one_in(2))
+            kernel.set_latency(Duration(0), std::chrono::microseconds(round.random.size(5000)));
         if (round.random.one_in(6)) kernel.set_loss(0.1), world.losses = true;
         if (round.random.one_in(6)) kernel.set_duplicate(0.1), world.doubles = true;
         if (round.random.one_in(6)) kernel.set_reorder(0.1), world.shuffles = true;
@@ -801,7 +835,8 @@ void play(Round& round) {
     loop.on_unhandled([&](const Unhandled& what) {
         // Whoever threw in a callback that ends its endpoint.
         for (Endpoint& each : world.endpoints)
-            if (each.transport != nullptr && each.transport->is_closing() && !each.ended()) each.threw = true;
+            if (each.transport != nullptr && each.transport->is_closing() && !each.ended())
+                each.threw = true;
         RANDOM_CHECK(what.exception != nullptr, what.message);
     });
     while (world.endpoints.size() < 2)
@@ -821,7 +856,8 @@ void play(Round& round) {
         return world.check_end();
     }
     until(world, "all are made", [&] {
-        return std::all_of(world.endpoints.begin(), world.endpoints.end(), [](const Endpoint& e) { return e.made; });
+        return std::all_of(world.endpoints.begin(), world.endpoints.end(),
+                           [](const Endpoint& e) { return e.made; });
     });
     for (Endpoint& each : world.endpoints)
         if (each.transport != nullptr) {
@@ -841,15 +877,18 @@ void play(Round& round) {
             each.closed = true;
         }
     until(world, "all are lost", [&] {
-        return std::all_of(world.endpoints.begin(), world.endpoints.end(), [](const Endpoint& e) { return e.lost; });
+        return std::all_of(world.endpoints.begin(), world.endpoints.end(),
+                           [](const Endpoint& e) { return e.lost; });
     });
     world.check_end();
     until(world, "nothing is left in the loop",
           [&] { return loop.stats().sources == 0 && loop.stats().timers == 0; });
     RANDOM_CHECK(loop.datagram_memory().expired(), "what endpoints share is still there");
-    if (round.simulated()) RANDOM_EQUAL(dynamic_cast<sim::SimKernel&>(loop.kernel()).open_descriptors(), 0u);
+    if (round.simulated())
+        RANDOM_EQUAL(dynamic_cast<sim::SimKernel&>(loop.kernel()).open_descriptors(), 0u);
 }
 
-const RegisterFamily family({"datagrams", "datagram endpoints' whole API from every callback, UDP and Unix", &play});
+const RegisterFamily
+    family({"datagrams", "datagram endpoints' whole API from every callback, UDP and Unix", &play});
 
 } // namespace

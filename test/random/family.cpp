@@ -1,6 +1,7 @@
 // Runs families: random-programs FAMILY [OPTIONS]. See `usage`.
 
 #include "family.hpp"
+
 #include "../support/watchdog.hpp"
 
 #include <weft/reactor/log.hpp>
@@ -24,7 +25,9 @@ extern "C" {
 // There where a sanitizer is linked.
 [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 // Children that are forked beside other threads start their own.
-const char* __tsan_default_options() { return "die_after_fork=0"; }
+const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
 }
 
 namespace weft::test {
@@ -135,17 +138,20 @@ std::string where() {
     }
     if (std::unique_lock lock(log_mutex, std::try_to_lock); lock && log_size != 0) {
         text += "the last log messages:\n";
-        for (std::size_t i = log_size < log_kept.size() ? 0 : log_size - log_kept.size(); i < log_size; ++i)
+        for (std::size_t i = log_size < log_kept.size() ? 0 : log_size - log_kept.size();
+             i < log_size; ++i)
             text += "  " + log_kept[i % log_kept.size()] + "\n";
     }
     return text + "family " + now.family + ", seed " + std::to_string(now.seed) + ", round " +
            std::to_string(now.round.load()) + ", operation " + std::to_string(now.in_round.load()) +
            " of the round, " + std::to_string(now.operations.load()) + " in all, kernel " + kernel +
-           "\nto repeat: random-programs " + now.family + " --seed " + std::to_string(now.seed) + " --round " +
-           std::to_string(now.round.load()) + " --kernel " + kernel + "\n";
+           "\nto repeat: random-programs " + now.family + " --seed " + std::to_string(now.seed) +
+           " --round " + std::to_string(now.round.load()) + " --kernel " + kernel + "\n";
 }
 
-void tell_where() { say("\n" + where()); }
+void tell_where() {
+    say("\n" + where());
+}
 
 void on_crash(int number) {
     std::signal(number, SIG_DFL);
@@ -158,8 +164,8 @@ void on_crash(int number) {
 constexpr std::chrono::seconds operation_limit(60);
 
 void on_stuck(int) {
-    say("STUCK: no operation has ended for " + std::to_string(Watchdog::scaled(operation_limit).count()) + " s\n" +
-        where());
+    say("STUCK: no operation has ended for " +
+        std::to_string(Watchdog::scaled(operation_limit).count()) + " s\n" + where());
 }
 // A round may be long: it is each of its operations that has a limit.
 bool has_moved() {
@@ -224,10 +230,12 @@ int run(const Family& family, const Options& options) {
     auto told = start;
     std::uint64_t rounds = 0;
     const auto report = [&] {
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        const double seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         std::printf("%s: %llu operations in %llu rounds, %.1f s, seed %llu\n", family.name,
-                    static_cast<unsigned long long>(now.operations.load()), static_cast<unsigned long long>(rounds),
-                    seconds, static_cast<unsigned long long>(options.seed));
+                    static_cast<unsigned long long>(now.operations.load()),
+                    static_cast<unsigned long long>(rounds), seconds,
+                    static_cast<unsigned long long>(options.seed));
         std::fflush(stdout);
     };
     if (options.round) {
@@ -275,7 +283,8 @@ bool parse(const std::vector<std::string>& arguments, Options& options) {
                 if (value == name_of(kind)) options.kernel = kind;
             if (!options.kernel) return false;
         } else if (name == "--seed" && value == "time") {
-            options.seed = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+            options.seed = static_cast<std::uint64_t>(
+                std::chrono::system_clock::now().time_since_epoch().count());
         } else if (!number) {
             return false;
         } else if (name == "--seed") {
@@ -311,9 +320,12 @@ int start(const std::vector<std::string>& arguments) {
     for (const Family* family = first; family != nullptr; family = family->next) {
         if (options.family != "all" && options.family != family->name) continue;
         found = true;
-        if (const int status = run(*family, options); status != 0 && options.family != "all") return status;
+        if (const int status = run(*family, options); status != 0 && options.family != "all")
+            return status;
     }
-    if (!found) std::fprintf(stderr, "there is no family \"%s\"; --list names them\n", options.family.c_str());
+    if (!found)
+        std::fprintf(stderr, "there is no family \"%s\"; --list names them\n",
+                     options.family.c_str());
     return found ? 0 : 2;
 }
 
@@ -321,9 +333,12 @@ int start(const std::vector<std::string>& arguments) {
 
 std::string_view name_of(KernelChoice choice) noexcept {
     switch (choice) {
-    case KernelChoice::sim: return "sim";
-    case KernelChoice::epoll: return "epoll";
-    case KernelChoice::poll: return "poll";
+    case KernelChoice::sim:
+        return "sim";
+    case KernelChoice::epoll:
+        return "epoll";
+    case KernelChoice::poll:
+        return "poll";
     }
     return "?";
 }
@@ -339,9 +354,12 @@ RegisterFamily::RegisterFamily(Family family) noexcept : family_(family) {
 
 std::unique_ptr<Kernel> Round::make_kernel(sim::SimOptions options) {
     switch (kernel_) {
-    case KernelChoice::epoll: return make_epoll_kernel();
-    case KernelChoice::poll: return make_poll_kernel();
-    case KernelChoice::sim: break;
+    case KernelChoice::epoll:
+        return make_epoll_kernel();
+    case KernelChoice::poll:
+        return make_poll_kernel();
+    case KernelChoice::sim:
+        break;
     }
     options.seed = random.next();
     return std::make_unique<sim::SimKernel>(options);
@@ -373,4 +391,6 @@ void random_failed(const char* file, int line, const std::string& text) noexcept
 
 } // namespace weft::test
 
-int main(int argc, char* argv[]) { return weft::test::start({argv + 1, argv + argc}); }
+int main(int argc, char* argv[]) {
+    return weft::test::start({argv + 1, argv + argc});
+}

@@ -15,8 +15,9 @@ namespace weft::test {
 enum class KernelChoice : std::uint8_t { sim, epoll, poll };
 std::string_view name_of(KernelChoice choice) noexcept;
 
-/// One world of a random program: made, used at random, and gone when the function returns. What it does follows from
-/// the seed and the round's number alone, so that a failure in the millionth round is repeated at once.
+/// One world of a random program: made, used at random, and gone when the function returns. What it
+/// does follows from the seed and the round's number alone, so that a failure in the millionth
+/// round is repeated at once.
 class Round {
 public:
     Round(std::uint64_t seed, std::uint64_t number, KernelChoice kernel) noexcept
@@ -29,11 +30,14 @@ public:
     /// A kernel of this round's kind; a simulated one has `options`, and a seed of the round's.
     std::unique_ptr<Kernel> make_kernel(sim::SimOptions options = {});
 
-    /// Counts an operation and writes it down: "write % bytes to %" with each % replaced by a number. `what` has to
-    /// live as long as the program; nothing is formatted unless something fails. From any thread.
-    void operation(const char* what, std::int64_t a = 0, std::int64_t b = 0, std::int64_t c = 0) noexcept;
+    /// Counts an operation and writes it down: "write % bytes to %" with each % replaced by a
+    /// number. `what` has to live as long as the program; nothing is formatted unless something
+    /// fails. From any thread.
+    void operation(const char* what, std::int64_t a = 0, std::int64_t b = 0,
+                   std::int64_t c = 0) noexcept;
     /// Writes something down without counting it: what came of an operation.
-    void note(const char* what, std::int64_t a = 0, std::int64_t b = 0, std::int64_t c = 0) noexcept;
+    void note(const char* what, std::int64_t a = 0, std::int64_t b = 0,
+              std::int64_t c = 0) noexcept;
 
 private:
     KernelChoice kernel_;
@@ -49,36 +53,38 @@ struct Family {
     const Family* next = nullptr;
 };
 
-/// Registers a family, at namespace scope: `const RegisterFamily family({"timers", "timers and …", &round});`
+/// Registers a family, at namespace scope: `const RegisterFamily family({"timers", "timers and …",
+/// &round});`
 struct RegisterFamily {
     explicit RegisterFamily(Family family) noexcept;
     Family family_;
 };
 
-/// Prints the family, seed, round, operation, kernel, the last operations and the command that repeats it, and ends the
-/// program. From any thread.
+/// Prints the family, seed, round, operation, kernel, the last operations and the command that
+/// repeats it, and ends the program. From any thread.
 [[noreturn]] void random_failed(const char* file, int line, const std::string& text) noexcept;
 
-/// Fails unless `condition` holds; what comes after it is printed with <<: `RANDOM_CHECK(a <= b, "a " << a)`.
-#define RANDOM_CHECK(condition, ...)                                                                                   \
-    do {                                                                                                               \
-        if (!(condition)) [[unlikely]] {                                                                               \
-            std::ostringstream message_;                                                                                  \
-            message_ << #condition __VA_OPT__(<< ": " << __VA_ARGS__);                                                    \
-            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                                              \
-        }                                                                                                              \
+/// Fails unless `condition` holds; what comes after it is printed with <<: `RANDOM_CHECK(a <= b, "a
+/// " << a)`.
+#define RANDOM_CHECK(condition, ...)                                                               \
+    do {                                                                                           \
+        if (!(condition)) [[unlikely]] {                                                           \
+            std::ostringstream message_;                                                           \
+            message_ << #condition __VA_OPT__(<< ": " << __VA_ARGS__);                             \
+            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                       \
+        }                                                                                          \
     } while (false)
 
 /// Fails unless both are equal, and prints both.
-#define RANDOM_EQUAL(found, wanted)                                                                                    \
-    do {                                                                                                               \
-        const auto& found_ = (found);                                                                                  \
-        const auto& wanted_ = (wanted);                                                                                \
-        if (!(found_ == wanted_)) [[unlikely]] {                                                                       \
-            std::ostringstream message_;                                                                                  \
-            message_ << #found " is " << found_ << ", wanted " << wanted_ << " (" #wanted ")";                            \
-            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                                              \
-        }                                                                                                              \
+#define RANDOM_EQUAL(found, wanted)                                                                \
+    do {                                                                                           \
+        const auto& found_ = (found);                                                              \
+        const auto& wanted_ = (wanted);                                                            \
+        if (!(found_ == wanted_)) [[unlikely]] {                                                   \
+            std::ostringstream message_;                                                           \
+            message_ << #found " is " << found_ << ", wanted " << wanted_ << " (" #wanted ")";     \
+            ::weft::test::random_failed(__FILE__, __LINE__, message_.str());                       \
+        }                                                                                          \
     } while (false)
 
 } // namespace weft::test

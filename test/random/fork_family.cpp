@@ -1,14 +1,15 @@
-// A program with servers, connections, datagrams, timers, watches, signals, an executor and coroutines that forks at any
-// point. The child closes what it has, ends, executes another program, abandons the loop or has one of its own; the
-// parent's bytes, files, peers and answers are as if there had been no child.
+// A program with servers, connections, datagrams, timers, watches, signals, an executor and
+// coroutines that forks at any point. The child closes what it has, ends, executes another program,
+// abandons the loop or has one of its own; the parent's bytes, files, peers and answers are as if
+// there had been no child.
 
 #include "connection_model.hpp"
 
 #include <weft/coro/coro.hpp>
 #include <weft/reactor/log.hpp>
 #include <weft/transports/connect/connect.hpp>
-#include <weft/transports/server/server.hpp>
 #include <weft/transports/datagram/udp.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <cerrno>
 #include <csignal>
@@ -135,7 +136,8 @@ void EchoProtocol::data_received(Bytes data) {
 void ClientProtocol::data_received(Bytes data) {
     while (!data.empty()) {
         const std::size_t some = std::min(data.size(), Content::longest);
-        RANDOM_CHECK(std::memcmp(data.data(), Content::get().at(c_.received, some).data(), some) == 0,
+        RANDOM_CHECK(std::memcmp(data.data(), Content::get().at(c_.received, some).data(), some) ==
+                         0,
                      "other bytes than were sent, after " << c_.received);
         c_.received += some;
         data = data.subspan(some);
@@ -159,7 +161,7 @@ void Echo::datagram_received(const Datagram& datagram) {
     RANDOM_CHECK(std::memcmp(datagram.data.data(), Content::get().at(0, 100).data(), 100) == 0);
 }
 
-// --- The child ---------------------------------------------------------------------------------
+// --- The child ---
 
 bool refused(const std::function<void()>& call) {
     try {
@@ -173,7 +175,8 @@ bool refused(const std::function<void()>& call) {
 /// A child's own loop, with connections and files of its own.
 void use_another_loop(World& world) {
     LoopOptions options;
-    options.kernel = world.round.kernel() == KernelChoice::poll ? make_poll_kernel() : make_epoll_kernel();
+    options.kernel =
+        world.round.kernel() == KernelChoice::poll ? make_poll_kernel() : make_epoll_kernel();
     options.executor_threads = 1;
     Loop loop(std::move(options));
     const std::string path = world.folder + "/child-" + std::to_string(::getpid());
@@ -211,7 +214,8 @@ void use_another_loop(World& world) {
 void World::child(std::uint64_t kind) {
     ::alarm(30);
     switch (kind) {
-    case 0: break;
+    case 0:
+        break;
     case 1: // what it has, one by one
         tcp.close();
         unix_server.close();
@@ -275,7 +279,7 @@ void World::child(std::uint64_t kind) {
     ::_exit(0);
 }
 
-// --- The parent --------------------------------------------------------------------------------
+// --- The parent ---
 
 void World::fork() {
     reap(false);
@@ -310,7 +314,8 @@ void World::reap(bool all) {
         const pid_t ended = ::waitpid(child, &status, all ? 0 : WNOHANG);
         if (ended == 0) return false;
         RANDOM_CHECK(ended == child, "waitpid: error " << errno);
-        RANDOM_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child has ended with " << status);
+        RANDOM_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                     "a child has ended with " << status);
         return true;
     });
 }
@@ -364,7 +369,8 @@ void World::talk() {
         while (stream_received != stream_sent) {
             const Buffer data = stream->read();
             RANDOM_CHECK(!data.empty(), "the end of a stream that only a child can have ended");
-            RANDOM_CHECK(std::memcmp(data.data(), Content::get().at(stream_received, data.size()).data(),
+            RANDOM_CHECK(std::memcmp(data.data(),
+                                     Content::get().at(stream_received, data.size()).data(),
                                      data.size()) == 0,
                          "other bytes than were sent, after " << stream_received);
             stream_received += data.size();
@@ -396,7 +402,8 @@ void World::act() {
     } else if (what < 45) {
         connect();
     } else if (what < 47) {
-        if (client == nullptr || client->transport == nullptr || client->closed || client->received != client->sent)
+        if (client == nullptr || client->transport == nullptr || client->closed ||
+            client->received != client->sent)
             return;
         round.operation("close");
         client->transport->close();
@@ -462,7 +469,8 @@ void World::finish() {
     ending = true;
     until("everything arrives", [&] {
         for (Client& client : clients)
-            if (!client.lost && (client.transport == nullptr || client.received != client.sent)) return false;
+            if (!client.lost && (client.transport == nullptr || client.received != client.sent))
+                return false;
         if (datagrams_received != datagrams_sent || seen != poked || told != raised) return false;
         for (auto& [job, number] : jobs)
             if (!job.done()) return false;
@@ -471,7 +479,8 @@ void World::finish() {
     for (auto& [job, number] : jobs)
         RANDOM_EQUAL(job.result(), number);
     struct stat file {};
-    RANDOM_CHECK(::lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode), "the socket file is gone");
+    RANDOM_CHECK(::lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode),
+                 "the socket file is gone");
     for (Client& client : clients)
         if (client.transport != nullptr) {
             client.transport->close();
@@ -504,7 +513,8 @@ void play(Round& round) {
     options.executor_threads = 1;
     World world(round, std::move(options));
     // A child that closes the loop ends coroutines with it, which is told.
-    world.loop.on_unhandled([&](const Unhandled& what) { RANDOM_CHECK(world.is_child, what.message); });
+    world.loop.on_unhandled(
+        [&](const Unhandled& what) { RANDOM_CHECK(world.is_child, what.message); });
     world.start();
     const std::size_t count = 50 + round.random.size(500);
     for (std::size_t i = 0; i < count; ++i) {
@@ -515,6 +525,7 @@ void play(Round& round) {
 }
 
 const RegisterFamily family(
-    {"fork", "a program that forks at any point, whose children close, end, execute and go on", &play, false, true});
+    {"fork", "a program that forks at any point, whose children close, end, execute and go on",
+     &play, false, true});
 
 } // namespace

@@ -1,5 +1,5 @@
-// Framings against references that see the whole stream: what they find, that it does not depend on the cuts, and what
-// it costs.
+// Framings against references that see the whole stream: what they find, that it does not depend on
+// the cuts, and what it costs.
 
 #include "family.hpp"
 
@@ -22,7 +22,8 @@ struct Expected {
     std::string error; ///< "", "too_long", "malformed", "incomplete"
 };
 
-/// A stream, message by message, and what is to be found in it. Half of them end in something wrong.
+/// A stream, message by message, and what is to be found in it. Half of them end in something
+/// wrong.
 struct Stream {
     std::string bytes;
     Expected expected;
@@ -30,7 +31,8 @@ struct Stream {
 
 std::string text(Random& random, std::size_t size, std::string_view of) {
     std::string made(size, '\0');
-    for (char& c : made) c = of[random.below(of.size())];
+    for (char& c : made)
+        c = of[random.below(of.size())];
     return made;
 }
 
@@ -73,7 +75,8 @@ struct Parts {
                 at = end + 1;
                 continue;
             }
-            if (seen.size() < end + 1 + number) return Scan::pass(passed + at, passed + end + 1 + number);
+            if (seen.size() < end + 1 + number)
+                return Scan::pass(passed + at, passed + end + 1 + number);
             at = end + 1 + number;
             --*left;
         }
@@ -89,14 +92,16 @@ Body body_of(std::string_view head) {
     if (head.empty() || head[0] == 'n') return Body::none();
     if (head[0] != 'b') return Body::malformed();
     std::uint64_t size = 0;
-    for (const char c : head.substr(1)) size = size * 10 + static_cast<std::uint64_t>(c - '0');
+    for (const char c : head.substr(1))
+        size = size * 10 + static_cast<std::uint64_t>(c - '0');
     return Body::of(size);
 }
 struct Headed : BodyFramer<LineFramer, Body (*)(std::string_view)> {
     using BodyFramer::BodyFramer;
     Bytes message(Bytes frame) {
         const Message found = BodyFramer::message(frame);
-        joined = std::string(found.head) + (found.body ? "+" + std::string(text_of(*found.body)) : "");
+        joined =
+            std::string(found.head) + (found.body ? "+" + std::string(text_of(*found.body)) : "");
         return bytes_of(joined);
     }
     std::string joined;
@@ -136,42 +141,56 @@ void compare(Round& round, const char* what, const F& framer, const Stream& stre
     std::size_t found = 0;
     std::string error;
     const auto message = [&](Bytes bytes) {
-        RANDOM_CHECK(found < stream.expected.messages.size(), what << ": one too many of " << found);
-        RANDOM_CHECK(text_of(bytes) == stream.expected.messages[found], what << ": message " << found);
+        RANDOM_CHECK(found < stream.expected.messages.size(),
+                     what << ": one too many of " << found);
+        RANDOM_CHECK(text_of(bytes) == stream.expected.messages[found],
+                     what << ": message " << found);
         ++found;
     };
     for (std::size_t at = 0; at < stream.bytes.size() && error.empty();) {
         std::size_t size = std::min(1 + random.size(most), stream.bytes.size() - at);
-        round.operation("a piece of % bytes at %", static_cast<std::int64_t>(size), static_cast<std::int64_t>(at));
+        round.operation("a piece of % bytes at %", static_cast<std::int64_t>(size),
+                        static_cast<std::int64_t>(at));
         if (const MutableBytes room = decoder.room(); !room.empty() && random.one_in(2)) {
             size = std::min(size, room.size());
-            std::copy_n(bytes_of(stream.bytes).begin() + static_cast<std::ptrdiff_t>(at), size, room.begin());
+            std::copy_n(bytes_of(stream.bytes).begin() + static_cast<std::ptrdiff_t>(at), size,
+                        room.begin());
             const auto next = decoder.filled(size);
-            if (next.state == State::error) error = decoder.error().code == Errc::too_long ? "too_long" : "malformed";
+            if (next.state == State::error)
+                error = decoder.error().code == Errc::too_long ? "too_long" : "malformed";
             if (next.state == State::message) message(next.message);
         } else {
             // A block of its own that dies, so that a sanitizer finds a view that is kept.
             const std::vector<char> block(stream.bytes.begin() + static_cast<std::ptrdiff_t>(at),
-                                          stream.bytes.begin() + static_cast<std::ptrdiff_t>(at + size));
+                                          stream.bytes.begin() +
+                                              static_cast<std::ptrdiff_t>(at + size));
             if (!decoder.feed(bytes_of({block.data(), size}), message))
                 error = decoder.error().code == Errc::too_long ? "too_long" : "malformed";
         }
-        RANDOM_CHECK(decoder.capacity() <= std::max<std::size_t>(16 * (at + size), 256), what << ": " << decoder.capacity());
+        RANDOM_CHECK(decoder.capacity() <= std::max<std::size_t>(16 * (at + size), 256),
+                     what << ": " << decoder.capacity());
         at += size;
     }
     if (error.empty() && !decoder.end().ok()) error = "incomplete";
     RANDOM_EQUAL(error, stream.expected.error);
     RANDOM_EQUAL(found, stream.expected.messages.size());
-    RANDOM_CHECK(work.looked_at <= 12 * (stream.bytes.size() + 100), what << " looked at " << work.looked_at);
-    RANDOM_CHECK(work.calls <= 2 * stream.bytes.size() + 2, what << " was asked " << work.calls << " times");
+    RANDOM_CHECK(work.looked_at <= 12 * (stream.bytes.size() + 100),
+                 what << " looked at " << work.looked_at);
+    RANDOM_CHECK(work.calls <= 2 * stream.bytes.size() + 2,
+                 what << " was asked " << work.calls << " times");
 }
 
 /// Adds messages with `frame`, and then what `wrong` makes of it, or a message that is cut.
 template<class Frame, class Wrong>
-Stream stream_of(Random& random, std::string_view alphabet, std::size_t longest, Frame frame, Wrong wrong) {
+Stream stream_of(Random& random, std::string_view alphabet, std::size_t longest, Frame frame,
+                 Wrong wrong) {
     Stream stream;
     for (std::size_t count = random.size(200); count > 0; --count) {
-        std::string message = text(random, random.one_in(50) ? random.size(longest) : random.size(std::min<std::size_t>(longest, 100)), alphabet);
+        std::string message =
+            text(random,
+                 random.one_in(50) ? random.size(longest)
+                                   : random.size(std::min<std::size_t>(longest, 100)),
+                 alphabet);
         stream.bytes += frame(message);
         stream.expected.messages.push_back(std::move(message));
     }
@@ -202,43 +221,55 @@ void play(Round& round) {
         const auto end = random.pick(std::array{LineEnd::lf, LineEnd::crlf, LineEnd::any});
         const char* const mark = end == LineEnd::lf ? "\n" : "\r\n";
         return compare(round, "lines of % bytes", LineFramer(end, max),
-                       stream_of(random, end == LineEnd::crlf ? "ab\n" : "ab", max, [&](const std::string& m) { return m + mark; }, too_long_text));
+                       stream_of(
+                           random, end == LineEnd::crlf ? "ab\n" : "ab", max,
+                           [&](const std::string& m) { return m + mark; }, too_long_text));
     }
     case 2: {
         const std::string mark = random.pick(std::array{"-", "--", "\r\n\r\n", "--c--d"});
         return compare(round, "delimited % bytes", DelimiterFramer(mark, max),
-                       stream_of(random, mark[0] == '-' ? "ab" : "a\n", max, [&](const std::string& m) { return m + mark; }, too_long_text));
+                       stream_of(
+                           random, mark[0] == '-' ? "ab" : "a\n", max,
+                           [&](const std::string& m) { return m + mark; }, too_long_text));
     }
     case 3: {
         const std::size_t width = 1 + random.below(8);
         const LengthFramer framer(width, order, max);
         return compare(round, "lengths of % bytes", framer,
-                       stream_of(random, "\r\n\x01", framer.max_message(), [&](const std::string& m) { return digits(m.size(), width, big) + m; },
-                                 [&](std::string& into) {
-                                     const std::uint64_t sayable = ~std::uint64_t{0} >> (64 - 8 * width);
-                                     if (sayable == framer.max_message()) return "";
-                                     into += digits(framer.max_message() + 1, width, big) + text(random, random.size(9), "xy");
-                                     return "too_long";
-                                 }));
+                       stream_of(
+                           random, "\r\n\x01", framer.max_message(),
+                           [&](const std::string& m) { return digits(m.size(), width, big) + m; },
+                           [&](std::string& into) {
+                               const std::uint64_t sayable = ~std::uint64_t{0} >> (64 - 8 * width);
+                               if (sayable == framer.max_message()) return "";
+                               into += digits(framer.max_message() + 1, width, big) +
+                                       text(random, random.size(9), "xy");
+                               return "too_long";
+                           }));
     }
     case 4:
         return compare(round, "varints of % bytes", VarintFramer(order, max),
-                       stream_of(random, "\x80\x01", max, [&](const std::string& m) { return groups(m.size(), big) + m; },
-                                 [&](std::string& into) {
-                                     into += groups(max + 1 + random.size(1'000'000'000), big);
-                                     return "too_long";
-                                 }));
+                       stream_of(
+                           random, "\x80\x01", max,
+                           [&](const std::string& m) { return groups(m.size(), big) + m; },
+                           [&](std::string& into) {
+                               into += groups(max + 1 + random.size(1'000'000'000), big);
+                               return "too_long";
+                           }));
     case 5:
-        return compare(round, "netstrings of % bytes", NetstringFramer(max),
-                       stream_of(random, "1:,", max, [&](const std::string& m) { return std::to_string(m.size()) + ":" + m + ","; },
-                                 [&](std::string& into) {
-                                     if (random.one_in(2)) {
-                                         into += "0:x";
-                                         return "malformed";
-                                     }
-                                     into += std::to_string(max + 1 + random.size(1'000'000'000));
-                                     return "too_long";
-                                 }));
+        return compare(
+            round, "netstrings of % bytes", NetstringFramer(max),
+            stream_of(
+                random, "1:,", max,
+                [&](const std::string& m) { return std::to_string(m.size()) + ":" + m + ","; },
+                [&](std::string& into) {
+                    if (random.one_in(2)) {
+                        into += "0:x";
+                        return "malformed";
+                    }
+                    into += std::to_string(max + 1 + random.size(1'000'000'000));
+                    return "too_long";
+                }));
     case 6: {
         Stream stream;
         const std::size_t size = 1 + random.size(max);
@@ -254,7 +285,8 @@ void play(Round& round) {
             const std::size_t parts = random.one_in(20) ? random.size(20'000) : random.size(30);
             std::string message = std::to_string(parts) + ";";
             for (std::size_t i = 0; i < parts; ++i) {
-                const std::size_t size = random.one_in(2000) ? random.size(Parts::max) : random.size(20);
+                const std::size_t size =
+                    random.one_in(2000) ? random.size(Parts::max) : random.size(20);
                 message += std::to_string(size) + ":" + text(random, size, "12:;");
             }
             stream.bytes += message;
@@ -267,7 +299,11 @@ void play(Round& round) {
         for (std::size_t count = random.size(100); count > 0; --count) {
             std::string head = "n" + text(random, random.size(50), "xyz"), message = head;
             if (random.one_in(2)) {
-                const std::string body = text(random, random.one_in(20) ? random.size(max) : random.size(std::min<std::size_t>(max, 50)), "ab\r\n");
+                const std::string body =
+                    text(random,
+                         random.one_in(20) ? random.size(max)
+                                           : random.size(std::min<std::size_t>(max, 50)),
+                         "ab\r\n");
                 head = "b" + std::to_string(body.size());
                 message = head + "+" + body;
                 stream.bytes += head + "\r\n" + body + "ok";
@@ -284,11 +320,13 @@ void play(Round& round) {
             stream.bytes += "b" + std::to_string(max + 1) + "\n";
             stream.expected.error = "too_long";
         }
-        return compare(round, "heads and bodies of % bytes", Headed(LineFramer(), &body_of, max, "ok"), stream);
+        return compare(round, "heads and bodies of % bytes",
+                       Headed(LineFramer(), &body_of, max, "ok"), stream);
     }
     }
 }
 
-const RegisterFamily family({"framing", "framings against references, with random cuts and limits", &play, true, false});
+const RegisterFamily family({"framing", "framings against references, with random cuts and limits",
+                             &play, true, false});
 
 } // namespace

@@ -12,7 +12,8 @@ using namespace weft::test;
 
 namespace {
 
-/// An outcome: of the model, and as a future shows it. Errors are numbers; those of the library are negative.
+/// An outcome: of the model, and as a future shows it. Errors are numbers; those of the library are
+/// negative.
 struct Outcome {
     enum class Kind : std::uint8_t { pending, value, error, cancelled };
     Kind kind = Kind::pending;
@@ -68,16 +69,23 @@ struct World {
         const bool on_error = round.random.one_in(3);
         const auto does = static_cast<Node::Does>(1 + round.random.below(4));
         const long number = 1 + static_cast<long>(round.random.below(100));
-        const int inner = does == Node::Does::inner ? static_cast<int>(round.random.below(nodes.size())) : -1;
-        Future<long> waited = inner >= 0 ? nodes[static_cast<std::size_t>(inner)].future : Future<long>();
+        const int inner =
+            does == Node::Does::inner ? static_cast<int>(round.random.below(nodes.size())) : -1;
+        Future<long> waited =
+            inner >= 0 ? nodes[static_cast<std::size_t>(inner)].future : Future<long>();
         if (inner >= 0 && !waited.valid()) return;
-        round.operation("derive from %, kind %, number %", from, static_cast<int>(does) + 10 * on_error, number);
+        round.operation("derive from %, kind %, number %", from,
+                        static_cast<int>(does) + 10 * on_error, number);
         const auto act = [does, number, waited, this](long value) -> Future<long> {
             switch (does) {
-            case Node::Does::fail: throw std::system_error(errno_code(static_cast<int>(number)), "made");
-            case Node::Does::cancel: throw Cancelled();
-            case Node::Does::inner: return waited;
-            default: return make_ready_future(*loop, value + number);
+            case Node::Does::fail:
+                throw std::system_error(errno_code(static_cast<int>(number)), "made");
+            case Node::Does::cancel:
+                throw Cancelled();
+            case Node::Does::inner:
+                return waited;
+            default:
+                return make_ready_future(*loop, value + number);
             }
         };
         Future<long>& source = nodes[static_cast<std::size_t>(from)].future;
@@ -110,16 +118,19 @@ struct World {
             changed = false;
             for (Node& node : nodes) {
                 if (node.outcome.kind != Kind::pending || node.does == Node::Does::root) continue;
-                const Node& waited = nodes[static_cast<std::size_t>(node.called ? node.inner : node.source)];
+                const Node& waited =
+                    nodes[static_cast<std::size_t>(node.called ? node.inner : node.source)];
                 if (waited.outcome.kind == Kind::pending) continue;
                 changed = true;
-                const bool calls = waited.outcome.kind == (node.on_error ? Kind::error : Kind::value);
+                const bool calls =
+                    waited.outcome.kind == (node.on_error ? Kind::error : Kind::value);
                 if (node.called || !calls) {
                     node.outcome = waited.outcome;
                 } else if (node.does == Node::Does::inner) {
                     node.called = true;
                 } else if (node.does == Node::Does::add) {
-                    node.outcome = {Kind::value, (node.on_error ? 0 : waited.outcome.number) + node.number};
+                    node.outcome = {Kind::value,
+                                    (node.on_error ? 0 : waited.outcome.number) + node.number};
                 } else if (node.does == Node::Does::fail) {
                     node.outcome = {Kind::error, node.number};
                 } else {
@@ -145,7 +156,9 @@ struct World {
         const auto index = static_cast<int>(round.random.below(nodes.size()));
         Node& node = nodes[static_cast<std::size_t>(index)];
         switch (round.random.below(10)) {
-        case 0: root(); break;
+        case 0:
+            root();
+            break;
         case 1:
         case 2:
         case 3:
@@ -204,14 +217,16 @@ void play(Round& round) {
     world.nodes.reserve(4096);
     world.root();
     const std::size_t count = 20 + round.random.size(1000);
-    for (std::size_t i = 0; i < count; ++i) world.step();
+    for (std::size_t i = 0; i < count; ++i)
+        world.step();
     if (round.random.one_in(2)) world.become_idle();
     round.operation("close");
     const bool settled = round.random.one_in(2);
     if (settled) world.become_idle();
     world.loop->close();
     for (Node& node : world.nodes) {
-        if (!settled && node.does != Node::Does::root) node.future = {}; // what was on its way may have been or not
+        // what was on its way may have been or not
+        if (!settled && node.does != Node::Does::root) node.future = {};
         if (node.outcome.kind == Kind::pending) node.outcome = {Kind::error, aborted};
     }
     world.compare();

@@ -1,9 +1,10 @@
-// Timers, callbacks, posts and watches under a clock that stands still, jumps, and goes on inside callbacks.
+// Timers, callbacks, posts and watches under a clock that stands still, jumps, and goes on inside
+// callbacks.
 
 #include "family.hpp"
 
-#include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -93,13 +94,20 @@ private:
 
     Duration some_delay() {
         switch (random_.below(8)) {
-        case 0: return Duration(0);
-        case 1: return Duration(-static_cast<std::int64_t>(random_.below(1'000'000'000)));
-        case 2: return Duration(1);
-        case 3: return std::chrono::hours::max();
-        case 4: return std::chrono::milliseconds(10); // ties
-        case 5: return std::chrono::duration<double>(static_cast<double>(random_.below(1000)) / 7);
-        default: return Duration(static_cast<std::int64_t>(random_.size(std::size_t{1} << 40)));
+        case 0:
+            return Duration(0);
+        case 1:
+            return Duration(-static_cast<std::int64_t>(random_.below(1'000'000'000)));
+        case 2:
+            return Duration(1);
+        case 3:
+            return std::chrono::hours::max();
+        case 4:
+            return std::chrono::milliseconds(10); // ties
+        case 5:
+            return std::chrono::duration<double>(static_cast<double>(random_.below(1000)) / 7);
+        default:
+            return Duration(static_cast<std::int64_t>(random_.size(std::size_t{1} << 40)));
         }
     }
 
@@ -109,18 +117,30 @@ private:
         switch (random_.below(12)) {
         case 0:
         case 1:
-        case 2: return add_timer();
-        case 3: return cancel_timer();
-        case 4: return move_timer();
+        case 2:
+            return add_timer();
+        case 3:
+            return cancel_timer();
+        case 4:
+            return move_timer();
         case 5:
-        case 6: return queue(soon_, "call_soon", [this](auto function) { loop_->call_soon(std::move(function)); });
-        case 7: return queue(posts_, "post", [this](auto function) {
-            RANDOM_CHECK(!loop_->post(std::move(function)));
-        });
-        case 8: return send();
-        case 9: return watch();
-        case 10: return jump(random_.one_in(8) ? Duration(10h) : Duration(static_cast<std::int64_t>(random_.size(100'000'000))));
-        default: return jump(difference(first_deadline(), now()));
+        case 6:
+            return queue(soon_, "call_soon",
+                         [this](auto function) { loop_->call_soon(std::move(function)); });
+        case 7:
+            return queue(posts_, "post", [this](auto function) {
+                RANDOM_CHECK(!loop_->post(std::move(function)));
+            });
+        case 8:
+            return send();
+        case 9:
+            return watch();
+        case 10:
+            return jump(random_.one_in(8)
+                            ? Duration(10h)
+                            : Duration(static_cast<std::int64_t>(random_.size(100'000'000))));
+        default:
+            return jump(difference(first_deadline(), now()));
         }
     }
 
@@ -142,13 +162,15 @@ private:
             armed.timer = loop_->call_later(delay, fire);
             break;
         case 1:
-            round_.operation("timer %: call_at, in %", static_cast<std::int64_t>(id), delay.count());
+            round_.operation("timer %: call_at, in %", static_cast<std::int64_t>(id),
+                             delay.count());
             armed.timer = loop_->call_at(armed.deadline, fire);
             break;
         default:
             armed.interval = std::max(delay, Duration::zero());
             armed.deadline = add_saturated(now(), armed.interval);
-            round_.operation("timer %: call_every %", static_cast<std::int64_t>(id), armed.interval.count());
+            round_.operation("timer %: call_every %", static_cast<std::int64_t>(id),
+                             armed.interval.count());
             armed.timer = loop_->call_every(armed.interval, fire);
         }
         note_armed(armed);
@@ -159,7 +181,8 @@ private:
         armed.sequence = next_sequence_++;
         armed.turn = turn();
         RANDOM_CHECK(armed.timer.active());
-        RANDOM_EQUAL(armed.timer.when().time_since_epoch().count(), armed.deadline.time_since_epoch().count());
+        RANDOM_EQUAL(armed.timer.when().time_since_epoch().count(),
+                     armed.deadline.time_since_epoch().count());
     }
 
     Armed* pick_timer() {
@@ -184,7 +207,8 @@ private:
         Armed* armed = pick_timer();
         if (armed == nullptr) return;
         const TimePoint when = add_saturated(now(), some_delay());
-        round_.operation("move timer % by %", static_cast<std::int64_t>(picked_), difference(when, now()).count());
+        round_.operation("move timer % by %", static_cast<std::int64_t>(picked_),
+                         difference(when, now()).count());
         RANDOM_EQUAL(armed->timer.reschedule(when), armed->active);
         if (!armed->active) return;
         armed->deadline = when;
@@ -249,12 +273,14 @@ private:
     void fired(std::uint64_t id) {
         round_.note("timer % fires", static_cast<std::int64_t>(id));
         const auto found = timers_.find(id);
-        RANDOM_CHECK(found != timers_.end() && found->second.active, "fires once, and not when it was cancelled");
+        RANDOM_CHECK(found != timers_.end() && found->second.active,
+                     "fires once, and not when it was cancelled");
         Armed& armed = found->second;
         RANDOM_CHECK(armed.deadline <= now(), "early");
         for (const auto& [other_id, other] : timers_) {
             if (!other.active || other.turn >= turn()) continue;
-            RANDOM_CHECK(std::pair(armed.deadline, armed.sequence) <= std::pair(other.deadline, other.sequence),
+            RANDOM_CHECK(std::pair(armed.deadline, armed.sequence) <=
+                             std::pair(other.deadline, other.sequence),
                          "timer " << other_id << " is due before timer " << id);
         }
         if (armed.interval < Duration::zero()) {
@@ -266,7 +292,8 @@ private:
             if (next < now() && armed.interval == Duration::zero()) next = now();
             if (next < now()) {
                 const Duration late = difference(now(), armed.deadline);
-                const std::int64_t ticks = (late.count() + armed.interval.count() - 1) / armed.interval.count();
+                const std::int64_t ticks =
+                    (late.count() + armed.interval.count() - 1) / armed.interval.count();
                 next = armed.deadline + armed.interval * ticks;
             }
             armed.deadline = next;
@@ -300,9 +327,12 @@ private:
         const TimePoint begin = now();
         const std::uint64_t before = turn();
         if (random_.one_in(2)) {
-            const Loop::Budget budget{random_.one_in(2) ? Duration(1h) : Duration(static_cast<std::int64_t>(random_.below(20'000'000))),
-                                      random_.below(10)};
-            round_.operation("step of % ns and %", budget.time.count(), static_cast<std::int64_t>(budget.count));
+            const Loop::Budget budget{
+                random_.one_in(2) ? Duration(1h)
+                                  : Duration(static_cast<std::int64_t>(random_.below(20'000'000))),
+                random_.below(10)};
+            round_.operation("step of % ns and %", budget.time.count(),
+                             static_cast<std::int64_t>(budget.count));
             const StepResult result = loop_->step(budget);
             RANDOM_CHECK(result.ran <= budget.count);
             RANDOM_CHECK(result.more_ready == (loop_->next_deadline() == TimePoint::min()));
@@ -317,12 +347,14 @@ private:
             std::uint64_t calls, changes;
         } seen[std::size(pairs_)];
         for (std::size_t i = 0; i < std::size(pairs_); ++i)
-            seen[i] = {looks && pairs_[i].reads && pairs_[i].waiting != 0, pairs_[i].calls, pairs_[i].changes};
+            seen[i] = {looks && pairs_[i].reads && pairs_[i].waiting != 0, pairs_[i].calls,
+                       pairs_[i].changes};
         loop_->run_once();
         if (std::exchange(cut_short_, false)) return; // it went on with an older turn
         RANDOM_EQUAL(turn(), before + 1);
         for (const auto& [id, armed] : timers_)
-            RANDOM_CHECK(!armed.active || armed.deadline > begin || armed.turn > before, "timer " << id << " is lost");
+            RANDOM_CHECK(!armed.active || armed.deadline > begin || armed.turn > before,
+                         "timer " << id << " is lost");
         for (std::size_t i = 0; i < std::size(pairs_); ++i)
             if (seen[i].readable && pairs_[i].changes == seen[i].changes)
                 RANDOM_EQUAL(pairs_[i].calls, seen[i].calls + 1);
@@ -352,7 +384,8 @@ private:
             for (const Pair& pair : pairs_)
                 if (pair.reads && pair.waiting != 0) return true;
             return std::any_of(timers_.begin(), timers_.end(), [this](const auto& timer) {
-                return timer.second.active && timer.second.deadline <= now() && timer.second.interval < Duration::zero();
+                return timer.second.active && timer.second.deadline <= now() &&
+                       timer.second.interval < Duration::zero();
             });
         };
         for (int turns = 0; left(); ++turns) {
@@ -378,6 +411,7 @@ void play(Round& round) {
     world.play(100 + static_cast<int>(round.random.below(300)));
 }
 
-const RegisterFamily family({"loop", "timers, callbacks, posts and watches, with a clock that stalls and jumps", &play});
+const RegisterFamily family(
+    {"loop", "timers, callbacks, posts and watches, with a clock that stalls and jumps", &play});
 
 } // namespace

@@ -7,7 +7,8 @@
 
 namespace weft::test {
 
-/// Random numbers from a seed, the same with every compiler and library (SplitMix64; Steele, Lea, Flood 2014).
+/// Random numbers from a seed, the same with every compiler and library (SplitMix64; Steele, Lea,
+/// Flood 2014).
 class Random {
 public:
     explicit Random(std::uint64_t seed) noexcept : state_(seed) {}
@@ -22,14 +23,16 @@ public:
     std::uint64_t below(std::uint64_t bound) noexcept { return next() % bound; }
     /// From [least, most].
     std::int64_t between(std::int64_t least, std::int64_t most) noexcept {
-        return least + static_cast<std::int64_t>(below(static_cast<std::uint64_t>(most - least) + 1));
+        return least +
+               static_cast<std::int64_t>(below(static_cast<std::uint64_t>(most - least) + 1));
     }
     /// Once in `count` times.
     bool one_in(std::uint64_t count) noexcept { return below(count) == 0; }
     /// A size from [0, most], small ones as likely as large ones: lengths, delays, counts.
     std::size_t size(std::size_t most) noexcept {
         std::size_t bits = 1;
-        while (bits < 63 && (std::size_t{1} << bits) <= most) ++bits;
+        while (bits < 63 && (std::size_t{1} << bits) <= most)
+            ++bits;
         const std::size_t bound = std::size_t{1} << below(bits + 1);
         const std::size_t drawn = below(bound);
         return drawn <= most ? drawn : below(most + 1);
@@ -41,7 +44,8 @@ public:
     /// One that goes its own way: what either draws later does not depend on the other.
     Random split() noexcept { return Random(next() ^ 0xd1b54a32d192ed03u); }
 
-    // For the algorithms of the standard library; std::shuffle and the distributions differ between libraries.
+    // For the algorithms of the standard library; std::shuffle and the distributions differ between
+    // libraries.
     using result_type = std::uint64_t;
     static constexpr result_type min() noexcept { return 0; }
     static constexpr result_type max() noexcept { return UINT64_MAX; }

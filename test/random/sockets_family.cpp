@@ -1,6 +1,7 @@
-// Datagram sockets of coroutines: several that receive and send at a time, with every form, cancelled by time-outs and by
-// others, while sockets are closed. Numbered datagrams tell what came: nothing that was refused, nothing twice or out of
-// order, and of what was taken for somebody who is there nothing is lost.
+// Datagram sockets of coroutines: several that receive and send at a time, with every form,
+// cancelled by time-outs and by others, while sockets are closed. Numbered datagrams tell what
+// came: nothing that was refused, nothing twice or out of order, and of what was taken for somebody
+// who is there nothing is lost.
 
 #include "family.hpp"
 
@@ -42,7 +43,7 @@ struct End {
     std::size_t index = 0;
     std::size_t peer = SIZE_MAX; ///< of a connected one
     bool unix_socket = false, closed = false;
-    bool troubled = false; ///< it sent what was too long, or to somebody who had gone
+    bool troubled = false;          ///< it sent what was too long, or to somebody who had gone
     std::vector<std::int64_t> last; ///< that came from each sender
 };
 
@@ -96,9 +97,12 @@ public:
 private:
     template<class F>
     void limited(F&& operation) {
-        coro::CancelScope scope(w_.draw.one_in(4) && !w_.ending ? coro::Deadline(w_.moment()) : coro::Deadline());
+        coro::CancelScope scope(w_.draw.one_in(4) && !w_.ending ? coro::Deadline(w_.moment())
+                                                                : coro::Deadline());
         struct Listed {
-            Listed(World& w, coro::CancelScope& s) : world(w), scope(s) { world.scopes.push_back(&scope); }
+            Listed(World& w, coro::CancelScope& s) : world(w), scope(s) {
+                world.scopes.push_back(&scope);
+            }
             ~Listed() { std::erase(world.scopes, &scope); }
             World& world;
             coro::CancelScope& scope;
@@ -120,7 +124,8 @@ private:
     }
     /// Whether anybody has gone, whom a connected socket may have sent to.
     bool gone() const {
-        return std::any_of(w_.ends.begin(), w_.ends.end(), [](const End& end) { return end.closed; });
+        return std::any_of(w_.ends.begin(), w_.ends.end(),
+                           [](const End& end) { return end.closed; });
     }
     coro::Deadline limit() {
         return w_.draw.one_in(3) && !w_.ending ? coro::Deadline(w_.moment()) : coro::Deadline();
@@ -151,7 +156,8 @@ private:
         for (const Kept& kept : kept_) {
             std::size_t i = 0;
             for (const Datagram& each : kept.batch)
-                RANDOM_CHECK(text_of(each.data) == kept.copies[i++], "a batch that is kept has changed");
+                RANDOM_CHECK(text_of(each.data) == kept.copies[i++],
+                             "a batch that is kept has changed");
         }
         if (kept_.size() > w_.draw.below(4)) kept_.clear();
     }
@@ -164,8 +170,10 @@ private:
         std::uint32_t token = 0, id = 0;
         std::memcpy(&token, data.data(), sizeof token);
         std::memcpy(&id, data.data() + sizeof token, sizeof id);
-        if (token != w_.token && !w_.round.simulated() && !e_.unix_socket) return; // of another program
-        RANDOM_CHECK(token == w_.token && id < w_.sent.size(), "a datagram that was not sent: " << id);
+        // of another program
+        if (token != w_.token && !w_.round.simulated() && !e_.unix_socket) return;
+        RANDOM_CHECK(token == w_.token && id < w_.sent.size(),
+                     "a datagram that was not sent: " << id);
         Sent& record = w_.sent[id];
         RANDOM_EQUAL(record.to, e_.index);
         RANDOM_CHECK(record.fate != Fate::refused, "datagram " << id << " was refused, and comes");
@@ -177,7 +185,8 @@ private:
         RANDOM_CHECK(std::memcmp(data.data() + header, w_.body(id, size).data(), size) == 0,
                      "datagram " << id << " has other bytes than were sent");
         const Address& sender = w_.ends[record.from].local;
-        RANDOM_CHECK(from.is_ip() ? from.port() == sender.port() : from.path() == sender.path(), from.to_string());
+        RANDOM_CHECK(from.is_ip() ? from.port() == sender.port() : from.path() == sender.path(),
+                     from.to_string());
         std::int64_t& before = e_.last[record.writer];
         RANDOM_CHECK(before < number(id), "datagram " << id << " comes behind " << before);
         before = id;
@@ -192,7 +201,8 @@ private:
     }
     std::uint32_t next(std::size_t to, std::string& data) {
         const auto id = static_cast<std::uint32_t>(w_.sent.size());
-        const std::size_t size = header + (w_.draw.one_in(100) ? too_long : w_.draw.size(longest - header));
+        const std::size_t size =
+            header + (w_.draw.one_in(100) ? too_long : w_.draw.size(longest - header));
         w_.sent.push_back({e_.index, to, id_, size});
         if (size > longest || w_.ends[to].closed) e_.troubled = true;
         data.resize(size);
@@ -207,7 +217,8 @@ private:
     void all_or_none(const std::vector<std::uint32_t>& ids, Call call) {
         const auto settle = [&](Fate fate) {
             for (const std::uint32_t id : ids)
-                w_.sent[id].fate = fate == Fate::taken && w_.sent[id].size > longest ? Fate::failed : fate;
+                w_.sent[id].fate =
+                    fate == Fate::taken && w_.sent[id].size > longest ? Fate::failed : fate;
         };
         try {
             call();
@@ -225,7 +236,8 @@ private:
             const std::size_t to = receiver();
             std::string data;
             const std::vector<std::uint32_t> ids{next(to, data)};
-            w_.round.operation("%: sends % bytes to %", number(id_), number(data.size()), number(to));
+            w_.round.operation("%: sends % bytes to %", number(id_), number(data.size()),
+                               number(to));
             const Address at = w_.ends[to].local;
             all_or_none(ids, [&] {
                 if (e_.peer != SIZE_MAX) return e_.socket.send(data, limit());
@@ -240,7 +252,8 @@ private:
             for (std::size_t left = draw.size(30); left != 0; --left) {
                 const std::size_t to = receiver();
                 ids.push_back(next(to, datas.emplace_back()));
-                batch.push_back({bytes_of(datas.back()), e_.peer != SIZE_MAX ? Address() : w_.ends[to].local});
+                batch.push_back(
+                    {bytes_of(datas.back()), e_.peer != SIZE_MAX ? Address() : w_.ends[to].local});
             }
             w_.round.operation("%: sends % at once", number(id_), number(batch.size()));
             all_or_none(ids, [&] { e_.socket.send_batch(batch, limit()); });
@@ -261,7 +274,8 @@ private:
         } else if (what < 98) {
             w_.round.operation("%: other marks", number(id_));
             const std::size_t high = draw.size(20000);
-            if (auto* transport = e_.socket.transport()) transport->set_write_buffer_limits(high, draw.below(high + 1));
+            if (auto* transport = e_.socket.transport())
+                transport->set_write_buffer_limits(high, draw.below(high + 1));
         } else if (draw.one_in(8)) {
             end();
         }
@@ -305,7 +319,8 @@ void make(World& world) {
     for (std::uint64_t count = 1 + world.draw.below(2); count != 0; --count)
         add(coro::DatagramSocket::bind("127.0.0.1:0", options()));
     for (std::uint64_t i = 0; i < 1 + world.draw.below(2); ++i) {
-        const std::string name = "@weft-sockets-" + std::to_string(::getpid()) + "-" + std::to_string(i);
+        const std::string name =
+            "@weft-sockets-" + std::to_string(::getpid()) + "-" + std::to_string(i);
         const Sys fd = kernel.socket(AF_UNIX, SOCK_DGRAM, 0);
         RANDOM_CHECK(fd.ok() && kernel.bind(fd.fd(), Address::unix_path(name).value()).ok());
         add(coro::DatagramSocket::adopt(fd.fd(), options())).unix_socket = true;
@@ -325,7 +340,8 @@ void make(World& world) {
 
 void play_in(Round& round) {
     World world(round);
-    world.token = static_cast<std::uint32_t>(round.random.next()) ^ static_cast<std::uint32_t>(::getpid());
+    world.token =
+        static_cast<std::uint32_t>(round.random.next()) ^ static_cast<std::uint32_t>(::getpid());
     world.text.resize(too_long + 1000);
     for (char& c : world.text)
         c = static_cast<char>(round.random.next());
@@ -333,15 +349,18 @@ void play_in(Round& round) {
     std::vector<coro::Task<void>> receivers, senders, others;
     for (End& end : world.ends) {
         for (std::size_t i = 0; i <= world.draw.below(3); ++i)
-            receivers.push_back(coro::spawn([&world, &end, i] { Worker(world, end, i).receive(); }));
+            receivers.push_back(
+                coro::spawn([&world, &end, i] { Worker(world, end, i).receive(); }));
         const std::size_t operations = 5 + world.draw.size(40);
         for (std::size_t i = 0; i <= world.draw.below(3); ++i)
-            senders.push_back(coro::spawn([&world, &end, i, operations] { Worker(world, end, 5 + i).send(operations); }));
+            senders.push_back(coro::spawn(
+                [&world, &end, i, operations] { Worker(world, end, 5 + i).send(operations); }));
     }
     others.push_back(coro::spawn([&world] {
         while (!world.ending) {
             coro::sleep(world.moment());
-            if (!world.scopes.empty() && world.draw.one_in(2)) world.draw.pick(world.scopes)->cancel();
+            if (!world.scopes.empty() && world.draw.one_in(2))
+                world.draw.pick(world.scopes)->cancel();
         }
     }));
     for (auto& sender : senders)
@@ -384,6 +403,7 @@ void play(Round& round) {
     coro::run([&] { play_in(round); }, std::move(options));
 }
 
-const RegisterFamily family({"sockets", "coroutines' datagram sockets with cancelled receives and sends", &play});
+const RegisterFamily
+    family({"sockets", "coroutines' datagram sockets with cancelled receives and sends", &play});
 
 } // namespace

@@ -1,6 +1,7 @@
-// Coroutine streams: reads and writes of every form that time-outs and other coroutines cancel at any point, several
-// readers and writers, ends in every way. What is written are numbered frames, so that the other side can tell whether
-// each came as a whole, once, and in its writer's order, and whether one came that was refused.
+// Coroutine streams: reads and writes of every form that time-outs and other coroutines cancel at
+// any point, several readers and writers, ends in every way. What is written are numbered frames,
+// so that the other side can tell whether each came as a whole, once, and in its writer's order,
+// and whether one came that was refused.
 
 #include "family.hpp"
 
@@ -36,8 +37,8 @@ std::int64_t number(std::uint64_t value) {
     return static_cast<std::int64_t>(value);
 }
 
-/// What frames consist of, and a file of some. No carriage return is in it: a line is what `read_line` returns and
-/// a newline.
+/// What frames consist of, and a file of some. No carriage return is in it: a line is what
+/// `read_line` returns and a newline.
 class Material {
 public:
     static const Material& get() {
@@ -69,7 +70,8 @@ private:
         std::string all;
         for (std::size_t k = 0; k < file_frames; ++k) {
             offsets_[k] = all.size();
-            all += frame(static_cast<std::uint32_t>(of_file + k), head_size + random.size(k % 4 == 0 ? 200000 : 3000));
+            all += frame(static_cast<std::uint32_t>(of_file + k),
+                         head_size + random.size(k % 4 == 0 ? 200000 : 3000));
         }
         offsets_[file_frames] = all.size();
         char path[] = "/tmp/weft-random-XXXXXX";
@@ -101,7 +103,7 @@ struct End {
     bool eof_sent = false, closed = false, aborted = false, eof_seen = false, broken = false;
     int readers = 0, trips = 0;
     int files = 0; ///< under way: who is cancelled there ends the connection before it can say so
-    std::vector<Frame> frames; ///< that this end writes
+    std::vector<Frame> frames;                                        ///< that this end writes
     std::array<std::int64_t, 8> last{-1, -1, -1, -1, -1, -1, -1, -1}; ///< of each writer, that came
     std::array<std::size_t, file_frames> file_sent{}, file_got{};
 
@@ -132,7 +134,7 @@ struct World {
     Duration moment() { return std::chrono::microseconds(draw.size(400)); }
 };
 
-// --- What comes --------------------------------------------------------------------------------
+// --- What comes ---
 
 void End::feed(Bytes data) {
     received += data.size();
@@ -156,7 +158,8 @@ void End::feed(Bytes data) {
 
 void End::begin_frame() {
     unsigned number_in = 0, size_in = 0;
-    RANDOM_CHECK(std::sscanf(head.c_str(), "%8x%7x\n", &number_in, &size_in) == 2 && head.back() == '\n',
+    RANDOM_CHECK(std::sscanf(head.c_str(), "%8x%7x\n", &number_in, &size_in) == 2 &&
+                     head.back() == '\n',
                  "no frame begins with " << head << " at " << received);
     id = number_in;
     done = 0;
@@ -164,7 +167,8 @@ void End::begin_frame() {
     size = size_in - head_size;
     if (id >= of_file) {
         const std::size_t k = id - of_file;
-        RANDOM_CHECK(k < file_frames && size_in == Material::get().file_size(k), "no such frame in the file");
+        RANDOM_CHECK(k < file_frames && size_in == Material::get().file_size(k),
+                     "no such frame in the file");
         RANDOM_CHECK(++file_got[k] <= peer->file_sent[k], "a part of the file that was not sent");
     } else {
         RANDOM_CHECK(id < peer->frames.size(), "frame " << id << " was not written");
@@ -184,20 +188,23 @@ void End::end_frame() {
     head.clear();
 }
 
-/// The end of the stream, which only an end of the other one's writing brings, behind all that it wrote.
+/// The end of the stream, which only an end of the other one's writing brings, behind all that it
+/// wrote.
 void End::saw_end() {
     world->round.note("%: the end of the stream", index);
     eof_seen = true;
-    RANDOM_CHECK(peer->eof_sent || peer->may_end() || !peer->present, "the end of a stream that nobody has ended");
+    RANDOM_CHECK(peer->eof_sent || peer->may_end() || !peer->present,
+                 "the end of a stream that nobody has ended");
     if (!peer->harmless()) return;
     RANDOM_CHECK(!inside_a_frame(), "the stream ends inside frame " << id);
     for (std::size_t i = 0; i < peer->frames.size(); ++i)
-        RANDOM_CHECK(peer->frames[i].got || peer->frames[i].fate != Fate::taken, "frame " << i << " is lost");
+        RANDOM_CHECK(peer->frames[i].got || peer->frames[i].fate != Fate::taken,
+                     "frame " << i << " is lost");
     for (std::size_t k = 0; k < file_frames; ++k)
         RANDOM_EQUAL(file_got[k], peer->file_sent[k]);
 }
 
-// --- Those who read and write ------------------------------------------------------------------
+// --- Those who read and write ---
 
 class Worker {
 public:
@@ -228,9 +235,12 @@ private:
     /// Inside a scope that somebody may cancel, and that may have an end.
     template<class F>
     void limited(F&& operation) {
-        coro::CancelScope scope(w_.draw.one_in(4) && !w_.ending ? coro::Deadline(w_.moment()) : coro::Deadline());
+        coro::CancelScope scope(w_.draw.one_in(4) && !w_.ending ? coro::Deadline(w_.moment())
+                                                                : coro::Deadline());
         struct Listed {
-            Listed(World& w, coro::CancelScope& s) : world(w), scope(s) { world.scopes.push_back(&scope); }
+            Listed(World& w, coro::CancelScope& s) : world(w), scope(s) {
+                world.scopes.push_back(&scope);
+            }
             ~Listed() { std::erase(world.scopes, &scope); }
             World& world;
             coro::CancelScope& scope;
@@ -251,7 +261,8 @@ private:
             e_.feed(bytes_of(error.partial));
             e_.saw_end();
         } catch (const UsageError& error) {
-            const bool expected = e_.over() || !e_.present || trips != e_.trips || e_.eof_sent || second_reader_;
+            const bool expected =
+                e_.over() || !e_.present || trips != e_.trips || e_.eof_sent || second_reader_;
             RANDOM_CHECK(expected, error.what());
             if (!std::exchange(second_reader_, false)) return;
             coro::sleep(10us);
@@ -300,7 +311,10 @@ private:
             taken(into);
             break;
         }
-        case 5: taken(bytes_of(stream.read_exactly(draw.size(draw.one_in(4) ? 200000 : 3000), limit()))); break;
+        case 5:
+            taken(
+                bytes_of(stream.read_exactly(draw.size(draw.one_in(4) ? 200000 : 3000), limit())));
+            break;
         case 6: {
             set_limit();
             taken(bytes_of(stream.read_until(draw.one_in(2) ? "\n" : "ab", limit())));
@@ -341,8 +355,10 @@ private:
             break;
         }
         default: {
-            // To the end comes only who is not limited: more than so much is an overrun that takes nothing.
-            taken(bytes_of(stream.read_to_end(draw.size(20000), w_.ending ? coro::Deadline() : coro::Deadline(w_.moment()))));
+            // To the end comes only who is not limited: more than so much is an overrun that takes
+            // nothing.
+            taken(bytes_of(stream.read_to_end(
+                draw.size(20000), w_.ending ? coro::Deadline() : coro::Deadline(w_.moment()))));
             e_.saw_end();
         }
         }
@@ -397,7 +413,8 @@ private:
     void write_frame() {
         Random& draw = w_.draw;
         const std::size_t kind = draw.below(6);
-        const std::size_t size = head_size + draw.size(draw.one_in(6) ? longest_frame - head_size : 3000);
+        const std::size_t size =
+            head_size + draw.size(draw.one_in(6) ? longest_frame - head_size : 3000);
         const auto id = static_cast<std::uint32_t>(e_.frames.size());
         w_.round.operation("%: write of % bytes, kind %", number(id_), number(size), number(kind));
         std::string data = Material::get().frame(id, size);
@@ -412,8 +429,12 @@ private:
         };
         try {
             switch (kind) {
-            case 0: e_.stream.write(bytes_of(data), limit()); break;
-            case 1: e_.stream.write(std::string_view(data), limit()); break;
+            case 0:
+                e_.stream.write(bytes_of(data), limit());
+                break;
+            case 1:
+                e_.stream.write(std::string_view(data), limit());
+                break;
             case 2:
             case 3: {
                 Buffer owned = kind == 2 ? Buffer::copy(bytes_of(data)) : Buffer(std::move(data));
@@ -428,8 +449,11 @@ private:
                 RANDOM_CHECK(owned.empty(), "a buffer was taken and is there");
                 break;
             }
-            case 4: e_.stream.write(std::string(data), limit()); break;
-            default: write_pieces(data);
+            case 4:
+                e_.stream.write(std::string(data), limit());
+                break;
+            default:
+                write_pieces(data);
             }
             e_.frames[id].fate = Fate::taken;
         } catch (const coro::TimeoutError&) {
@@ -470,7 +494,8 @@ private:
             ~Counted() { --count; }
             int& count;
         } counted(e_.files);
-        // Who is cancelled before it has begun has sent nothing, and anybody else has ended the connection.
+        // Who is cancelled before it has begun has sent nothing, and anybody else has ended the
+        // connection.
         try {
             const std::uint64_t sent = e_.stream.send_file(material.file(), material.file_offset(k),
                                                            material.file_size(k), limit());
@@ -574,7 +599,7 @@ void Worker::travel() {
     static_cast<Station&>(transport->protocol()).back(*transport);
 }
 
-// --- The world ---------------------------------------------------------------------------------
+// --- The world ---
 
 /// Hands its transport to an end.
 class Arrival final : public Protocol {
@@ -593,8 +618,10 @@ void connect(World& world) {
     Loop& loop = coro::this_loop();
     const auto kind = world.draw.below(3);
     const bool small = world.draw.one_in(2);
-    world.round.note("a connection over % (0 memory, 1 Unix, 2 TCP), small buffers: %", number(kind), small);
-    auto first = std::make_unique<Arrival>(world.ends[0]), second = std::make_unique<Arrival>(world.ends[1]);
+    world.round.note("a connection over % (0 memory, 1 Unix, 2 TCP), small buffers: %",
+                     number(kind), small);
+    auto first = std::make_unique<Arrival>(world.ends[0]),
+         second = std::make_unique<Arrival>(world.ends[1]);
     Server server;
     Future<TransportRef> connecting;
     if (kind == 0) {
@@ -605,13 +632,15 @@ void connect(World& world) {
         RANDOM_CHECK(adopt_connection(loop, fds[0], std::move(first)).ok());
         RANDOM_CHECK(adopt_connection(loop, fds[1], std::move(second)).ok());
     } else {
-        server = std::move(*tcp::listen(loop, "127.0.0.1:0", [&first] { return std::move(first); }));
+        server =
+            std::move(*tcp::listen(loop, "127.0.0.1:0", [&first] { return std::move(first); }));
         connecting = tcp::connect(loop, server.addresses().at(0).to_string(), std::move(second));
     }
     while (!world.ends[0].present || !world.ends[1].present)
         coro::sleep(10us);
     for (End& end : world.ends) {
-        if (kind == 0 || !small || (kind == 2 && !world.round.simulated())) continue; // real TCP waits for its timers then
+        // real TCP waits for its timers then
+        if (kind == 0 || !small || (kind == 2 && !world.round.simulated())) continue;
         const int fd = end.stream.transport()->fd(), size = 4096;
         (void)loop.kernel().set_option(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
         (void)loop.kernel().set_option(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
@@ -633,14 +662,17 @@ void wait_for_the_end(World& world, End& end) {
         }
         const int trips = end.trips;
         try {
-            end.stream.wait_closed(world.draw.one_in(2) ? coro::Deadline(world.moment()) : coro::Deadline());
+            end.stream.wait_closed(world.draw.one_in(2) ? coro::Deadline(world.moment())
+                                                        : coro::Deadline());
         } catch (const coro::TimeoutError&) {
             continue;
         } catch (const UsageError&) {
-            RANDOM_CHECK(!end.present || end.over() || trips != end.trips, "wait_closed was refused");
+            RANDOM_CHECK(!end.present || end.over() || trips != end.trips,
+                         "wait_closed was refused");
             continue;
         }
-        const bool gone = end.may_end() || end.peer->may_end() || trips != end.trips || !end.present;
+        const bool gone =
+            end.may_end() || end.peer->may_end() || trips != end.trips || !end.present;
         RANDOM_CHECK(gone, "wait_closed returned, and the connection is there");
         coro::sleep(100us);
     }
@@ -658,17 +690,21 @@ void play_in(Round& round) {
     std::size_t id = 0;
     for (End& end : world.ends) {
         for (std::uint64_t count = 1 + world.draw.below(2); count != 0; --count)
-            readers.push_back(coro::spawn([&world, &end, id] { Worker(world, end, 10 + id).read(); })), ++id;
+            readers.push_back(
+                coro::spawn([&world, &end, id] { Worker(world, end, 10 + id).read(); })),
+                ++id;
         const std::size_t operations = 10 + world.draw.size(60);
         for (std::size_t writer = 0; writer <= world.draw.below(4); ++writer)
-            writers.push_back(coro::spawn(
-                [&world, &end, writer, operations] { Worker(world, end, writer).write(operations); }));
+            writers.push_back(coro::spawn([&world, &end, writer, operations] {
+                Worker(world, end, writer).write(operations);
+            }));
         others.push_back(coro::spawn([&world, &end] { wait_for_the_end(world, end); }));
     }
     others.push_back(coro::spawn([&world] {
         while (!world.ending) {
             coro::sleep(world.moment());
-            if (!world.scopes.empty() && world.draw.one_in(2)) world.draw.pick(world.scopes)->cancel();
+            if (!world.scopes.empty() && world.draw.one_in(2))
+                world.draw.pick(world.scopes)->cancel();
         }
     }));
     for (auto& writer : writers)
@@ -705,11 +741,13 @@ void play(Round& round) {
     options.loop.kernel = round.make_kernel(sim);
     if (round.simulated()) {
         auto& kernel = dynamic_cast<sim::SimKernel&>(*options.loop.kernel);
-        if (round.random.one_in(2)) kernel.set_latency(Duration(0), std::chrono::microseconds(round.random.size(300)));
+        if (round.random.one_in(2))
+            kernel.set_latency(Duration(0), std::chrono::microseconds(round.random.size(300)));
         if (round.random.one_in(3)) kernel.set_segment_size(1 + round.random.size(5000), 1);
     }
     if (round.random.one_in(4)) options.loop.receive_buffer = 1 + round.random.size(70000);
-    if (round.random.one_in(4)) options.loop.reads_per_turn = static_cast<int>(1 + round.random.below(3));
+    if (round.random.one_in(4))
+        options.loop.reads_per_turn = static_cast<int>(1 + round.random.below(3));
     options.loop.debug = round.random.one_in(8);
     options.loop.slow_callback = std::chrono::hours(1);
     options.handle_interrupt = false;
@@ -718,6 +756,7 @@ void play(Round& round) {
     coro::run([&] { play_in(round); }, std::move(options));
 }
 
-const RegisterFamily family({"streams", "coroutine streams with cancelled reads and writes, bytes compared", &play});
+const RegisterFamily
+    family({"streams", "coroutine streams with cancelled reads and writes, bytes compared", &play});
 
 } // namespace

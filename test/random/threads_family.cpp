@@ -79,7 +79,8 @@ void use(Round& round, Random random, const coro::RemoteLoop& remote, std::atomi
         try {
             RANDOM_EQUAL(task.get(), 7);
         } catch (const std::system_error& error) {
-            const bool known = error.code() == std::errc::operation_canceled || error.code() == Errc::aborted;
+            const bool known =
+                error.code() == std::errc::operation_canceled || error.code() == Errc::aborted;
             RANDOM_CHECK(known, error.what());
         }
     }
@@ -103,19 +104,26 @@ void play(Round& round) {
         const std::size_t turns = round.random.size(200);
         for (std::size_t i = 0; i < turns; ++i) {
             switch (round.random.below(4)) {
-            case 0: (void)loop->step({.time = 1ms, .count = 1 + round.random.size(100)}); break;
-            case 1: (void)loop->run_in_executor(Counted(alive)); break;
-            default: loop->run_once();
+            case 0:
+                (void)loop->step({.time = 1ms, .count = 1 + round.random.size(100)});
+                break;
+            case 1:
+                (void)loop->run_in_executor(Counted(alive));
+                break;
+            default:
+                loop->run_once();
             }
         }
         round.operation("close");
         loop.reset();
     }
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
     RANDOM_EQUAL(alive.load(), 0);
 }
 
-const RegisterFamily family(
-    {"threads", "threads that post, start, cancel, wait and log while a loop runs and ends", &play, false, true});
+const RegisterFamily
+    family({"threads", "threads that post, start, cancel, wait and log while a loop runs and ends",
+            &play, false, true});
 
 } // namespace

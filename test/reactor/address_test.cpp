@@ -11,7 +11,8 @@
 using weft::Address;
 
 TEST_CASE("An address is printed in the form that it is read in") {
-    for (const char* text : {"1.2.3.4:80", "[::1]:65535", "0.0.0.0:0", "unix:/tmp/socket", "unix:@abstract"}) {
+    for (const char* text :
+         {"1.2.3.4:80", "[::1]:65535", "0.0.0.0:0", "unix:/tmp/socket", "unix:@abstract"}) {
         auto address = Address::parse(text);
         REQUIRE(address.ok());
         CHECK(address->to_string() == text);
@@ -22,8 +23,9 @@ TEST_CASE("An address is printed in the form that it is read in") {
 }
 
 TEST_CASE("Text that is no address is refused with the text and the reason") {
-    for (const char* text : {"", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:-1", "::1:80", "[::1]", "[]:1",
-                             "example.org:80", "256.1.1.1:1", "unix:", "1.2.3.4:8x", "[fe80::1%nosuchif]:1"}) {
+    for (const char* text :
+         {"", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:-1", "::1:80", "[::1]", "[]:1",
+          "example.org:80", "256.1.1.1:1", "unix:", "1.2.3.4:8x", "[fe80::1%nosuchif]:1"}) {
         auto address = Address::parse(text);
         INFO(text);
         REQUIRE(!address.ok());
@@ -73,7 +75,8 @@ TEST_CASE("Paths that look like something else are told in a form that does not"
         path.copy(name.sun_path, path.size());
         Address address;
         std::memcpy(address.data(), &name, sizeof name);
-        address.set_size(static_cast<std::uint32_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1));
+        address.set_size(
+            static_cast<std::uint32_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1));
         CHECK(address.to_string() == "unix:./" + path);
         CHECK(Address::parse(address.to_string())->path() == "./" + path);
     }

@@ -14,7 +14,9 @@ using namespace weft::test;
 
 namespace {
 
-std::string string_in(const Buffer& buffer) { return std::string(buffer.text()); }
+std::string string_in(const Buffer& buffer) {
+    return std::string(buffer.text());
+}
 
 struct Pool {
     detail::BlockPool* pool = detail::BlockPool::make();
@@ -149,7 +151,8 @@ TEST_CASE("Blocks are freed on other threads, and after their pool") {
     detail::BlockPool* const closed = std::exchange(pool.pool, detail::BlockPool::make());
     closed->close();
     std::thread([half = std::vector<Buffer>(std::make_move_iterator(later.begin()),
-                                            std::make_move_iterator(later.begin() + 7))] {}).join();
+                                            std::make_move_iterator(later.begin() + 7))] {
+    }).join();
     std::memset(later.back().writable().data(), 1, later.back().size());
 }
 

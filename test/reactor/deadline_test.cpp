@@ -14,5 +14,6 @@ TEST_CASE("A case that waits for ever", "[.stuck]") {
 
 TEST_CASE("A case that turns for ever", "[.stuck]") {
     volatile bool go_on = true;
-    while (go_on) {}
+    while (go_on) {
+    }
 }

@@ -95,12 +95,14 @@ TEST_CASE("Debug mode refuses calls from a foreign thread and names both [s11] [
         refusals.push_back(refusal_elsewhere([&] { loop->run_in_executor([] {}); }));
         refusals.push_back(refusal_elsewhere([&] { promise.set_value(1); }));
         refusals.push_back(refusal_elsewhere([&] { future.cancel(); }));
-        refusals.push_back(refusal_elsewhere([&] { future.add_done_callback([](const auto&) {}); }));
+        refusals.push_back(
+            refusal_elsewhere([&] { future.add_done_callback([](const auto&) {}); }));
         refusals.push_back(refusal_elsewhere([&] { loop->run(); }));
     });
     loop->run_once();
     REQUIRE(refusals.size() == 9);
-    for (const auto& text : refusals) CHECK(text != "");
+    for (const auto& text : refusals)
+        CHECK(text != "");
     CHECK_THAT(refusals[0], Catch::StartsWith("call_soon"));
     CHECK_THAT(refusals[0], Catch::Contains(from));
     CHECK_THAT(refusals[0], Catch::Contains(text_of(std::this_thread::get_id())));
@@ -166,7 +168,8 @@ TEST_CASE("Slow callbacks are reported with the place that scheduled them [s11]"
         for (const auto& message : messages) {
             if (message.ends_with(place + ")")) {
                 lines.push_back(line);
-                CHECK_THAT(message, Catch::Contains(" took 3 ms (scheduled at ") || Catch::Contains(" took "));
+                CHECK_THAT(message, Catch::Contains(" took 3 ms (scheduled at ") ||
+                                        Catch::Contains(" took "));
             }
         }
     }
@@ -191,7 +194,8 @@ TEST_CASE("Quick callbacks and other modes report nothing [s11]") {
     CHECK(log.text() == "");
 }
 
-TEST_CASE("Handles still held when the loop closes are reported with the place that made them [s11] [F34]") {
+TEST_CASE("Handles still held when the loop closes are reported with the place that made them "
+          "[s11] [F34]") {
     WEFT_TEST_KERNEL(all_kernels);
     LogCapture log;
     weft::Timer timer, fired;
@@ -211,11 +215,14 @@ TEST_CASE("Handles still held when the loop closes are reported with the place t
         pair.close_far();
         loop->close();
     }
-    const auto place = [&](unsigned line) { return "debug_test.cpp:" + std::to_string(here.line() + line); };
+    const auto place = [&](unsigned line) {
+        return "debug_test.cpp:" + std::to_string(here.line() + line);
+    };
     const auto messages = log.taken();
     REQUIRE(messages.size() == 3);
     std::string all;
-    for (const auto& message : messages) all += message + "\n";
+    for (const auto& message : messages)
+        all += message + "\n";
     CHECK_THAT(all, Catch::Contains("Timer set at ") && Catch::Contains(place(1)));
     CHECK_THAT(all, Catch::Contains("SignalWatch of signal 10") && Catch::Contains(place(2)));
     CHECK_THAT(all, Catch::Contains("Watch of descriptor ") && Catch::Contains(place(3)));

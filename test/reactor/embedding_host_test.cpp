@@ -1,4 +1,5 @@
-// Hosts that watch the pollable descriptor in all the ways there are. test/reactor/embedding_test.cpp has the rest.
+// Hosts that watch the pollable descriptor in all the ways there are.
+// test/reactor/embedding_test.cpp has the rest.
 
 #include "support/kernels.hpp"
 
@@ -22,12 +23,15 @@ using weft::UsageError;
 
 namespace {
 
-KernelKind the_epoll_kernel() { return {"epoll", &weft::make_epoll_kernel}; }
+KernelKind the_epoll_kernel() {
+    return {"epoll", &weft::make_epoll_kernel};
+}
 
 /// A main loop over epoll(7), as GLib, libuv and others have one.
 class EpollHost {
 public:
-    explicit EpollHost(TestLoop& loop, std::uint32_t how = 0) : loop_(loop.loop), set_(epoll_create1(EPOLL_CLOEXEC)) {
+    explicit EpollHost(TestLoop& loop, std::uint32_t how = 0)
+        : loop_(loop.loop), set_(epoll_create1(EPOLL_CLOEXEC)) {
         epoll_event event{};
         event.events = EPOLLIN | how;
         fd_ = loop->pollable_fd().value();
@@ -46,7 +50,8 @@ public:
         pollfd entry{fd_, POLLIN, 0};
         return poll(&entry, 1, 0) == 1;
     }
-    /// One step per time that it is told, until `done()`. A wake-up that does not come is a failure.
+    /// One step per time that it is told, until `done()`. A wake-up that does not come is a
+    /// failure.
     template<class Done>
     int run_until(Done done, int most = 100'000) {
         int wake_ups = 0;
@@ -86,7 +91,8 @@ struct Stale : weft::detail::Source {
 
 } // namespace
 
-TEST_CASE("A host that watches the descriptor edge-triggered hears of all that a step leaves [s127]") {
+TEST_CASE(
+    "A host that watches the descriptor edge-triggered hears of all that a step leaves [s127]") {
     TestLoop loop(the_epoll_kernel());
     SocketPair pair(loop.kernel);
     EpollHost host(loop, EPOLLET);
@@ -96,7 +102,8 @@ TEST_CASE("A host that watches the descriptor edge-triggered hears of all that a
         watch.on_readable([&] { got += static_cast<int>(pair.receive(1).size()); });
         pair.send("0123456789");
         CHECK(host.run_until([&] { return got == 10; }) <= 11);
-        while (host.told()) (void)loop->step();
+        while (host.told())
+            (void)loop->step();
         pair.send("ab");
         host.run_until([&] { return got == 12; });
     }
@@ -116,7 +123,8 @@ TEST_CASE("A host that watches the descriptor edge-triggered hears of all that a
     }
     SECTION("posts of a thread") {
         std::thread other([&, remote = loop->remote()] {
-            for (int i = 0; i < 1000; ++i) (void)remote->post([&] { ++ran; }, {});
+            for (int i = 0; i < 1000; ++i)
+                (void)remote->post([&] { ++ran; }, {});
         });
         host.run_until([&] { return ran == 1000; });
         other.join();
@@ -133,20 +141,23 @@ TEST_CASE("A host over epoll goes on hearing of a loop whose kernel was rebuilt 
         Stale stale(loop);
         host.run_until([&] { return log.text().find("rebuilt") != std::string::npos; }, 200);
         CHECK(stale.events == 0);
-        while (host.told()) (void)loop->step();
+        while (host.told())
+            (void)loop->step();
     }
     int fired = 0, ran = 0, got = 0;
     Timer timer = loop->call_every(1ms, [&] { ++fired; });
     host.run_until([&] { return fired == 3; });
     timer.cancel();
-    while (host.told()) (void)loop->step();
+    while (host.told())
+        (void)loop->step();
     std::thread([&, remote = loop->remote()] { (void)remote->post([&] { ++ran; }, {}); }).join();
     host.run_until([&] { return ran == 1; }, 2);
     auto watch = loop->watch(pair.near).value();
     watch.on_readable([&] { got += static_cast<int>(pair.receive().size()); });
     pair.send("x");
     host.run_until([&] { return got == 1; }, 2);
-    while (host.told()) (void)loop->step();
+    while (host.told())
+        (void)loop->step();
     CHECK(!host.readable());
 }
 
@@ -167,7 +178,8 @@ TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy
     }
     close(gate[0]);
     host.run_until([&] { return log.text().find("rebuilt") != std::string::npos; }, 200);
-    for (int i = 0; i < 3; ++i) (void)loop->step();
+    for (int i = 0; i < 3; ++i)
+        (void)loop->step();
     CHECK(!host.told());
     CHECK(!host.readable());
     close(gate[1]);
@@ -176,7 +188,8 @@ TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy
     CHECK(status == 0);
 }
 
-TEST_CASE("A host's main loop inside a callback finds this loop silent, and hears of everything afterwards [s128]") {
+TEST_CASE("A host's main loop inside a callback finds this loop silent, and hears of everything "
+          "afterwards [s128]") {
     const std::uint32_t how = GENERATE(std::uint32_t{0}, std::uint32_t{EPOLLET});
     TestLoop loop(the_epoll_kernel());
     SocketPair pair(loop.kernel), other(loop.kernel);
@@ -188,7 +201,9 @@ TEST_CASE("A host's main loop inside a callback finds this loop silent, and hear
             pair.send("more");
             other.send("x");
             loop->call_soon([&] { ++ran; });
-            std::thread([&, remote = loop->remote()] { (void)remote->post([&] { ++ran; }, {}); }).join();
+            std::thread([&, remote = loop->remote()] {
+                (void)remote->post([&] { ++ran; }, {});
+            }).join();
             CHECK(loop->next_deadline() == TimePoint::max()); // for a host that sleeps until then
             for (int i = 0; i < 3; ++i) {
                 CHECK(!host.told(1));
@@ -207,11 +222,13 @@ TEST_CASE("A host's main loop inside a callback finds this loop silent, and hear
     second.on_readable([&] { got += static_cast<int>(other.receive().size()); });
     pair.send("x");
     host.run_until([&] { return got == 6 && ran == 2; }, 10);
-    while (host.told()) (void)loop->step();
+    while (host.told())
+        (void)loop->step();
     CHECK(!host.readable());
 }
 
-TEST_CASE("A loop may be stepped inside a callback of another one, and says in its own words when it may not [s128]") {
+TEST_CASE("A loop may be stepped inside a callback of another one, and says in its own words when "
+          "it may not [s128]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop outer(kernel_kind);
     TestLoop inner(kernel_kind);
@@ -228,8 +245,10 @@ TEST_CASE("A loop may be stepped inside a callback of another one, and says in i
         inner->call_soon([&] {
             ++ran;
             CHECK(Loop::current() == &inner.loop);
-            CHECK(refusal([&] { (void)inner->step(); }) == "step: called inside a callback of this loop");
-            CHECK(refusal([&] { (void)outer->step(); }) == "step: called inside a callback of this loop");
+            CHECK(refusal([&] { (void)inner->step(); }) ==
+                  "step: called inside a callback of this loop");
+            CHECK(refusal([&] { (void)outer->step(); }) ==
+                  "step: called inside a callback of this loop");
             CHECK(refusal([&] { outer->run(); }) == "run: called inside a callback of this loop");
         });
         CHECK(inner->step().ran == 1);
@@ -244,7 +263,8 @@ TEST_CASE("A loop may be stepped inside a callback of another one, and says in i
     CHECK(inner.unhandled.empty());
 }
 
-TEST_CASE("A step tells whether stop was called, whether anything is alive, and what is left [s127]") {
+TEST_CASE(
+    "A step tells whether stop was called, whether anything is alive, and what is left [s127]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -281,16 +301,20 @@ TEST_CASE("A step tells whether stop was called, whether anything is alive, and 
     SECTION("a job") {
         std::atomic<bool> go{false};
         auto future = loop->run_in_executor([&] {
-            while (!go) std::this_thread::yield();
+            while (!go)
+                std::this_thread::yield();
         });
         CHECK(loop->step().alive);
         go = true;
-        while (!future.done()) (void)loop->step();
-        while (loop->step().more_ready) {}
+        while (!future.done())
+            (void)loop->step();
+        while (loop->step().more_ready) {
+        }
         CHECK(!loop->step().alive);
     }
     SECTION("what the budget did not reach") {
-        for (int i = 0; i < 3; ++i) loop->call_soon([] {});
+        for (int i = 0; i < 3; ++i)
+            loop->call_soon([] {});
         result = loop->step({1h, 2});
         CHECK(result.alive);
         CHECK(result.more_ready);
@@ -327,7 +351,8 @@ TEST_CASE("Another thread may step the loop later, and it is that thread's then 
     CHECK(loop.unhandled.empty());
 }
 
-TEST_CASE("A loop in another process's place has a descriptor of its own after after_fork [F31] [s123]") {
+TEST_CASE(
+    "A loop in another process's place has a descriptor of its own after after_fork [F31] [s123]") {
     TestLoop loop(the_epoll_kernel());
     EpollHost host(loop);
     const int fd = loop->pollable_fd().value();
@@ -339,7 +364,8 @@ TEST_CASE("A loop in another process's place has a descriptor of its own after a
             int fired = 0;
             auto timer = loop->call_later(1ms, [&] { ++fired; });
             pollfd entry{fd, POLLIN, 0};
-            while (fired == 0 && poll(&entry, 1, 5000) == 1) (void)loop->step();
+            while (fired == 0 && poll(&entry, 1, 5000) == 1)
+                (void)loop->step();
             loop->call_soon([&] { ++fired; });
             (void)loop->step();
             answer = fired == 2 && poll(&entry, 1, 0) == 0 ? 0 : 2;

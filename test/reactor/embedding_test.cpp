@@ -2,8 +2,8 @@
 
 #include <atomic>
 #include <csignal>
-#include <poll.h>
 #include <functional>
+#include <poll.h>
 #include <thread>
 #include <unistd.h>
 
@@ -16,9 +16,12 @@ using weft::UsageError;
 
 namespace {
 
-KernelKind epoll_kernel() { return {"epoll", &weft::make_epoll_kernel}; }
+KernelKind epoll_kernel() {
+    return {"epoll", &weft::make_epoll_kernel};
+}
 
-/// The main loop of an application: sleeps in poll(2) on the reactor's descriptor and steps when it is readable.
+/// The main loop of an application: sleeps in poll(2) on the reactor's descriptor and steps when it
+/// is readable.
 class Host {
 public:
     explicit Host(TestLoop& loop) : loop_(loop.loop), fd_(loop->pollable_fd().value()) {}
@@ -28,8 +31,8 @@ public:
         pollfd entry{fd_, POLLIN, 0};
         return poll(&entry, 1, milliseconds) == 1;
     }
-    /// Sleeps and steps until `done()`, but no more than `most` times. Never sleeps without end: a lost wake-up is a
-    /// failure and not a hang.
+    /// Sleeps and steps until `done()`, but no more than `most` times. Never sleeps without end: a
+    /// lost wake-up is a failure and not a hang.
     template<class Done>
     void run_until(Done done, int most = 1'000'000) {
         while (!done()) {
@@ -51,7 +54,8 @@ private:
 
 } // namespace
 
-TEST_CASE("The pollable descriptor is quiet until something is due: a callback, a post, a timer, I/O, a signal") {
+TEST_CASE("The pollable descriptor is quiet until something is due: a callback, a post, a timer, "
+          "I/O, a signal") {
     TestLoop loop(epoll_kernel());
     SocketPair pair(loop.kernel);
     Host host(loop);
@@ -112,9 +116,11 @@ TEST_CASE("A step stops at its count, says what is left, and the descriptor stay
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     int ran = 0;
-    for (int i = 0; i < 10; ++i) loop->call_soon([&] { ++ran; });
+    for (int i = 0; i < 10; ++i)
+        loop->call_soon([&] { ++ran; });
     std::vector<Timer> timers;
-    for (int i = 0; i < 10; ++i) timers.push_back(loop->call_later(-1s, [&] { ++ran; }));
+    for (int i = 0; i < 10; ++i)
+        timers.push_back(loop->call_later(-1s, [&] { ++ran; }));
     auto result = loop->step({1h, 4});
     CHECK(result.ran == 4);
     CHECK(ran == 4);
@@ -137,7 +143,8 @@ TEST_CASE("A step stops when its time is over, but gets at least one thing done"
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     int ran = 0;
-    for (int i = 0; i < 5; ++i) loop->call_soon([&] { ++ran; });
+    for (int i = 0; i < 5; ++i)
+        loop->call_soon([&] { ++ran; });
     for (int i = 1; i <= 5; ++i) {
         const auto result = loop->step({0ns, 1000});
         CHECK(result.ran == 1);
@@ -254,9 +261,11 @@ TEST_CASE("A foreign poll loop wakes once per timer and never in vain") {
     Host host(loop);
     int fired = 0;
     std::vector<Timer> timers;
-    for (int i = 1; i <= 5; ++i) timers.push_back(loop->call_later(1ms * i, [&] { ++fired; }));
+    for (int i = 1; i <= 5; ++i)
+        timers.push_back(loop->call_later(1ms * i, [&] { ++fired; }));
     std::vector<Timer> cancelled;
-    for (int i = 1; i <= 100; ++i) cancelled.push_back(loop->call_later(10us * i, [&] { fired += 100; }));
+    for (int i = 1; i <= 100; ++i)
+        cancelled.push_back(loop->call_later(10us * i, [&] { fired += 100; }));
     cancelled.clear(); // the earliest of them was announced: one wake-up for nothing
     host.run_until([&] { return fired == 5; });
     CHECK(fired == 5);
@@ -280,7 +289,8 @@ TEST_CASE("A timer of a timer's own deadline does not get lost between steps") {
     host.run_until([&] { return fired >= 20; }, 20);
 }
 
-TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts cost few wake-ups [s5]") {
+TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts cost few wake-ups "
+          "[s5]") {
     TestLoop loop(epoll_kernel());
     Host host(loop);
     constexpr int threads = 3;
@@ -289,11 +299,13 @@ TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts
     std::vector<std::thread> producers;
     for (int i = 0; i < threads; ++i) {
         producers.emplace_back([&, remote = loop->remote()] {
-            for (int n = 0; n < each; ++n) (void)remote->post([&] { ++received; }, {});
+            for (int n = 0; n < each; ++n)
+                (void)remote->post([&] { ++received; }, {});
         });
     }
     host.run_until([&] { return received == threads * each; }, threads * each);
-    for (auto& producer : producers) producer.join();
+    for (auto& producer : producers)
+        producer.join();
     CHECK(received == threads * each);
     // The last wake-up may come from a thread whose message was taken before it got to that.
     if (host.readable()) CHECK(loop->step().ran == 0);
@@ -301,7 +313,9 @@ TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts
     CHECK(!host.readable());
     host.wake_ups = 0;
     for (int i = 1; i <= 100; ++i) {
-        std::thread([&, remote = loop->remote()] { (void)remote->post([&] { ++received; }, {}); }).join();
+        std::thread([&, remote = loop->remote()] {
+            (void)remote->post([&] { ++received; }, {});
+        }).join();
         host.run_until([&] { return received == threads * each + i; });
     }
     CHECK(host.wake_ups == 100);
@@ -314,10 +328,13 @@ TEST_CASE("With a small budget a foreign poll loop comes back until everything i
     Host host(loop);
     host.budget.count = 3;
     int ran = 0;
-    for (int i = 0; i < 10; ++i) loop->call_soon([&] { ++ran; });
-    for (int i = 0; i < 10; ++i) loop->post([&] { ++ran; });
+    for (int i = 0; i < 10; ++i)
+        loop->call_soon([&] { ++ran; });
+    for (int i = 0; i < 10; ++i)
+        loop->post([&] { ++ran; });
     std::vector<Timer> timers;
-    for (int i = 0; i < 10; ++i) timers.push_back(loop->call_later(-1s, [&] { ++ran; }));
+    for (int i = 0; i < 10; ++i)
+        timers.push_back(loop->call_later(-1s, [&] { ++ran; }));
     auto watch = loop->watch(pair.near).value();
     watch.on_readable([&] {
         ++ran;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <future>
 #include <functional>
+#include <future>
 #include <thread>
 
 using namespace std::chrono_literals;
@@ -50,13 +50,15 @@ TEST_CASE("A job runs on another thread, its value or error comes back to the lo
     CHECK(ran_on != own);
     CHECK(ran_on != std::thread::id());
     CHECK(delivered_on == own);
-    CHECK_THROWS_WITH(loop->run_until(loop->run_in_executor([]() -> int { throw std::runtime_error("in a job"); })),
+    CHECK_THROWS_WITH(loop->run_until(loop->run_in_executor(
+                          []() -> int { throw std::runtime_error("in a job"); })),
                       "in a job");
     loop->run_until(loop->run_in_executor([] {}));
     CHECK(loop->stats().jobs == 0);
 }
 
-TEST_CASE("Cancelling a job before it starts prevents it, afterwards its outcome is dropped [s117] [F33]") {
+TEST_CASE("Cancelling a job before it starts prevents it, afterwards its outcome is dropped [s117] "
+          "[F33]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind, one_thread());
     Gate started, go;
@@ -106,7 +108,8 @@ TEST_CASE("A full queue refuses a job and destroys it [F33]") {
     CHECK(capture.use_count() == 1);
 }
 
-TEST_CASE("A pool of one thread serves jobs that go back and forth between it and the loop [s117]") {
+TEST_CASE(
+    "A pool of one thread serves jobs that go back and forth between it and the loop [s117]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind, one_thread());
     int depth = 0;
@@ -119,7 +122,8 @@ TEST_CASE("A pool of one thread serves jobs that go back and forth between it an
     CHECK(loop->run_until(deeper()) == 20);
 }
 
-TEST_CASE("Closing the loop waits for running jobs and cancels the queued ones [s117] [F33] [F34]") {
+TEST_CASE(
+    "Closing the loop waits for running jobs and cancels the queued ones [s117] [F33] [F34]") {
     WEFT_TEST_KERNEL(waking_kernels);
     std::atomic<bool> finished{false};
     std::atomic<int> ran{0};
@@ -135,15 +139,17 @@ TEST_CASE("Closing the loop waits for running jobs and cancels the queued ones [
             closed.wait();
             finished = true;
         });
-        for (int i = 0; i < 10'000; ++i) queued.push_back(loop->run_in_executor([&ran, capture] { ++ran; }));
+        for (int i = 0; i < 10'000; ++i)
+            queued.push_back(loop->run_in_executor([&ran, capture] { ++ran; }));
         started.wait();
     }
     CHECK(finished);
     CHECK(ran == 0);
     CHECK(capture.use_count() == 1);
     CHECK(running.error_code() == Errc::aborted);
-    const auto aborted = std::count_if(queued.begin(), queued.end(),
-                                       [](const auto& future) { return future.error_code() == Errc::aborted; });
+    const auto aborted = std::count_if(queued.begin(), queued.end(), [](const auto& future) {
+        return future.error_code() == Errc::aborted;
+    });
     CHECK(aborted == 10'000);
 }
 

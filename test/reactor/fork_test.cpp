@@ -12,8 +12,8 @@ using weft::Errc;
 
 namespace {
 
-/// Runs `body` in a forked child, which must answer 0. The child leaves by _exit: nothing of the test program runs in
-/// it twice. One that hangs is killed by its alarm clock.
+/// Runs `body` in a forked child, which must answer 0. The child leaves by _exit: nothing of the
+/// test program runs in it twice. One that hangs is killed by its alarm clock.
 template<class F>
 int in_forked_child(F body) {
     const pid_t child = fork();
@@ -44,7 +44,8 @@ bool forked_error(F call) {
 
 } // namespace
 
-TEST_CASE("In a forked child the loop refuses to run, and closing it leaves the parent's alone [F31]") {
+TEST_CASE(
+    "In a forked child the loop refuses to run, and closing it leaves the parent's alone [F31]") {
     WEFT_TEST_KERNEL(real_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -111,22 +112,27 @@ TEST_CASE("After after_fork a child runs the loop with what it watched, timers a
     CHECK(readable == 1);
 }
 
-TEST_CASE("A child of a loop with a busy executor neither hangs nor loses jobs of its own [F31] [F33]") {
+TEST_CASE(
+    "A child of a loop with a busy executor neither hangs nor loses jobs of its own [F31] [F33]") {
     WEFT_TEST_KERNEL(real_kernels);
     TestLoop loop(kernel_kind);
     std::atomic<bool> started{false}, go{false};
     auto job = loop->run_in_executor([&] {
         started = true;
-        while (!go) std::this_thread::yield();
+        while (!go)
+            std::this_thread::yield();
         return 1;
     });
-    // A thread that is just starting may hold a lock of the sanitizers' allocator, which a child would inherit.
-    while (!started) std::this_thread::yield();
+    // A thread that is just starting may hold a lock of the sanitizers' allocator, which a child
+    // would inherit.
+    while (!started)
+        std::this_thread::yield();
     CHECK(in_forked_child([&] {
               if (!loop->after_fork().ok()) return 1;
               if (job.error_code() != Errc::aborted) return 2;
               if (loop->stats().jobs != 0) return 3;
-#if !defined(__SANITIZE_THREAD__) // to which a thread of the child that has the number of one of the parent's is an error
+// to which a thread of the child that has the number of one of the parent's is an error
+#if !defined(__SANITIZE_THREAD__)
               if (loop->run_until(loop->run_in_executor([] { return 7; })) != 7) return 4;
 #endif
               loop->close();

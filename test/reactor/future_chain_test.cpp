@@ -9,15 +9,16 @@ using weft::Future;
 using weft::Loop;
 using weft::Promise;
 
-// Each link that took frames of its own would take a hundred bytes at least, and several times that where frames are not
-// optimized: the stack ends long before.
+// Each link that took frames of its own would take a hundred bytes at least, and several times that
+// where frames are not optimized: the stack ends long before.
 namespace {
 
 constexpr int links = shortened(100'000, 20'000);
 
 /// Links that each wait for the one before.
 Future<int> linear(Loop&, Future<int> from) {
-    for (int i = 0; i < links; ++i) from = from.then([](int n) { return n + 1; });
+    for (int i = 0; i < links; ++i)
+        from = from.then([](int n) { return n + 1; });
     return from;
 }
 
@@ -28,7 +29,8 @@ struct Rounds {
     Future<int> next() {
         Promise<int> promise(loop);
         auto future = promise.future();
-        loop.call_soon([promise = std::move(promise)]() mutable { promise.set_value_if_pending(1); });
+        loop.call_soon(
+            [promise = std::move(promise)]() mutable { promise.set_value_if_pending(1); });
         return future.then([this](int n) -> Future<int> {
             if (--left == 0) return weft::make_ready_future(loop, n);
             return next();
@@ -36,10 +38,13 @@ struct Rounds {
     }
 };
 
-Future<int> awaited(Loop&, Future<int> inner) { co_return co_await inner + 1; }
+Future<int> awaited(Loop&, Future<int> inner) {
+    co_return co_await inner + 1;
+}
 
 Future<int> coroutines(Loop& loop, Future<int> from) {
-    for (int i = 0; i < links; ++i) from = awaited(loop, std::move(from));
+    for (int i = 0; i < links; ++i)
+        from = awaited(loop, std::move(from));
     return from;
 }
 
@@ -72,13 +77,15 @@ TEST_CASE("A very long chain of futures is cancelled as a whole, on any stack [s
     loop->run_until_idle();
     Rounds rounds{loop, links};
     auto last = rounds.next();
-    while (rounds.left > links / 2) loop->run_once();
+    while (rounds.left > links / 2)
+        loop->run_once();
     CHECK(last.cancel());
     loop->run_until_idle();
     CHECK(loop.unhandled.empty());
 }
 
-TEST_CASE("A very long chain of futures ends with its loop, its promise or its last future [s17] [F34]") {
+TEST_CASE(
+    "A very long chain of futures ends with its loop, its promise or its last future [s17] [F34]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     const Make make = GENERATE(Make(linear), Make(coroutines));
     const std::string how = GENERATE("closed", "broken", "dropped");
@@ -102,13 +109,15 @@ TEST_CASE("A very long chain of futures ends with its loop, its promise or its l
     }
 }
 
-TEST_CASE("A loop of futures that return their rest ends with the event loop, dropped or not [s17] [F34]") {
+TEST_CASE("A loop of futures that return their rest ends with the event loop, dropped or not [s17] "
+          "[F34]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     const bool dropped = GENERATE(false, true);
     TestLoop loop(kernel_kind);
     Rounds rounds{loop, links};
     auto end = rounds.next();
-    while (rounds.left > links / 2) loop->run_once();
+    while (rounds.left > links / 2)
+        loop->run_once();
     if (dropped) end = {};
     loop->close();
     CHECK((dropped || end.error_code() == Errc::aborted));
@@ -121,7 +130,8 @@ TEST_CASE("Values that hold futures of the same kind are freed on any stack [s17
         Future<std::unique_ptr<Node>> rest;
     };
     auto list = weft::make_ready_future(loop, std::unique_ptr<Node>());
-    for (int i = 0; i < links; ++i) list = weft::make_ready_future(loop, std::make_unique<Node>(Node{std::move(list)}));
+    for (int i = 0; i < links; ++i)
+        list = weft::make_ready_future(loop, std::make_unique<Node>(Node{std::move(list)}));
     list = {};
     CHECK(loop.unhandled.empty());
 }

@@ -14,7 +14,9 @@ using weft::UsageError;
 
 namespace {
 
-std::exception_ptr failure(const char* text) { return std::make_exception_ptr(std::runtime_error(text)); }
+std::exception_ptr failure(const char* text) {
+    return std::make_exception_ptr(std::runtime_error(text));
+}
 
 } // namespace
 
@@ -44,7 +46,8 @@ TEST_CASE("A future becomes a value, an error or cancelled, once [s15] [s16]") {
     CHECK(future.result() == 7);
 
     Promise<void> failing(loop);
-    failing.set_error({std::make_error_code(std::errc::connection_refused), "connect to 1.2.3.4:5"});
+    failing.set_error(
+        {std::make_error_code(std::errc::connection_refused), "connect to 1.2.3.4:5"});
     CHECK(failing.future().error_code() == std::errc::connection_refused);
     CHECK_THROWS_WITH(failing.future().result(), Catch::Contains("1.2.3.4:5"));
 
@@ -115,7 +118,9 @@ TEST_CASE("Removing takes every callback with the id and says how many [s18]") {
     Promise<void> promise(loop);
     auto future = promise.future();
     std::vector<int> order;
-    const auto note = [&](int id) { return [&order, id](const Future<void>&) { order.push_back(id); }; };
+    const auto note = [&](int id) {
+        return [&order, id](const Future<void>&) { order.push_back(id); };
+    };
     const CallbackId mine{1};
     future.add_done_callback(note(1), mine);
     const auto second = future.add_done_callback(note(2));
@@ -131,7 +136,8 @@ TEST_CASE("Removing takes every callback with the id and says how many [s18]") {
     CHECK(order == std::vector{2});
 }
 
-TEST_CASE("Callbacks may be added and removed while they run, and one that throws stops none [s18] [F28]") {
+TEST_CASE("Callbacks may be added and removed while they run, and one that throws stops none [s18] "
+          "[F28]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     Promise<void> promise(loop);
@@ -142,7 +148,8 @@ TEST_CASE("Callbacks may be added and removed while they run, and one that throw
             [&, i](Future<void> done) {
                 order.push_back(i);
                 CHECK(done.remove_done_callback(CallbackId{1}) == 0);
-                for (int j = 0; j < 10; ++j) done.add_done_callback([&](const Future<void>&) { order.push_back(100); });
+                for (int j = 0; j < 10; ++j)
+                    done.add_done_callback([&](const Future<void>&) { order.push_back(100); });
                 if (i % 2 == 0) throw std::runtime_error(std::to_string(i));
                 if (i == 7) throw weft::FatalError("seven");
             },
@@ -220,8 +227,11 @@ TEST_CASE("Errors that were fetched, cancelled or passed on are never reported [
         CHECK(future.error_code());
     });
     with_failed([](auto& future, auto&) { future.cancel(); });
-    with_failed([](auto& future, auto&) { future.add_done_callback([](Future<int> done) { done.exception(); }); });
-    with_failed([](auto& future, auto&) { future.or_else([](const std::exception_ptr&) { return 1; }); });
+    with_failed([](auto& future, auto&) {
+        future.add_done_callback([](Future<int> done) { done.exception(); });
+    });
+    with_failed(
+        [](auto& future, auto&) { future.or_else([](const std::exception_ptr&) { return 1; }); });
     with_failed([&](auto& future, auto&) { future.to_std(); });
     with_failed([](auto& future, auto&) {
         auto next = future.then([](int n) { return n; });
@@ -242,13 +252,15 @@ TEST_CASE("Many waiters see the same outcome [s21]") {
     std::vector<std::string> seen;
     std::vector<Future<std::size_t>> sizes;
     for (int i = 0; i < 5; ++i) {
-        promise.future().add_done_callback([&](Future<std::string> done) { seen.push_back(done.result()); });
+        promise.future().add_done_callback(
+            [&](Future<std::string> done) { seen.push_back(done.result()); });
         sizes.push_back(promise.future().then([](const std::string& text) { return text.size(); }));
     }
     promise.set_value("hello");
     loop->run_until_idle();
     CHECK(seen == std::vector<std::string>(5, "hello"));
-    for (auto& size : sizes) CHECK(size.result() == 5);
+    for (auto& size : sizes)
+        CHECK(size.result() == 5);
 }
 
 TEST_CASE("Waiting for oneself or for another loop's future is an error [s21]") {
@@ -338,7 +350,9 @@ TEST_CASE("Cancelling the end of a chain cancels what it waits for [s20]") {
     bool told = false, inner_told = false;
     source.on_cancel([&] { told = true; });
     inner.on_cancel([&] { inner_told = true; });
-    auto end = source.future().then([](int) { return 1; }).or_else([](const std::exception_ptr&) { return 2; });
+    auto end = source.future().then([](int) { return 1; }).or_else([](const std::exception_ptr&) {
+        return 2;
+    });
     CHECK(end.cancel());
     CHECK(told);
     CHECK(source.future().cancelled());
@@ -506,7 +520,8 @@ TEST_CASE("Futures allocate their state and the list of callbacks, nothing per c
     };
     cycle();
     const AllocationCount allocations;
-    for (int i = 0; i < 100; ++i) cycle();
+    for (int i = 0; i < 100; ++i)
+        cycle();
     CHECK(allocations.count() == 200);
     CHECK(ran == 101);
 }

@@ -57,7 +57,7 @@ TEST_CASE("An edge-triggered event comes once until the socket was found empty o
     put_text(*kernel, pair.far, "abcdef");
     CHECK((look(*kernel, 1) & ready::readable) != 0);
     CHECK(look(*kernel, 1) == 0);
-    CHECK(sleeps(*kernel));                           // a paused reader costs nothing
+    CHECK(sleeps(*kernel));                          // a paused reader costs nothing
     CHECK(got_text(*kernel, pair.near) == "abcdef"); // fewer than asked for: it is empty now
     CHECK(look(*kernel, 1) == 0);
     put_text(*kernel, pair.far, "x");

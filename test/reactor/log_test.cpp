@@ -20,11 +20,14 @@ const weft::LogSink default_sink = [] {
     return found;
 }();
 
-void use_default_sink() { weft::set_log_sink(default_sink); }
+void use_default_sink() {
+    weft::set_log_sink(default_sink);
+}
 
 std::size_t count_of(const std::string& text, const std::string& what) {
     std::size_t count = 0;
-    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1))
+        ++count;
     return count;
 }
 
@@ -68,10 +71,11 @@ TEST_CASE("A log that nobody reads keeps no loop from running, and tells what is
         weft::LoopOptions options;
         weft::Loop loop(std::move(options));
         int ran = 0;
-        for (int i = 0; i < 1000; ++i) loop.call_soon([&] {
-            weft::log(LogLevel::error, "nobody reads this");
-            ++ran;
-        });
+        for (int i = 0; i < 1000; ++i)
+            loop.call_soon([&] {
+                weft::log(LogLevel::error, "nobody reads this");
+                ++ran;
+            });
         auto ended = loop.on_signal(SIGTERM, [&] { loop.stop(); });
         loop.call_soon([] { raise(SIGTERM); });
         loop.run();
@@ -112,12 +116,14 @@ TEST_CASE("Loops of static storage end, and threads log, while the process exits
         static weft::Loop loop;
         weft::log(LogLevel::info, "started");
         loop.on_unhandled(nullptr);
-        loop.call_soon([] { throw std::system_error(make_error_code(weft::Errc::aborted), "a callback"); });
+        loop.call_soon(
+            [] { throw std::system_error(make_error_code(weft::Errc::aborted), "a callback"); });
         loop.run_once();
         static weft::Promise<int> promise(loop);
         promise.set_error({weft::Errc::malformed, "that nobody looks at"});
         std::thread([] {
-            for (;;) weft::log(LogLevel::warning, "from a thread");
+            for (;;)
+                weft::log(LogLevel::warning, "from a thread");
         }).detach();
         std::exit(3); // the loop goes after the first message's memory
         return 1;
@@ -142,7 +148,8 @@ TEST_CASE("Messages that others cause pass ten times a second, the rest is count
         CHECK(log.taken().empty());
         now += 1ms;
         flood(1);
-        CHECK(log.taken() == std::vector<std::string>{"1990 more like the last of these were suppressed", "a flood"});
+        CHECK(log.taken() == std::vector<std::string>{
+                                 "1990 more like the last of these were suppressed", "a flood"});
         now += 1h;
         flood(12);
         CHECK(log.taken().size() == 10);
@@ -150,23 +157,29 @@ TEST_CASE("Messages that others cause pass ten times a second, the rest is count
     CHECK(log.taken() == std::vector<std::string>{"2 more like the last of these were suppressed"});
 }
 
-TEST_CASE("Errors that nobody caught are logged ten times a second, and counted at the loop's end") {
+TEST_CASE(
+    "Errors that nobody caught are logged ten times a second, and counted at the loop's end") {
     WEFT_TEST_KERNEL(all_kernels);
     LogCapture log;
     {
         weft::LoopOptions options;
         options.kernel = kernel_kind.make();
         weft::Loop loop(std::move(options));
-        loop.report({"of a peer", std::make_exception_ptr(std::runtime_error("why")), weft::Loop::no_location()});
+        loop.report({"of a peer", std::make_exception_ptr(std::runtime_error("why")),
+                     weft::Loop::no_location()});
         CHECK(log.taken() == std::vector<std::string>{"of a peer: why"});
         loop.report({"without an exception", nullptr, weft::Loop::no_location()});
         CHECK(log.taken() == std::vector<std::string>{"without an exception"});
-        for (int i = 0; i < 5000; ++i) loop.report({"of a peer", nullptr, weft::Loop::no_location()});
-        for (int i = 0; i < 5000; ++i) loop.log_limited(LogLevel::info, "of a peer");
+        for (int i = 0; i < 5000; ++i)
+            loop.report({"of a peer", nullptr, weft::Loop::no_location()});
+        for (int i = 0; i < 5000; ++i)
+            loop.log_limited(LogLevel::info, "of a peer");
         // On a real kernel a second may begin meanwhile.
         CHECK(log.taken().size() < 1000);
-        loop.on_unhandled([](const weft::Unhandled&) { weft::log(LogLevel::info, "a handler has all of them"); });
-        for (int i = 0; i < 50; ++i) loop.report({"of a peer", nullptr, weft::Loop::no_location()});
+        loop.on_unhandled(
+            [](const weft::Unhandled&) { weft::log(LogLevel::info, "a handler has all of them"); });
+        for (int i = 0; i < 50; ++i)
+            loop.report({"of a peer", nullptr, weft::Loop::no_location()});
         CHECK(log.taken().size() == 50);
     }
     CHECK_THAT(log.text(), Catch::Contains("more like the last of these were suppressed"));

@@ -2,8 +2,8 @@
 #include "support/kernels.hpp"
 
 #include <atomic>
-#include <sys/resource.h>
 #include <functional>
+#include <sys/resource.h>
 #include <thread>
 #include <unistd.h>
 
@@ -58,7 +58,9 @@ TEST_CASE("Closing a loop with everything alive ends each thing once and leaks n
         loop->call_later(1h, count("detached")).detach();
         loop->call_soon(count("callback"));
         loop->post(count("post"));
-        std::thread([&, remote = loop->remote()] { (void)remote->post(count("foreign post"), {}); }).join();
+        std::thread([&, remote = loop->remote()] {
+            (void)remote->post(count("foreign post"), {});
+        }).join();
         watch = loop->watch(pair.near).value();
         watch.on_readable(count("watch"));
         watch.on_writable(count("watch"));
@@ -106,7 +108,8 @@ TEST_CASE("What the last callbacks and destructors start is ended as well [F34]"
             promised = promise->future();
             try {
                 job = loop->run_in_executor([] { return 1; });
-            } catch (const weft::UsageError&) { // nothing is started that would have to be waited for
+                // nothing is started that would have to be waited for
+            } catch (const weft::UsageError&) {
             }
         };
         loop->close();
@@ -118,7 +121,8 @@ TEST_CASE("What the last callbacks and destructors start is ended as well [F34]"
     CHECK(promised.error_code() == Errc::aborted);
 }
 
-TEST_CASE("A FatalError in a last callback is reported, and the loop closes to the end [s7] [F34]") {
+TEST_CASE(
+    "A FatalError in a last callback is reported, and the loop closes to the end [s7] [F34]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     Counted first(loop), second(loop);
@@ -132,7 +136,8 @@ TEST_CASE("A FatalError in a last callback is reported, and the loop closes to t
     loop->close();
     CHECK(loop->closed());
     CHECK(second.finishes == 1);
-    CHECK(loop.unhandled == std::vector<std::string>{"connection_lost of a connection: in connection_lost"});
+    CHECK(loop.unhandled ==
+          std::vector<std::string>{"connection_lost of a connection: in connection_lost"});
 }
 
 TEST_CASE("A FatalError in the flush or the closing phase costs the other sources nothing [s7]") {
@@ -181,12 +186,14 @@ TEST_CASE("A loop that can not be made throws what prevented it and leaves nothi
     rlimit before{};
     REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
     std::vector<int> errors;
-    std::vector<int> fillers; // every number below the limit is in use, but for as many as there is room
+    // every number below the limit is in use, but for as many as there is room
+    std::vector<int> fillers;
     const int limit = 64 + open_descriptors().rbegin()->first;
     rlimit few = before;
     few.rlim_cur = static_cast<rlim_t>(limit);
     REQUIRE(setrlimit(RLIMIT_NOFILE, &few) == 0);
-    for (int fd = dup(2); fd >= 0; fd = dup(2)) fillers.push_back(fd);
+    for (int fd = dup(2); fd >= 0; fd = dup(2))
+        fillers.push_back(fd);
     for (int room = 0; room < 4; ++room) {
         try {
             weft::LoopOptions options;
@@ -200,11 +207,13 @@ TEST_CASE("A loop that can not be made throws what prevented it and leaves nothi
         close(fillers.back());
         fillers.pop_back();
     }
-    for (const int fd : fillers) close(fd);
+    for (const int fd : fillers)
+        close(fd);
     REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK(errors.front() == EMFILE);
     CHECK(errors.back() == 0);
-    for (const int error : errors) CHECK((error == 0 || error == EMFILE));
+    for (const int error : errors)
+        CHECK((error == 0 || error == EMFILE));
 }
 
 TEST_CASE("Making and closing loops leaves memory flat") {
@@ -219,6 +228,7 @@ TEST_CASE("Making and closing loops leaves memory flat") {
     };
     once();
     const auto before = heap().live_bytes;
-    for (int i = 0; i < 50; ++i) once();
+    for (int i = 0; i < 50; ++i)
+        once();
     CHECK(heap().live_bytes == before);
 }

@@ -12,7 +12,8 @@ using weft::Loop;
 using weft::Timer;
 using weft::UsageError;
 
-TEST_CASE("Callbacks run in the order of queueing, and what they queue runs in the next turn [s1]") {
+TEST_CASE(
+    "Callbacks run in the order of queueing, and what they queue runs in the next turn [s1]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     std::vector<int> order;
@@ -74,7 +75,8 @@ TEST_CASE("A callback may cancel another of its batch, and itself to no effect [
     CHECK(ran == 1);
 }
 
-TEST_CASE("A throwing callback reaches the handler with its place, and the batch goes on [s6] [F28]") {
+TEST_CASE(
+    "A throwing callback reaches the handler with its place, and the batch goes on [s6] [F28]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     std::vector<int> order;
@@ -126,7 +128,8 @@ TEST_CASE("A handler may replace itself, and without one errors are logged [s6]"
         loop->on_unhandled([&](const weft::Unhandled&) { text += "second "; });
         text += *capture + " ";
     });
-    for (int i = 0; i < 3; ++i) loop->call_soon([] { throw 1; });
+    for (int i = 0; i < 3; ++i)
+        loop->call_soon([] { throw 1; });
     loop->run_once();
     CHECK(text == "first second second ");
     CHECK(capture.use_count() == 1);
@@ -296,7 +299,8 @@ TEST_CASE("run_until_idle ends when nothing is left that could call back") {
     CHECK(loop->stats().timers == 0);
 }
 
-TEST_CASE("Neither chains of callbacks nor a zero-delay timer keep events and timers waiting [s14] [F25]") {
+TEST_CASE("Neither chains of callbacks nor a zero-delay timer keep events and timers waiting [s14] "
+          "[F25]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -313,7 +317,8 @@ TEST_CASE("Neither chains of callbacks nor a zero-delay timer keep events and ti
     bool overtaken = true;
     auto late = loop->call_later(-1s, [&] { overtaken = false; });
     constexpr int turns = 2000;
-    for (int i = 0; i < turns; ++i) loop->run_once();
+    for (int i = 0; i < turns; ++i)
+        loop->run_once();
     // Some turns in a row may go by without a look at the kernel, and so at the clock.
     const int looks = turns / (loop->options().turns_per_poll + 1);
     CHECK(events >= looks);
@@ -325,7 +330,8 @@ TEST_CASE("An idle loop with only a far timer makes no wake-ups [s14]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
     std::vector<Timer> far;
-    for (int i = 0; i < 200; ++i) far.push_back(loop->call_later(1000h + i * 1s, [] {}));
+    for (int i = 0; i < 200; ++i)
+        far.push_back(loop->call_later(1000h + i * 1s, [] {}));
     const auto turns = loop->stats().turns;
     if (loop.simulated()) {
         auto first = loop->call_later(1h, [&] { loop->stop(); });
@@ -363,7 +369,8 @@ TEST_CASE("Queueing callbacks, timers and events allocate nothing once warmed up
         left = rounds;
         Timer kept;
         while (left > 0) {
-            for (int i = 0; i < 8; ++i) loop->call_soon([&left] { --left; });
+            for (int i = 0; i < 8; ++i)
+                loop->call_soon([&left] { --left; });
             kept = loop->call_later(0s, [&left] { --left; });
             auto dropped = loop->call_later(1h, [&left] { --left; });
             auto cancelled = loop->call_later(1h, [&left] { --left; });

@@ -14,16 +14,20 @@ namespace {
 template<class F>
 void in_threads(int count, F body) {
     std::vector<std::thread> threads;
-    for (int i = 0; i < count; ++i) threads.emplace_back([&body, i] { body(i); });
-    for (auto& thread : threads) thread.join();
+    for (int i = 0; i < count; ++i)
+        threads.emplace_back([&body, i] { body(i); });
+    for (auto& thread : threads)
+        thread.join();
 }
 
-/// A message that knows what became of it: it counts its runs and its destruction, moved-from copies apart.
+/// A message that knows what became of it: it counts its runs and its destruction, moved-from
+/// copies apart.
 struct Message {
     std::atomic<int>* ran;
     std::atomic<int>* destroyed;
     Message(std::atomic<int>& r, std::atomic<int>& d) noexcept : ran(&r), destroyed(&d) {}
-    Message(Message&& other) noexcept : ran(other.ran), destroyed(std::exchange(other.destroyed, nullptr)) {}
+    Message(Message&& other) noexcept
+        : ran(other.ran), destroyed(std::exchange(other.destroyed, nullptr)) {}
     Message& operator=(Message&&) = delete;
     ~Message() {
         if (destroyed) destroyed->fetch_add(1, std::memory_order_relaxed);
@@ -81,7 +85,8 @@ TEST_CASE("Every post of every thread runs once, those of one thread in order [s
     CHECK(next == std::vector<int>(producers, each));
 }
 
-TEST_CASE("A million posts in a storm around close run or are destroyed, each exactly once [s5] [F32] [F34]") {
+TEST_CASE("A million posts in a storm around close run or are destroyed, each exactly once [s5] "
+          "[F32] [F34]") {
     WEFT_TEST_KERNEL(waking_kernels);
     constexpr int producers = 4;
     constexpr int each = 250'000;
@@ -93,10 +98,12 @@ TEST_CASE("A million posts in a storm around close run or are destroyed, each ex
         std::thread all([&, remote] {
             in_threads(producers, [&, remote](int) {
                 for (int i = 0; i < each; ++i)
-                    if (remote->post(Message(ran, destroyed), {})) refused.fetch_add(1, std::memory_order_relaxed);
+                    if (remote->post(Message(ran, destroyed), {}))
+                        refused.fetch_add(1, std::memory_order_relaxed);
             });
         });
-        while (ran.load() < producers * each / 4) (*loop)->run_once(true);
+        while (ran.load() < producers * each / 4)
+            (*loop)->run_once(true);
         loop.reset();
         all.join();
         CHECK(remote->post([] {}, {}) == Errc::closed);
@@ -107,9 +114,11 @@ TEST_CASE("A million posts in a storm around close run or are destroyed, each ex
     CHECK(heap().live_bytes <= before + 4096);
 }
 
-TEST_CASE("A post left behind at the close keeps nothing alive, not even the queue it is in [F32]") {
+TEST_CASE(
+    "A post left behind at the close keeps nothing alive, not even the queue it is in [F32]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    // Messages that refer to futures of the loop refer to its mailbox: one left in it would be a cycle.
+    // Messages that refer to futures of the loop refer to its mailbox: one left in it would be a
+    // cycle.
     for (int round = 0; round < 200; ++round) {
         TestLoop loop(kernel_kind);
         weft::Promise<int> promise(loop);
@@ -132,7 +141,8 @@ TEST_CASE("Threads that post without pause do not keep a turn from ending [F25]"
     TestLoop loop(kernel_kind);
     std::atomic<bool> enough{false};
     std::thread thread([&, remote = loop->remote()] {
-        while (!enough.load(std::memory_order_relaxed)) (void)remote->post([] {}, {});
+        while (!enough.load(std::memory_order_relaxed))
+            (void)remote->post([] {}, {});
     });
     int ticks = 0;
     auto timer = loop->call_every(0s, [&] {

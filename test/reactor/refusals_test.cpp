@@ -29,7 +29,8 @@ struct FaultyLoop {
               options.kernel = std::move(made);
               return options;
           }()) {
-        loop.on_unhandled([this](const weft::Unhandled& what) { unhandled.push_back(TestLoop::text_of(what)); });
+        loop.on_unhandled(
+            [this](const weft::Unhandled& what) { unhandled.push_back(TestLoop::text_of(what)); });
     }
     FaultyKernel* faulty = nullptr;
     std::vector<std::string> unhandled;
@@ -51,8 +52,8 @@ TEST_CASE("A second watch of a descriptor is refused, and the first goes on [s12
     for (int i = 1; i <= 3; ++i) {
         const auto second = loop->watch(pair.near);
         CHECK(second.error().code == std::errc::file_exists);
-        CHECK(second.error().message() ==
-              "watch descriptor " + std::to_string(pair.near) + ": " + std::generic_category().message(EEXIST));
+        CHECK(second.error().message() == "watch descriptor " + std::to_string(pair.near) + ": " +
+                                              std::generic_category().message(EEXIST));
         CHECK(loop->stats().sources == 1);
         pair.send("x");
         loop->run_once();
@@ -60,7 +61,8 @@ TEST_CASE("A second watch of a descriptor is refused, and the first goes on [s12
     }
 }
 
-TEST_CASE("A watch that the kernel refuses leaves nothing behind, and one that is made again works [s122]") {
+TEST_CASE("A watch that the kernel refuses leaves nothing behind, and one that is made again works "
+          "[s122]") {
     WEFT_TEST_KERNEL(all_kernels);
     FaultyLoop world(kernel_kind);
     weft::Loop& loop = world.loop;
@@ -139,7 +141,8 @@ TEST_CASE("No descriptor of a loop is 0, 1 or 2 when a program begins without th
     const pid_t child = fork();
     if (child == 0) {
         alarm(20);
-        for (int fd = 0; fd < 3; ++fd) close(fd);
+        for (int fd = 0; fd < 3; ++fd)
+            close(fd);
         const auto free = [] {
             for (int fd = 0; fd < 3; ++fd)
                 if (fcntl(fd, F_GETFD) >= 0) return false;
@@ -158,11 +161,13 @@ TEST_CASE("No descriptor of a loop is 0, 1 or 2 when a program begins without th
             if (!kernel.socketpair(1, pair).ok() || pair[0] < 3 || pair[1] < 3) answer = 4;
             if (const auto made = kernel.socket(2, 1, 0); !made.ok() || made.fd() < 3) answer = 5;
             if (const auto made = kernel.open_reserve(); !made.ok() || made.fd() < 3) answer = 6;
-            const weft::Address name = weft::Address::unix_path("@weft-0-" + std::to_string(getpid())).value();
+            const weft::Address name =
+                weft::Address::unix_path("@weft-0-" + std::to_string(getpid())).value();
             const auto listener = kernel.socket(1, 1, 0), client = kernel.socket(1, 1, 0);
             weft::Address peer;
             if (!kernel.bind(listener.fd(), name).ok() || !kernel.listen(listener.fd(), 1).ok() ||
-                !kernel.connect(client.fd(), name).ok() || kernel.accept(listener.fd(), peer).fd() < 3)
+                !kernel.connect(client.fd(), name).ok() ||
+                kernel.accept(listener.fd(), peer).fd() < 3)
                 answer = 7;
             if (!kernel.reset().ok() || !free()) answer = 8;
             if (fcntl(pair[0], F_GETFD) != FD_CLOEXEC) answer = 9;

@@ -60,7 +60,8 @@ TEST_CASE("What can not be caught is refused [s116]") {
     CHECK(loop->stats().signals == 0);
 }
 
-TEST_CASE("The last watch to end restores the previous disposition, over any number of loops [s116] [F30]") {
+TEST_CASE("The last watch to end restores the previous disposition, over any number of loops "
+          "[s116] [F30]") {
     WEFT_TEST_KERNEL(real_kernels);
     const void* before = handler_of(SIGUSR1);
     std::signal(SIGUSR1, SIG_IGN);
@@ -87,10 +88,12 @@ TEST_CASE("A signal wakes a loop that sleeps [s116] [F8]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
     int seen = 0;
-    auto watch = loop->on_signal(SIGUSR1, [&] {
-                         ++seen;
-                         loop->stop();
-                     }).value();
+    auto watch = loop->on_signal(SIGUSR1,
+                                 [&] {
+                                     ++seen;
+                                     loop->stop();
+                                 })
+                     .value();
     for (int i = 1; i <= 20; ++i) {
         std::thread thread([&] { send_signal(loop, SIGUSR1); });
         loop->run();
@@ -105,10 +108,12 @@ TEST_CASE("Of a storm of signals at least one comes after the last [F30]") {
     constexpr int count = 2000;
     std::atomic<int> sent{0};
     int last_seen = 0;
-    auto watch = loop->on_signal(SIGUSR1, [&] {
-                         last_seen = sent.load();
-                         if (last_seen == count) loop->stop();
-                     }).value();
+    auto watch = loop->on_signal(SIGUSR1,
+                                 [&] {
+                                     last_seen = sent.load();
+                                     if (last_seen == count) loop->stop();
+                                 })
+                     .value();
     std::thread thread([&] {
         for (int i = 0; i < count; ++i) {
             sent.fetch_add(1);
@@ -125,12 +130,16 @@ TEST_CASE("A signal's callback may end its own watch and others that are due [s1
     TestLoop loop(kernel_kind);
     auto capture = std::make_shared<int>(0);
     std::optional<SignalWatch> first, second, third;
-    first = loop->on_signal(SIGUSR1, [&, capture] {
-                     second.reset();
-                     first.reset();
-                     ++*capture;
-                     third = loop->on_signal(SIGUSR1, [capture] { *capture += 100; }).value();
-                 }).value();
+    first =
+        loop->on_signal(SIGUSR1,
+                        [&, capture] {
+                            second.reset();
+                            first.reset();
+                            ++*capture;
+                            third =
+                                loop->on_signal(SIGUSR1, [capture] { *capture += 100; }).value();
+                        })
+            .value();
     second = loop->on_signal(SIGUSR1, [capture] { *capture += 10; }).value();
     send_signal(loop, SIGUSR1);
     loop->run_once();

@@ -5,12 +5,12 @@
 using namespace std::chrono_literals;
 using namespace weft::test;
 using weft::Duration;
-using weft::Loop;
-using weft::Timer;
-using weft::UsageError;
 using weft::Function;
+using weft::Loop;
 using weft::LoopOptions;
 using weft::ThreadPool;
+using weft::Timer;
+using weft::UsageError;
 namespace sim = weft::sim;
 
 namespace {
@@ -41,10 +41,12 @@ TEST_CASE("Closings, flushes and what stands in line again count, by number and 
     WEFT_TEST_KERNEL(simulated_kernels);
     TestLoop loop(kernel_kind);
     std::vector<std::unique_ptr<Ending>> all;
-    for (int i = 0; i < 100; ++i) all.push_back(std::make_unique<Ending>(loop));
+    for (int i = 0; i < 100; ++i)
+        all.push_back(std::make_unique<Ending>(loop));
     const auto done = [&](auto what) {
         int count = 0;
-        for (const auto& one : all) count += (*one).*what;
+        for (const auto& one : all)
+            count += (*one).*what;
         return count;
     };
     auto check_in_tens = [&](auto what) {
@@ -56,15 +58,18 @@ TEST_CASE("Closings, flushes and what stands in line again count, by number and 
         }
     };
     SECTION("closings") {
-        for (auto& one : all) loop->finish_later(*one);
+        for (auto& one : all)
+            loop->finish_later(*one);
         check_in_tens(&Ending::ends);
     }
     SECTION("flushes") {
-        for (auto& one : all) loop->flush_later(*one);
+        for (auto& one : all)
+            loop->flush_later(*one);
         check_in_tens(&Ending::flushes);
     }
     SECTION("another turn") {
-        for (auto& one : all) loop->again(one->token, 0);
+        for (auto& one : all)
+            loop->again(one->token, 0);
         check_in_tens(&Ending::events);
     }
     SECTION("time") {
@@ -83,7 +88,8 @@ TEST_CASE("Closings, flushes and what stands in line again count, by number and 
     }
     for (auto& one : all)
         if (one->ends == 0) loop->finish_later(*one);
-    while (loop->step().more_ready) {}
+    while (loop->step().more_ready) {
+    }
     CHECK(done(&Ending::ends) == 100);
     CHECK(!loop->step().alive);
 }
@@ -106,7 +112,8 @@ TEST_CASE("However small its steps are, a loop gets to everything [s127]") {
     Ending ending(loop);
     loop->flush_later(ending);
     loop->finish_later(ending);
-    for (int i = 0; i < 100; ++i) CHECK(loop->step({1h, 1}).ran == 1);
+    for (int i = 0; i < 100; ++i)
+        CHECK(loop->step({1h, 1}).ran == 1);
     CHECK(events > 10);
     CHECK(ticks > 10);
     CHECK(callbacks > 10);
@@ -126,14 +133,16 @@ TEST_CASE("A loop that was left in the middle of its closings can be run and clo
     }
     CHECK(loop->step({1h, 13}).ran == 13);
     int ends = 0;
-    for (const auto& one : all) ends += one->ends;
+    for (const auto& one : all)
+        ends += one->ends;
     CHECK(ends == 3);
     if (run) {
         loop->run_until_idle();
     } else {
         loop->close();
     }
-    for (const auto& one : all) CHECK(one->ends == 1);
+    for (const auto& one : all)
+        CHECK(one->ends == 1);
 }
 
 TEST_CASE("Options of a loop that can not be meant are refused by name [s122]") {
@@ -149,11 +158,14 @@ TEST_CASE("Options of a loop that can not be meant are refused by name [s122]") 
         return "";
     };
     CHECK(refusal([](auto&) {}) == "");
-    CHECK(refusal([](auto& o) { o.receive_buffer = 0; }) == "LoopOptions: receive_buffer is 0, and must be at least 1");
-    CHECK(refusal([](auto& o) { o.reads_per_turn = 0; }) == "LoopOptions: reads_per_turn is 0, and must be at least 1");
+    CHECK(refusal([](auto& o) { o.receive_buffer = 0; }) ==
+          "LoopOptions: receive_buffer is 0, and must be at least 1");
+    CHECK(refusal([](auto& o) { o.reads_per_turn = 0; }) ==
+          "LoopOptions: reads_per_turn is 0, and must be at least 1");
     CHECK(refusal([](auto& o) { o.accepts_per_turn = -5; }) ==
           "LoopOptions: accepts_per_turn is -5, and must be at least 1");
-    CHECK(refusal([](auto& o) { o.turns_per_poll = 0; }) == "LoopOptions: turns_per_poll is 0, and must be at least 1");
+    CHECK(refusal([](auto& o) { o.turns_per_poll = 0; }) ==
+          "LoopOptions: turns_per_poll is 0, and must be at least 1");
     CHECK(refusal([](auto& o) { o.slow_callback = -1ns; }) ==
           "LoopOptions: slow_callback is -1 ns, and can not be negative");
     CHECK_THROWS_WITH(ThreadPool(ThreadPool::Options{.queue_limit = 0}),

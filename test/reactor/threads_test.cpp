@@ -34,7 +34,8 @@ private:
 template<class F>
 struct AtEnd {
     explicit AtEnd(F f) : function(std::move(f)) {}
-    AtEnd(AtEnd&& other) noexcept : function(std::move(other.function)), armed(std::exchange(other.armed, false)) {}
+    AtEnd(AtEnd&& other) noexcept
+        : function(std::move(other.function)), armed(std::exchange(other.armed, false)) {}
     AtEnd& operator=(AtEnd&&) = delete;
     ~AtEnd() {
         if (armed) function();
@@ -49,7 +50,9 @@ int shell_that_ends_itself(bool by_spawn) {
     pid_t child = 0;
     if (by_spawn) {
         char* const none[] = {nullptr};
-        if (posix_spawn(&child, "/bin/sh", nullptr, nullptr, const_cast<char* const*>(arguments), none) != 0) return -1;
+        if (posix_spawn(&child, "/bin/sh", nullptr, nullptr, const_cast<char* const*>(arguments),
+                        none) != 0)
+            return -1;
     } else if ((child = fork()) == 0) {
         execv("/bin/sh", const_cast<char* const*>(arguments));
         _exit(4);
@@ -67,7 +70,7 @@ weft::LoopOptions with_one_thread() {
 
 } // namespace
 
-// --- The pool -------------------------------------------------------------------------------------------------
+// --- The pool ---
 
 TEST_CASE("A pool destroys the jobs that wait before it waits for those that run [s117]") {
     const ResourceGuard guard;
@@ -90,7 +93,8 @@ TEST_CASE("A pool destroys the jobs that wait before it waits for those that run
     CHECK(told);
 }
 
-TEST_CASE("Whoever shuts a pool down returns when its threads have ended, the second as the first [s117]") {
+TEST_CASE("Whoever shuts a pool down returns when its threads have ended, the second as the first "
+          "[s117]") {
     const ResourceGuard guard;
     ThreadPool pool({.threads = 1});
     Door started, go;
@@ -103,17 +107,21 @@ TEST_CASE("Whoever shuts a pool down returns when its threads have ended, the se
     started.wait();
     std::atomic<int> seen{0};
     std::vector<std::thread> threads;
-    for (int i = 0; i < 3; ++i) threads.emplace_back([&] {
-        pool.shutdown();
-        seen += ended;
-    });
-    while (pool.submit([] {}) != Errc::closed) std::this_thread::yield();
+    for (int i = 0; i < 3; ++i)
+        threads.emplace_back([&] {
+            pool.shutdown();
+            seen += ended;
+        });
+    while (pool.submit([] {}) != Errc::closed)
+        std::this_thread::yield();
     go.open();
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
     CHECK(seen == 3);
 }
 
-TEST_CASE("A pool that is shut down by its own job, or in the end of a dropped one, says so and goes on [s117]") {
+TEST_CASE("A pool that is shut down by its own job, or in the end of a dropped one, says so and "
+          "goes on [s117]") {
     const ResourceGuard guard;
     ThreadPool pool({.threads = 1});
     std::promise<bool> refused;
@@ -167,7 +175,8 @@ TEST_CASE("What an executor's job forks or spawns hears of SIGTERM [F33]") {
     WEFT_TEST_KERNEL(real_kernels);
     TestLoop loop(kernel_kind);
     for (const bool by_spawn : {false, true})
-        CHECK(loop->run_until(loop->run_in_executor([&] { return shell_that_ends_itself(by_spawn); })) == SIGTERM);
+        CHECK(loop->run_until(loop->run_in_executor(
+                  [&] { return shell_that_ends_itself(by_spawn); })) == SIGTERM);
 }
 
 TEST_CASE("A job that throws Cancelled cancels its future [s16] [s117]") {
@@ -182,9 +191,10 @@ TEST_CASE("A job that throws Cancelled cancels its future [s16] [s117]") {
     CHECK(loop.unhandled.empty());
 }
 
-// --- Closing --------------------------------------------------------------------------------------------------
+// --- Closing ---
 
-TEST_CASE("Closing ends although other threads post, which is refused from its first moment [F34]") {
+TEST_CASE(
+    "Closing ends although other threads post, which is refused from its first moment [F34]") {
     WEFT_TEST_KERNEL(waking_kernels);
     const ResourceGuard guard;
     std::atomic<bool> closed{false};
@@ -196,16 +206,19 @@ TEST_CASE("Closing ends although other threads post, which is refused from its f
         Loop loop(std::move(options));
         for (int i = 0; i < 3; ++i)
             threads.emplace_back([&, i, remote = loop.remote()] {
-                while (remote.post([heavy = std::string(1000, 'x')] {}) != Errc::closed || !closed) posting = i + 1;
+                while (remote.post([heavy = std::string(1000, 'x')] {}) != Errc::closed || !closed)
+                    posting = i + 1;
             });
-        while (posting == 0) std::this_thread::yield();
+        while (posting == 0)
+            std::this_thread::yield();
         bool refused = false;
         (void)loop.post([end = AtEnd([&] { refused = loop.post([] {}) == Errc::closed; })] {});
         loop.close();
         CHECK(refused);
         closed = true;
     }
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
 }
 
 TEST_CASE("A handle of a loop is safe whatever becomes of the loop, and of the handle [s23]") {
@@ -234,7 +247,8 @@ TEST_CASE("A handle of a loop is safe whatever becomes of the loop, and of the h
     CHECK(remote->closed());
 }
 
-TEST_CASE("What callbacks of a running job's future have captured lives until the job has ended [F34]") {
+TEST_CASE(
+    "What callbacks of a running job's future have captured lives until the job has ended [F34]") {
     WEFT_TEST_KERNEL(waking_kernels);
     std::atomic<bool> alive{true};
     bool seen = false;
@@ -242,8 +256,10 @@ TEST_CASE("What callbacks of a running job's future have captured lives until th
     TestLoop loop(kernel_kind);
     auto job = loop->run_in_executor([&, closing = loop->remote()] {
         started.open();
-        while (!closing.closed()) std::this_thread::yield();
-        for (int i = 0; i < 100; ++i) std::this_thread::yield();
+        while (!closing.closed())
+            std::this_thread::yield();
+        for (int i = 0; i < 100; ++i)
+            std::this_thread::yield();
         seen = alive;
     });
     auto after = job.then([frame = AtEnd([&] { alive = false; })] {});
@@ -272,7 +288,8 @@ TEST_CASE("Running jobs that wait for each other's futures do not hang the loop'
         }
     });
     auto second_job = loop->run_in_executor([closing = loop->remote()] {
-        while (!closing.closed()) std::this_thread::yield();
+        while (!closing.closed())
+            std::this_thread::yield();
     });
     second.set_value(second_job.to_std());
     started.wait();
@@ -289,14 +306,15 @@ TEST_CASE("A loop that is closed by a job of its own executor says so [s117]") {
     CHECK(!loop->closed());
 }
 
-// --- Standard futures -----------------------------------------------------------------------------------------
+// --- Standard futures ---
 
 TEST_CASE("Pending standard futures occupy no thread of the executor [s117]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind, with_one_thread());
     std::vector<std::promise<int>> promises(100);
     std::vector<Future<int>> futures;
-    for (auto& promise : promises) futures.push_back(weft::from_std(loop, promise.get_future()));
+    for (auto& promise : promises)
+        futures.push_back(weft::from_std(loop, promise.get_future()));
     CHECK(loop->run_until(loop->run_in_executor([&] {
         promises[57].set_value(57);
         return 1;
@@ -304,10 +322,12 @@ TEST_CASE("Pending standard futures occupy no thread of the executor [s117]") {
     CHECK(loop->run_until(futures[57]) == 57);
     promises[3].set_exception(std::make_exception_ptr(std::runtime_error("of the third")));
     CHECK_THROWS_WITH(loop->run_until(futures[3]), "of the third");
-    CHECK(loop->run_until(weft::from_std(loop, std::async(std::launch::deferred, [] { return 4; }))) == 4);
+    CHECK(loop->run_until(
+              weft::from_std(loop, std::async(std::launch::deferred, [] { return 4; }))) == 4);
 }
 
-TEST_CASE("Cancelling the future of a standard one ends it, dropping it does not, and neither waits [s117]") {
+TEST_CASE("Cancelling the future of a standard one ends it, dropping it does not, and neither "
+          "waits [s117]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
     auto go = std::make_shared<Door>(); // the thread is still there when this case has ended
@@ -326,24 +346,26 @@ TEST_CASE("Cancelling the future of a standard one ends it, dropping it does not
     CHECK(loop.unhandled.empty());
 }
 
-TEST_CASE("Closing the loop aborts the futures of standard ones, which may wait for others of the loop [F34]") {
+TEST_CASE("Closing the loop aborts the futures of standard ones, which may wait for others of the "
+          "loop [F34]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
     weft::Promise<int> promise(loop);
     bool told = false;
-    auto future = weft::from_std(loop, std::async(std::launch::async, [&, waited = promise.future().to_std()]() mutable {
-        try {
-            waited.get();
-        } catch (const std::future_error&) {
-            told = true;
-        }
-    }));
+    auto future = weft::from_std(
+        loop, std::async(std::launch::async, [&, waited = promise.future().to_std()]() mutable {
+            try {
+                waited.get();
+            } catch (const std::future_error&) {
+                told = true;
+            }
+        }));
     loop->close();
     CHECK(future.error_code() == Errc::aborted);
     CHECK(told);
 }
 
-// --- Signals --------------------------------------------------------------------------------------------------
+// --- Signals ---
 
 TEST_CASE("Signals are unwatched in a storm of another one [s116]") {
     WEFT_TEST_KERNEL(real_kernels);
@@ -351,15 +373,19 @@ TEST_CASE("Signals are unwatched in a storm of another one [s116]") {
     auto storm = loop->on_signal(SIGUSR2, [] {}).value();
     std::atomic<bool> done{false};
     std::vector<std::thread> threads;
-    for (int i = 0; i < 2; ++i) threads.emplace_back([&] {
-        while (!done) raise(SIGUSR2);
-    });
+    for (int i = 0; i < 2; ++i)
+        threads.emplace_back([&] {
+            while (!done)
+                raise(SIGUSR2);
+        });
     for (int i = 0; i < 200; ++i) {
         int seen = 0;
         auto watch = loop->on_signal(SIGUSR1, [&] { ++seen; }).value();
         raise(SIGUSR1);
-        while (seen == 0) loop->run_once(true);
+        while (seen == 0)
+            loop->run_once(true);
     }
     done = true;
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
 }

@@ -16,8 +16,10 @@ static_assert(Duration(std::chrono::nanoseconds::max()) == Duration::max());
 static_assert(Duration(std::chrono::years(300)) == Duration::max());
 static_assert(Duration(std::chrono::years(-300)) == Duration::min());
 static_assert(Duration(std::chrono::hours::min()) == Duration::min());
-static_assert(Duration(std::chrono::duration<double>(std::numeric_limits<double>::infinity())) == Duration::max());
-static_assert(Duration(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())) == Duration::max());
+static_assert(Duration(std::chrono::duration<double>(std::numeric_limits<double>::infinity())) ==
+              Duration::max());
+static_assert(Duration(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())) ==
+              Duration::max());
 static_assert(Duration(std::chrono::duration<double>(1e-10)) == 1ns);
 static_assert(Duration(std::chrono::duration<float>(-1)) == -1s);
 static_assert(weft::difference(TimePoint::max(), TimePoint::min()) == Duration::max());
@@ -27,7 +29,8 @@ static_assert(weft::difference(TimePoint(5ns), TimePoint(7ns)) == -2ns);
 namespace {
 
 std::vector<Duration> huge_durations() {
-    return {Duration::max(), std::chrono::seconds::max(), std::chrono::hours::max(), std::chrono::years(300)};
+    return {Duration::max(), std::chrono::seconds::max(), std::chrono::hours::max(),
+            std::chrono::years(300)};
 }
 
 } // namespace
@@ -49,9 +52,15 @@ TEST_CASE("A delay counts from the call, however long the callback that asks has
         CHECK(loop->deadline_in(1s) == asked + 1s);
         timers.push_back(loop->call_later(50ms, fired));
     };
-    SECTION("in a queued callback") { loop->call_soon(ask); }
-    SECTION("in a posted one") { (void)loop->post(ask); }
-    SECTION("in a timer's") { timers.push_back(loop->call_later(1ms, ask)); }
+    SECTION("in a queued callback") {
+        loop->call_soon(ask);
+    }
+    SECTION("in a posted one") {
+        (void)loop->post(ask);
+    }
+    SECTION("in a timer's") {
+        timers.push_back(loop->call_later(1ms, ask));
+    }
     SECTION("in a repeating timer's") {
         timers.push_back(loop->call_every(1h, [&, once = false]() mutable {
             if (!std::exchange(once, true)) ask();
@@ -73,7 +82,8 @@ TEST_CASE("A delay counts from the call, however long the callback that asks has
     CHECK(after == 50ms);
 }
 
-TEST_CASE("A repeating timer that is late keeps to its multiples, also to those before the clock's beginning [s121]") {
+TEST_CASE("A repeating timer that is late keeps to its multiples, also to those before the clock's "
+          "beginning [s121]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     TestLoop loop(kernel_kind);
     int ticks = 0;
@@ -85,7 +95,8 @@ TEST_CASE("A repeating timer that is late keeps to its multiples, also to those 
     CHECK(timer.when() <= loop->now() + 1h);
 }
 
-TEST_CASE("A timer that is to fire never never does, and keeps nothing else from happening [s121]") {
+TEST_CASE(
+    "A timer that is to fire never never does, and keeps nothing else from happening [s121]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     bool fired = false;
@@ -94,7 +105,8 @@ TEST_CASE("A timer that is to fire never never does, and keeps nothing else from
         timers.push_back(loop->call_later(huge, [&] { fired = true; }));
         timers.push_back(loop->call_every(huge, [&] { fired = true; }));
     }
-    for (const Timer& timer : timers) CHECK(timer.when() == TimePoint::max());
+    for (const Timer& timer : timers)
+        CHECK(timer.when() == TimePoint::max());
     int steps = 0;
     for (const Duration huge : huge_durations()) {
         loop->call_soon([&] { ++steps; });

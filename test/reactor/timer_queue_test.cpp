@@ -1,7 +1,6 @@
 #include <weft/reactor/timer_queue.hpp>
 
 #include <catch2/catch.hpp>
-
 #include <deque>
 #include <map>
 #include <random>
@@ -19,7 +18,9 @@ struct Node final : TimerNode {
     void on_timer() override {}
 };
 
-TimePoint time_at(std::int64_t nanoseconds) { return TimePoint(Duration(nanoseconds)); }
+TimePoint time_at(std::int64_t nanoseconds) {
+    return TimePoint(Duration(nanoseconds));
+}
 
 std::vector<int> fired_at(TimerQueue& queue, TimePoint now) {
     ListNode due;
@@ -35,17 +36,20 @@ std::vector<int> fired_at(TimerQueue& queue, TimePoint now) {
 
 std::deque<Node> nodes(int count) {
     std::deque<Node> all(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i) all[static_cast<std::size_t>(i)].id = i;
+    for (int i = 0; i < count; ++i)
+        all[static_cast<std::size_t>(i)].id = i;
     return all;
 }
 
 } // namespace
 
-TEST_CASE("Due timers come in the order of their deadlines, equal ones in the order of adding [s3]") {
+TEST_CASE(
+    "Due timers come in the order of their deadlines, equal ones in the order of adding [s3]") {
     TimerQueue queue;
     auto all = nodes(6);
     const std::int64_t deadlines[] = {30, -1, 10, -2, 10, 30};
-    for (std::size_t i = 0; i < all.size(); ++i) queue.add(all[i], time_at(deadlines[i]));
+    for (std::size_t i = 0; i < all.size(); ++i)
+        queue.add(all[i], time_at(deadlines[i]));
     CHECK(queue.next_deadline() == time_at(-2));
     CHECK(fired_at(queue, time_at(9)) == std::vector{3, 1});
     CHECK(fired_at(queue, time_at(29)) == std::vector{2, 4});
@@ -55,7 +59,8 @@ TEST_CASE("Due timers come in the order of their deadlines, equal ones in the or
     CHECK(queue.next_deadline() == TimePoint::max());
 }
 
-TEST_CASE("Equal deadlines stay first in, first out when they were added at different times [s3] [F27]") {
+TEST_CASE(
+    "Equal deadlines stay first in, first out when they were added at different times [s3] [F27]") {
     TimerQueue queue;
     auto all = nodes(5);
     queue.add(all[0], time_at(1000));
@@ -85,7 +90,8 @@ TEST_CASE("A deadline at the end of time neither overflows nor fires [s4]") {
 TEST_CASE("A timer cancelled while it is due does not fire") {
     TimerQueue queue;
     auto all = nodes(3);
-    for (auto& node : all) queue.add(node, time_at(5));
+    for (auto& node : all)
+        queue.add(node, time_at(5));
     ListNode due;
     queue.expire(time_at(5), due);
     CHECK(queue.size() == 3);
@@ -124,7 +130,8 @@ TEST_CASE("Ten thousand random operations agree with a sorted map [s3] [s4]") {
         case 0:
         case 1: {
             // From the past to far away, and many of them equal.
-            const std::int64_t deadline = now - 50 + static_cast<std::int64_t>(random() % (1ULL << (random() % 40)));
+            const std::int64_t deadline =
+                now - 50 + static_cast<std::int64_t>(random() % (1ULL << (random() % 40)));
             forget(id);
             queue.add(node, time_at(deadline));
             armed[id] = {deadline, order++};
@@ -164,9 +171,11 @@ TEST_CASE("A million equal deadlines fire in the order of adding [F27]") {
     constexpr int count = 1'000'000;
     TimerQueue queue;
     auto all = nodes(count);
-    for (auto& node : all) queue.add(node, time_at(1'000'000'007));
+    for (auto& node : all)
+        queue.add(node, time_at(1'000'000'007));
     int wakes = 0;
-    while (queue.next_deadline() < time_at(1'000'000'007)) { // a lower bound while they are many, but not for long
+    // a lower bound while they are many, but not for long
+    while (queue.next_deadline() < time_at(1'000'000'007)) {
         REQUIRE(++wakes <= 64);
         CHECK(fired_at(queue, queue.next_deadline()).empty());
     }

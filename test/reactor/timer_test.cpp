@@ -30,7 +30,8 @@ TEST_CASE("Timers fire in the order of their deadlines, equal ones in the order 
 TEST_CASE("A timer never fires early [s3] [F27]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
-    const auto delay = GENERATE(Duration(1ns), Duration(999ns), Duration(50us), Duration(999'999ns), Duration(2ms));
+    const auto delay = GENERATE(Duration(1ns), Duration(999ns), Duration(50us), Duration(999'999ns),
+                                Duration(2ms));
     const TimePoint before = loop.kernel.now();
     TimePoint fired{}, known{};
     auto timer = loop->call_later(delay, [&] {
@@ -50,7 +51,8 @@ TEST_CASE("A timer that is made in the first turn of a run counts from then [s3]
     Timer timer;
     bool fired = false;
     loop->call_soon([&] { timer = loop->call_later(1h, [&] { fired = true; }); });
-    for (int i = 0; i < 3; ++i) loop->run_once(false);
+    for (int i = 0; i < 3; ++i)
+        loop->run_once(false);
     CHECK_FALSE(fired);
     CHECK(timer.when() >= before + 1h);
 }
@@ -61,7 +63,8 @@ TEST_CASE("A delay that is no whole number of nanoseconds is rounded up [s3]") {
     loop->call_soon([&] {
         using Picoseconds = std::chrono::duration<long, std::pico>;
         CHECK(loop->call_later(Picoseconds(1500), [] {}).when() == loop->now() + 2ns);
-        CHECK(loop->call_later(std::chrono::duration<double>(0.5), [] {}).when() == loop->now() + 500ms);
+        CHECK(loop->call_later(std::chrono::duration<double>(0.5), [] {}).when() ==
+              loop->now() + 500ms);
     });
     loop->run_once();
     CHECK(loop.unhandled.empty());
@@ -74,7 +77,8 @@ TEST_CASE("Very long delays neither overflow nor fire early [s4]") {
     std::vector<Timer> timers;
     timers.push_back(loop->call_later(std::chrono::hours(1'000'000'000), [&] { early = true; }));
     timers.push_back(loop->call_later(std::chrono::seconds(1'000'000'000), [&] { early = true; }));
-    timers.push_back(loop->call_later(std::chrono::milliseconds(std::int64_t(INT32_MAX) + 1), [&] { early = true; }));
+    timers.push_back(loop->call_later(std::chrono::milliseconds(std::int64_t(INT32_MAX) + 1),
+                                      [&] { early = true; }));
     timers.push_back(loop->call_later(Duration::max(), [&] { early = true; }));
     timers.push_back(loop->call_later(std::chrono::duration<double>(1e300), [&] { early = true; }));
     timers.push_back(loop->call_at(TimePoint::max(), [&] { early = true; }));
@@ -162,7 +166,8 @@ TEST_CASE("A timer's callback may end another that is due in the same turn [F7] 
     });
     second = loop->call_at(first.when(), [&] { ran += 10; });
     third = loop->call_at(first.when(), [&] { ran += 100; });
-    while (ran == 0) loop->run_once(true);
+    while (ran == 0)
+        loop->run_once(true);
     CHECK(ran == 1);
     loop->run_until_idle();
     CHECK(ran == 101);
@@ -180,7 +185,8 @@ TEST_CASE("A timer set in a timer's callback fires in a later turn, however shor
     next = loop->call_later(0s, [&] { again(); });
     loop->run_until_idle();
     REQUIRE(turns.size() == 4);
-    for (std::size_t i = 1; i < turns.size(); ++i) CHECK(turns[i] > turns[i - 1]);
+    for (std::size_t i = 1; i < turns.size(); ++i)
+        CHECK(turns[i] > turns[i - 1]);
 }
 
 TEST_CASE("A repeating timer keeps to its multiples and skips what it missed [F27]") {
@@ -221,7 +227,8 @@ TEST_CASE("A million timers set and cancelled leave memory flat [s3]") {
     std::array<Timer, 8> window;
     const auto cycle = [&](int count) {
         for (int i = 0; i < count; ++i)
-            window[static_cast<std::size_t>(i) % window.size()] = loop->call_later(1h + i * 1us, [] {});
+            window[static_cast<std::size_t>(i) % window.size()] =
+                loop->call_later(1h + i * 1us, [] {});
     };
     cycle(100);
     const auto before = heap().live_bytes;

@@ -9,7 +9,8 @@ using namespace weft::test;
 using weft::Errc;
 using weft::Watch;
 
-TEST_CASE("A watch reports for as long as the state lasts, one direction apart from the other [s12]") {
+TEST_CASE(
+    "A watch reports for as long as the state lasts, one direction apart from the other [s12]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -52,7 +53,8 @@ TEST_CASE("A watch reports for as long as the state lasts, one direction apart f
     CHECK(loop->stats().sources == 0);
 }
 
-TEST_CASE("Setting a callback replaces the old one and destroys it, also from inside it [s12] [F7]") {
+TEST_CASE(
+    "Setting a callback replaces the old one and destroys it, also from inside it [s12] [F7]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -168,7 +170,8 @@ TEST_CASE("A descriptor closed before its watch costs nobody anything but itself
     CHECK(loop->stats().sources == 0);
 }
 
-TEST_CASE("End of stream and errors wake whoever watches, and nobody spins when none does [F9] [F10]") {
+TEST_CASE(
+    "End of stream and errors wake whoever watches, and nobody spins when none does [F9] [F10]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
@@ -230,7 +233,8 @@ TEST_CASE("Events for a closed descriptor that has a duplicate are dropped, and 
     TestLoop loop(KernelKind{"epoll", &weft::make_epoll_kernel});
     LogCapture log;
     SocketPair pair(loop.kernel), healthy(loop.kernel);
-    struct Careless final : weft::detail::Source { // registers a descriptor and closes it without a word
+    // registers a descriptor and closes it without a word
+    struct Careless final : weft::detail::Source {
         void on_ready(std::uint32_t) override {}
         void on_loop_closing() override {}
     } careless;
@@ -247,7 +251,8 @@ TEST_CASE("Events for a closed descriptor that has a duplicate are dropped, and 
         healthy.receive();
     });
     pair.send("x");
-    for (int i = 0; i < 150; ++i) loop->run_once();
+    for (int i = 0; i < 150; ++i)
+        loop->run_once();
     CHECK(loop->stats().stale_events >= 100);
     CHECK(loop->stats().stale_events < 110);
     CHECK_THAT(log.text(), Catch::Contains("rebuilt"));

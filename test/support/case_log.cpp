@@ -1,6 +1,6 @@
-// With WEFT_CASE_LOG in the environment every program tells how many cases it is about to run and what becomes of each,
-// in lines of its own, for tools/count-tests: after a crash they still say which case it was, how many had passed, and how
-// many were not run.
+// With WEFT_CASE_LOG in the environment every program tells how many cases it is about to run and
+// what becomes of each, in lines of its own, for tools/count-tests: after a crash they still say
+// which case it was, how many had passed, and how many were not run.
 
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include "listener.hpp"
@@ -21,8 +21,8 @@ bool wanted() {
     return set;
 }
 
-/// Straight to the descriptor: what waits in a stream's buffer is lost in a crash. The first line end closes whatever
-/// line a test has left open.
+/// Straight to the descriptor: what waits in a stream's buffer is lost in a crash. The first line
+/// end closes whatever line a test has left open.
 void say(std::string_view event, std::string_view name) {
     if (!wanted()) return;
     std::string line = "\n@case ";
@@ -39,7 +39,8 @@ public:
     using TestEventListenerBase::TestEventListenerBase;
 
     void testRunStarting(const Catch::TestRunInfo&) override {
-        const auto cases = filterTests(getAllTestCasesSorted(*m_config), m_config->testSpec(), *m_config);
+        const auto cases =
+            filterTests(getAllTestCasesSorted(*m_config), m_config->testSpec(), *m_config);
         say("run", std::to_string(cases.size()));
     }
     void testCaseStarting(const Catch::TestCaseInfo& info) override { say("begin", info.name); }

@@ -58,18 +58,25 @@ void give_back(void* block) noexcept {
 } // namespace
 
 Heap heap() noexcept {
-    return {allocations.load(std::memory_order_relaxed), live_bytes.load(std::memory_order_relaxed)};
+    return {allocations.load(std::memory_order_relaxed),
+            live_bytes.load(std::memory_order_relaxed)};
 }
 
 AllocationCount::AllocationCount() noexcept : before_(own_allocations) {}
-std::size_t AllocationCount::count() const noexcept { return own_allocations - before_; }
+std::size_t AllocationCount::count() const noexcept {
+    return own_allocations - before_;
+}
 
 FailingAllocation::FailingAllocation(std::size_t spared) noexcept {
     failed = false;
     until_failure = spared;
 }
-FailingAllocation::~FailingAllocation() { until_failure = never; }
-bool FailingAllocation::happened() const noexcept { return failed; }
+FailingAllocation::~FailingAllocation() {
+    until_failure = never;
+}
+bool FailingAllocation::happened() const noexcept {
+    return failed;
+}
 
 } // namespace weft::test
 
@@ -77,28 +84,60 @@ using weft::test::allocate;
 using weft::test::give_back;
 using weft::test::or_throw;
 
-void* operator new(std::size_t size) { return or_throw(allocate(size)); }
-void* operator new[](std::size_t size) { return or_throw(allocate(size)); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new(std::size_t size, std::align_val_t a) { return or_throw(allocate(size, a)); }
-void* operator new[](std::size_t size, std::align_val_t a) { return or_throw(allocate(size, a)); }
+void* operator new(std::size_t size) {
+    return or_throw(allocate(size));
+}
+void* operator new[](std::size_t size) {
+    return or_throw(allocate(size));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size);
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size);
+}
+void* operator new(std::size_t size, std::align_val_t a) {
+    return or_throw(allocate(size, a));
+}
+void* operator new[](std::size_t size, std::align_val_t a) {
+    return or_throw(allocate(size, a));
+}
 void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
     return allocate(size, a);
 }
 void* operator new[](std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
     return allocate(size, a);
 }
-void operator delete(void* block) noexcept { give_back(block); }
-void operator delete[](void* block) noexcept { give_back(block); }
-void operator delete(void* block, std::size_t) noexcept { give_back(block); }
-void operator delete[](void* block, std::size_t) noexcept { give_back(block); }
-void operator delete(void* block, const std::nothrow_t&) noexcept { give_back(block); }
-void operator delete[](void* block, const std::nothrow_t&) noexcept { give_back(block); }
-void operator delete(void* block, std::align_val_t) noexcept { give_back(block); }
-void operator delete[](void* block, std::align_val_t) noexcept { give_back(block); }
-void operator delete(void* block, std::size_t, std::align_val_t) noexcept { give_back(block); }
-void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { give_back(block); }
+void operator delete(void* block) noexcept {
+    give_back(block);
+}
+void operator delete[](void* block) noexcept {
+    give_back(block);
+}
+void operator delete(void* block, std::size_t) noexcept {
+    give_back(block);
+}
+void operator delete[](void* block, std::size_t) noexcept {
+    give_back(block);
+}
+void operator delete(void* block, const std::nothrow_t&) noexcept {
+    give_back(block);
+}
+void operator delete[](void* block, const std::nothrow_t&) noexcept {
+    give_back(block);
+}
+void operator delete(void* block, std::align_val_t) noexcept {
+    give_back(block);
+}
+void operator delete[](void* block, std::align_val_t) noexcept {
+    give_back(block);
+}
+void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
+    give_back(block);
+}
+void operator delete[](void* block, std::size_t, std::align_val_t) noexcept {
+    give_back(block);
+}
 void operator delete(void* block, std::align_val_t, const std::nothrow_t&) noexcept {
     give_back(block);
 }

@@ -9,7 +9,6 @@
 #include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <catch2/catch.hpp>
-
 #include <string>
 #include <vector>
 
@@ -20,7 +19,9 @@ struct KernelKind {
     const char* name;
     std::unique_ptr<Kernel> (*make)();
 
-    friend std::ostream& operator<<(std::ostream& out, const KernelKind& kind) { return out << kind.name; }
+    friend std::ostream& operator<<(std::ostream& out, const KernelKind& kind) {
+        return out << kind.name;
+    }
 };
 
 /// Those that talk to the system, for tests in which the system is the point.
@@ -30,7 +31,8 @@ inline std::vector<KernelKind> real_kernels() {
 
 /// Those whose clock stands still while there is work, and moves at a word: for exact times.
 inline std::vector<KernelKind> simulated_kernels() {
-    return {{"sim", []() -> std::unique_ptr<Kernel> { return std::make_unique<sim::SimKernel>(); }}};
+    return {
+        {"sim", []() -> std::unique_ptr<Kernel> { return std::make_unique<sim::SimKernel>(); }}};
 }
 
 /// All of them.
@@ -40,8 +42,8 @@ inline std::vector<KernelKind> all_kernels() {
     return kinds;
 }
 
-/// Those that threads and signal handlers can wake: a simulated one waits for them instead of finding
-/// that nothing can ever happen.
+/// Those that threads and signal handlers can wake: a simulated one waits for them instead of
+/// finding that nothing can ever happen.
 inline std::vector<KernelKind> waking_kernels() {
     auto kinds = real_kernels();
     kinds.push_back({"sim", []() -> std::unique_ptr<Kernel> {
@@ -53,18 +55,20 @@ inline std::vector<KernelKind> waking_kernels() {
 }
 
 /// The kernel of this run of the test case, which is run once for each of `kinds`.
-#define WEFT_TEST_KERNEL(kinds)                                                                                        \
-    const ::weft::test::KernelKind kernel_kind = GENERATE(from_range(::weft::test::kinds()));                          \
-    ::weft::test::kernel_of_case = kernel_kind.name;                                                                   \
+#define WEFT_TEST_KERNEL(kinds)                                                                    \
+    const ::weft::test::KernelKind kernel_kind = GENERATE(from_range(::weft::test::kinds()));      \
+    ::weft::test::kernel_of_case = kernel_kind.name;                                               \
     INFO("kernel: " << kernel_kind.name)
 
-/// A loop over one kernel, with what nobody caught collected, and the check that it gives everything back.
+/// A loop over one kernel, with what nobody caught collected, and the check that it gives
+/// everything back.
 class TestLoop {
     ResourceGuard guard_; // first, so that it is the last to go
 
 public:
     explicit TestLoop(const KernelKind& kind, LoopOptions options = {})
-        : loop((options.kernel = kind.make(), std::move(options))), kernel(loop.kernel()), kernel_name(kernel.name()) {
+        : loop((options.kernel = kind.make(), std::move(options))), kernel(loop.kernel()),
+          kernel_name(kernel.name()) {
         loop.on_unhandled([this](const Unhandled& what) { unhandled.push_back(text_of(what)); });
     }
     Loop* operator->() noexcept { return &loop; }

@@ -1,15 +1,15 @@
-// Looks at the open descriptors before and after every test case, whatever the case itself checks, and ends the program
-// when a case does not end in time.
+// Looks at the open descriptors before and after every test case, whatever the case itself checks,
+// and ends the program when a case does not end in time.
 
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include "listener.hpp"
+
 #include "resources.hpp"
 #include "watchdog.hpp"
 
 #include <weft/reactor/loop.hpp>
 
 #include <catch2/catch.hpp>
-
 #include <cstdio>
 #include <iostream>
 #include <unistd.h>
@@ -29,7 +29,9 @@ void tell_stuck(int fd) {
             kernel_of_case != nullptr ? kernel_of_case : "not said");
     if (Loop* loop = Loop::current(); loop != nullptr) {
         const auto stats = loop->stats();
-        dprintf(fd, "its loop has %zu sources, %zu timers, %zu signals, %zu callbacks, %zu jobs after %llu turns\n",
+        dprintf(fd,
+                "its loop has %zu sources, %zu timers, %zu signals, %zu callbacks, %zu jobs after "
+                "%llu turns\n",
                 stats.sources, stats.timers, stats.signals, stats.callbacks, stats.jobs,
                 static_cast<unsigned long long>(stats.turns));
     }
@@ -52,8 +54,8 @@ public:
         for (const auto& [fd, target] : open_descriptors()) {
             if (before_.contains(fd)) continue;
             leaked = true;
-            std::cerr << "descriptor " << fd << " -> " << target << " is left open by the test case \""
-                      << stats.testInfo.name << "\"\n";
+            std::cerr << "descriptor " << fd << " -> " << target
+                      << " is left open by the test case \"" << stats.testInfo.name << "\"\n";
         }
         if (leaked) ++leaking;
     }
@@ -66,6 +68,8 @@ CATCH_REGISTER_LISTENER(CaseListener)
 
 } // namespace
 
-std::size_t leaking_cases() noexcept { return leaking; }
+std::size_t leaking_cases() noexcept {
+    return leaking;
+}
 
 } // namespace weft::test

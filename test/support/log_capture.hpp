@@ -9,7 +9,8 @@
 
 namespace weft::test {
 
-/// Collects the library's log messages while it exists, in place of the present sink. One at a time.
+/// Collects the library's log messages while it exists, in place of the present sink. One at a
+/// time.
 class LogCapture {
 public:
     LogCapture() : previous_(set_log_sink(&LogCapture::receive)) { taken(); }
@@ -25,7 +26,8 @@ public:
     /// The same, one per line.
     std::string text() {
         std::string all;
-        for (const auto& message : taken()) all += message + "\n";
+        for (const auto& message : taken())
+            all += message + "\n";
         return all;
     }
 

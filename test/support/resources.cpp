@@ -3,7 +3,6 @@
 #include <weft/reactor/loop.hpp>
 
 #include <catch2/catch.hpp>
-
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -17,8 +16,8 @@ std::size_t thread_count() {
     return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
-// pthread_join returns when the thread's memory is free, an instant before the system has forgotten it: seconds, with a
-// sanitizer beside busy programs.
+// pthread_join returns when the thread's memory is free, an instant before the system has forgotten
+// it: seconds, with a sanitizer beside busy programs.
 std::size_t thread_count_at_most(std::size_t expected) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     std::size_t count = thread_count();
@@ -49,18 +48,21 @@ Resources Resources::now() {
     for (int number = 1; number < 65; ++number) {
         struct sigaction action {};
         if (sigaction(number, nullptr, &action) == 0)
-            result.handlers[static_cast<std::size_t>(number)] = reinterpret_cast<const void*>(action.sa_handler);
+            result.handlers[static_cast<std::size_t>(number)] =
+                reinterpret_cast<const void*>(action.sa_handler);
     }
     sigset_t blocked;
     pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
-    for (int number = 1; number < 65; ++number) result.mask += sigismember(&blocked, number) == 1 ? '1' : '0';
+    for (int number = 1; number < 65; ++number)
+        result.mask += sigismember(&blocked, number) == 1 ? '1' : '0';
     return result;
 }
 
 std::string Resources::difference_from(const Resources& before) const {
     std::string text;
     for (const auto& [fd, target] : descriptors)
-        if (!before.descriptors.contains(fd)) text += "descriptor " + std::to_string(fd) + " -> " + target + "; ";
+        if (!before.descriptors.contains(fd))
+            text += "descriptor " + std::to_string(fd) + " -> " + target + "; ";
     for (const auto& [fd, target] : before.descriptors)
         if (!descriptors.contains(fd)) text += "descriptor " + std::to_string(fd) + " was closed; ";
     if (threads > before.threads) {

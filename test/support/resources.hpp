@@ -27,8 +27,9 @@ struct Resources {
 /// The open descriptors alone.
 std::map<int, std::string> open_descriptors();
 
-/// Fails the test at the end of a scope that leaves descriptors, threads, signal handlers or blocked
-/// signals behind, or something alive in the loop if there is one. Declare it before what it guards.
+/// Fails the test at the end of a scope that leaves descriptors, threads, signal handlers or
+/// blocked signals behind, or something alive in the loop if there is one. Declare it before what
+/// it guards.
 class ResourceGuard {
 public:
     explicit ResourceGuard(const Loop* loop = nullptr);

@@ -34,7 +34,9 @@ void set(std::chrono::seconds after) noexcept {
     timer_settime(timer, 0, &when, nullptr);
 }
 
-int signal_number() noexcept { return SIGRTMAX - 3; }
+int signal_number() noexcept {
+    return SIGRTMAX - 3;
+}
 
 void on_late(int) {
     if (has_moved != nullptr && has_moved()) return set(given);
@@ -63,7 +65,8 @@ bool install() noexcept {
     stack.ss_size = sizeof room;
     stack_t present{};
     sigaltstack(nullptr, &present);
-    if ((present.ss_flags & SS_DISABLE) != 0 || present.ss_size < stack.ss_size) sigaltstack(&stack, nullptr);
+    if ((present.ss_flags & SS_DISABLE) != 0 || present.ss_size < stack.ss_size)
+        sigaltstack(&stack, nullptr);
     void* warm[4];
     (void)backtrace(warm, 4); // loads what it needs now, and not in the handler
     struct sigaction action {};
@@ -86,14 +89,17 @@ bool ask_addr2line(int fd, const char* file, char (*offsets)[20], int count) noe
         char* arguments[48];
         int size = 0;
         const char* fixed[] = {"addr2line", "-Cfpse", file};
-        for (const char* text : fixed) arguments[size++] = const_cast<char*>(text);
-        for (int i = 0; i < count && size < 47; ++i) arguments[size++] = offsets[i];
+        for (const char* text : fixed)
+            arguments[size++] = const_cast<char*>(text);
+        for (int i = 0; i < count && size < 47; ++i)
+            arguments[size++] = offsets[i];
         arguments[size] = nullptr;
         ::execvp("addr2line", arguments);
         ::_exit(127);
     }
     int status = 0;
-    while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -140,7 +146,8 @@ void print_stack(int fd) noexcept {
     char path[512];
     const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path - 1);
     if (length > 0) path[length] = '\0';
-    if (asked == 0 || length <= 0 || !ask_addr2line(fd, path, offsets, asked)) backtrace_symbols_fd(frames, count, fd);
+    if (asked == 0 || length <= 0 || !ask_addr2line(fd, path, offsets, asked))
+        backtrace_symbols_fd(frames, count, fd);
 }
 
 } // namespace weft::test

@@ -53,7 +53,8 @@ TEST_CASE("A step makes one call of the user's per unit of its budget, whatever 
             CHECK((result.more_ready || calls == expected || steps < 1000));
             REQUIRE(steps < 1000);
         }
-        while (world.loop->step({1h, 4}).ran != 0) {}
+        while (world.loop->step({1h, 4}).ran != 0) {
+        }
         CHECK(calls == expected);
     };
     check_steps(many); // accepted
@@ -92,7 +93,8 @@ TEST_CASE("With a budget of time a step ends after the closing that used it up [
     CHECK(world.server.connections() == 0);
 }
 
-TEST_CASE("Connections that come and go once per turn are no reason to rebuild the kernel's set [F5]") {
+TEST_CASE(
+    "Connections that come and go once per turn are no reason to rebuild the kernel's set [F5]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     LogCapture log;
@@ -216,7 +218,8 @@ TEST_CASE("What can not be adopted stays as it was, and goes on with whom it bel
     world.settle();
 }
 
-TEST_CASE("A listener that the kernel does not let pause and resume does so a little later [s122]") {
+TEST_CASE(
+    "A listener that the kernel does not let pause and resume does so a little later [s122]") {
     WEFT_TEST_KERNEL(all_kernels);
     FaultyWorld world(kernel_kind);
     world.listen();
@@ -298,8 +301,8 @@ TEST_CASE("Options of transports that can not be meant are refused by name [s122
         ListenOptions options;
         change(options);
         return refusal([&] {
-            (void)tcp::listen(loop, "127.0.0.1:0", [] { return Side().protocol(); },
-                              std::move(options));
+            (void)tcp::listen(
+                loop, "127.0.0.1:0", [] { return Side().protocol(); }, std::move(options));
         });
     };
     CHECK(listening([](auto&) {}) == "");
@@ -337,7 +340,8 @@ TEST_CASE("Options of transports that can not be meant are refused by name [s122
             (void)udp::bind(loop, "127.0.0.1:0", std::make_unique<DatagramProtocol>(), options);
         });
     };
-    CHECK(binding([](auto& o) { o.batch = 0; }) == "UdpOptions: batch is 0, and must be from 1 to 64");
+    CHECK(binding([](auto& o) { o.batch = 0; }) ==
+          "UdpOptions: batch is 0, and must be from 1 to 64");
     CHECK(binding([](auto& o) { o.batch = 65; }) ==
           "UdpOptions: batch is 65, and must be from 1 to 64");
     CHECK(binding([](auto& o) { o.datagram_size = 0; }) ==

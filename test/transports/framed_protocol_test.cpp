@@ -158,7 +158,9 @@ TEST_CASE("Large messages are received into their place, between small ones, byt
             if (message.size() == pause_at) transport().pause_reading();
             if (message.size() == raw_at) set_raw_mode(3);
         }
-        void raw_received(Bytes data) override { log.push_back("raw " + std::string(text_of(data))); }
+        void raw_received(Bytes data) override {
+            log.push_back("raw " + std::string(text_of(data)));
+        }
         void connection_lost(std::error_code reason) override {
             log.push_back(reason ? "lost " + reason.message() : "lost");
         }

@@ -165,7 +165,8 @@ TEST_CASE("Another connection's callback writes to this one at once, without gat
 
 TEST_CASE("What a callback of any way of reading writes leaves with one send [s126]") {
     WEFT_TEST_KERNEL(all_kernels);
-    const auto where = GENERATE(as<std::string>(), "data_received", "get_buffer", "buffer_updated", "read_ready");
+    const auto where =
+        GENERATE(as<std::string>(), "data_received", "get_buffer", "buffer_updated", "read_ready");
     INFO(where);
     FaultyWorld world(kernel_kind);
     int calls = 0;
@@ -200,9 +201,11 @@ TEST_CASE("What a callback of any way of reading writes leaves with one send [s1
     }
 }
 
-TEST_CASE("What is written outside of a connection's callbacks has been sent when write returns [s87]") {
+TEST_CASE(
+    "What is written outside of a connection's callbacks has been sent when write returns [s87]") {
     WEFT_TEST_KERNEL(all_kernels);
-    const auto where = GENERATE(as<std::string>(), "timer", "call_soon", "post", "watch", "future", "no callback");
+    const auto where =
+        GENERATE(as<std::string>(), "timer", "call_soon", "post", "watch", "future", "no callback");
     INFO(where);
     FaultyWorld world(kernel_kind);
     world.listen();

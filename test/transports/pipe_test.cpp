@@ -330,7 +330,8 @@ TEST_CASE("What can not be waited for is refused, named, and stays the caller's 
     const auto path = GENERATE(as<std::string>(), "/proc/self/exe", "/", "/dev/null");
     INFO(path);
     if (path == "/dev/null" && std::string_view(kernel_kind.name) == "poll") {
-        WARN("left out: to poll(2) every device is always ready, and reading /dev/null is at its end at once");
+        WARN("left out: to poll(2) every device is always ready, and reading /dev/null is at its "
+             "end at once");
         return;
     }
     TestLoop loop(kernel_kind);
@@ -398,8 +399,12 @@ TEST_CASE("The wrong end of a pipe, and what is no stream, are refused by name [
     WEFT_TEST_KERNEL(real_kernels);
     TestLoop loop(kernel_kind);
     Pipe pipe;
-    const auto read = [&](int fd) { return connect_read_pipe(loop, fd, std::make_unique<Protocol>()); };
-    const auto write = [&](int fd) { return connect_write_pipe(loop, fd, std::make_unique<Protocol>()); };
+    const auto read = [&](int fd) {
+        return connect_read_pipe(loop, fd, std::make_unique<Protocol>());
+    };
+    const auto write = [&](int fd) {
+        return connect_write_pipe(loop, fd, std::make_unique<Protocol>());
+    };
     const auto wrong_reader = read(pipe.writer.fd);
     REQUIRE_FALSE(wrong_reader.ok());
     CHECK(wrong_reader.error().code == std::errc::bad_file_descriptor);

@@ -19,7 +19,8 @@ public:
         fd_ = ::mkstemp(path);
         REQUIRE(fd_ >= 0);
         ::unlink(path);
-        REQUIRE(::write(fd_, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+        REQUIRE(::write(fd_, content.data(), content.size()) ==
+                static_cast<ssize_t>(content.size()));
     }
     ~File() { ::close(fd_); }
     File(const File&) = delete;
@@ -53,7 +54,8 @@ TEST_CASE("A file is sent from an offset, in its place among the writes [s93]") 
     });
     peer.receive_all(world.loop);
     CHECK(peer.error == 0);
-    CHECK((peer.received == "before " + content + " between " + content.substr(1000, 10) + " after"));
+    CHECK(
+        (peer.received == "before " + content + " between " + content.substr(1000, 10) + " after"));
     CHECK(whole.result() == content.size());
     CHECK(part.result() == 10);
     CHECK(none.result() == 0);
@@ -162,7 +164,8 @@ TEST_CASE("Aborting drops a file, and one that comes after the end is refused [s
     CHECK_THROWS_AS(world.transport().send_file(file.fd()), UsageError);
 }
 
-TEST_CASE("Cancelling a file's future aborts the connection, and the file is left alone from then on [s93]") {
+TEST_CASE("Cancelling a file's future aborts the connection, and the file is left alone from then "
+          "on [s93]") {
     WEFT_TEST_KERNEL(all_kernels);
     World world(kernel_kind);
     world.listen();
@@ -206,7 +209,8 @@ TEST_CASE("A pair in memory sends files too [s93]") {
     TestLoop loop(real_kernels().front());
     auto first = std::make_shared<Journal>();
     auto second = std::make_shared<Journal>();
-    auto pair = connected_pair(loop, std::make_unique<Recorder>(first), std::make_unique<Recorder>(second));
+    auto pair =
+        connected_pair(loop, std::make_unique<Recorder>(first), std::make_unique<Recorder>(second));
     const std::string content = pattern(300'000);
     const File file(content);
     until(loop, [&] { return first->made; });

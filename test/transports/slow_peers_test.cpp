@@ -65,7 +65,8 @@ struct Quiet {
 };
 
 /// So many peers come and go; what the process holds while they are there.
-std::size_t crowd(HostLoop& loop, const std::string& link, const std::string& how, std::size_t count) {
+std::size_t crowd(HostLoop& loop, const std::string& link, const std::string& how,
+                  std::size_t count) {
     std::vector<Transport*> open;
     open.reserve(count);
     const bool sends = how == "echo";
@@ -90,8 +91,9 @@ std::size_t crowd(HostLoop& loop, const std::string& link, const std::string& ho
             i % 2 == 0 ? peers[i]->abort() : peers[i]->close();
         until(loop, [&] { return open.empty(); });
     } else {
-        Server server =
-            tcp::listen(loop, "127.0.0.1:0", [&] { return std::make_unique<Talker>(how, open); }).value();
+        Server server = tcp::listen(loop, "127.0.0.1:0", [&] {
+                            return std::make_unique<Talker>(how, open);
+                        }).value();
         std::vector<Quiet> peers;
         peers.reserve(count);
         for (std::size_t i = 0; i < count; ++i) {

@@ -7,7 +7,9 @@ using namespace weft::test;
 
 namespace {
 
-Buffer buffer_of(std::string text) { return Buffer(std::move(text)); }
+Buffer buffer_of(std::string text) {
+    return Buffer(std::move(text));
+}
 
 void receive(World& world, RawPeer& peer, std::size_t size) {
     world.until([&] {
@@ -38,7 +40,8 @@ TEST_CASE("Buffers, strings and views arrive in the order of their writes [s87] 
             transport.write(Buffer());
             std::vector<std::byte> bytes(size, std::byte{'v'});
             transport.write(std::move(bytes));
-            expected += tag + pattern(size) + pattern(size) + *constant + "literal" + std::string(size, 'v');
+            expected += tag + pattern(size) + pattern(size) + *constant + "literal" +
+                        std::string(size, 'v');
         }
     };
     if (inside) {
@@ -107,7 +110,8 @@ TEST_CASE("Received bytes are sent on from where they lie, also when the peer is
     LoopOptions options;
     options.receive_buffer = block;
     HostLoop loop(kernel_kind.make, std::move(options));
-    auto server = tcp::listen(loop, "127.0.0.1:0", [] { return std::make_unique<Mirror>(); }).value();
+    auto server =
+        tcp::listen(loop, "127.0.0.1:0", [] { return std::make_unique<Mirror>(); }).value();
     RawPeer peer = RawPeer::connect(loop.kernel, server.addresses().at(0));
     const std::string sent = pattern(3 << 20);
     std::size_t at = 0;
@@ -125,8 +129,9 @@ TEST_CASE("A callback protocol keeps what it was handed, and the loop goes on wi
     std::vector<Buffer> kept;
     {
         HostLoop loop(kernel_kind.make);
-        auto server =
-            tcp::listen(loop, "127.0.0.1:0", [&] { return std::make_unique<Keeper>(kept); }).value();
+        auto server = tcp::listen(loop, "127.0.0.1:0", [&] {
+                          return std::make_unique<Keeper>(kept);
+                      }).value();
         RawPeer peer = RawPeer::connect(loop.kernel, server.addresses().at(0));
         const std::string sent = pattern(1 << 20);
         std::size_t at = 0;

@@ -113,7 +113,8 @@ TEST_CASE("What had arrived before sending failed is delivered before the error 
     CHECK(world.last().reason == std::errc::broken_pipe);
 }
 
-TEST_CASE("A peer that resets is no end of the stream for who pulls, though sending was told of it first [F11] [F14]") {
+TEST_CASE("A peer that resets is no end of the stream for who pulls, though sending was told of it "
+          "first [F11] [F14]") {
     WEFT_TEST_KERNEL(all_kernels);
     FaultyWorld world(kernel_kind);
     std::vector<ReadResult::State> found;
@@ -124,7 +125,8 @@ TEST_CASE("A peer that resets is no end of the stream for who pulls, though send
             do {
                 found.push_back(t.try_read(room).state);
             } while (found.back() == ReadResult::State::data);
-            if (found.back() == ReadResult::State::failed) CHECK(t.read_error() == std::errc::broken_pipe);
+            if (found.back() == ReadResult::State::failed)
+                CHECK(t.read_error() == std::errc::broken_pipe);
             CHECK(t.try_read(room).state == found.back()); // again and again
         };
     };

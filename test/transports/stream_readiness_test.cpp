@@ -27,7 +27,10 @@ private:
     int fd_;
 };
 
-std::string more_than_fits(std::size_t size = 12 << 20) { return pattern(size); } // more than any socket buffer takes
+// more than any socket buffer takes
+std::string more_than_fits(std::size_t size = 12 << 20) {
+    return pattern(size);
+}
 
 } // namespace
 
@@ -106,7 +109,8 @@ TEST_CASE("Pieces behind a file that had its share of the turn are not forgotten
     CHECK(sent.done());
 }
 
-TEST_CASE("What comes behind an urgent byte is read, though the read before ended at its mark [s124]") {
+TEST_CASE(
+    "What comes behind an urgent byte is read, though the read before ended at its mark [s124]") {
     WEFT_TEST_KERNEL(real_kernels);
     World world(kernel_kind);
     world.listen();
@@ -157,7 +161,7 @@ TEST_CASE("A writer that goes on until it is paused ends when sending has failed
         pump();
         peer.send("unread");
         world.settle();
-        resumed = 0; // the kernel may have gone on taking what waited
+        resumed = 0;                // the kernel may have gone on taking what waited
         transport.resume_reading(); // there is something to be read before the reset is
         peer.reset();
         world.settle();
@@ -189,7 +193,8 @@ TEST_CASE("Waiting for room fails with the reason once the connection is aborted
     CHECK(world.last().count("resume") == 0);
 }
 
-TEST_CASE("A protocol that takes over while writing is paused is never resumed unpaused [s90] [s92]") {
+TEST_CASE(
+    "A protocol that takes over while writing is paused is never resumed unpaused [s90] [s92]") {
     WEFT_TEST_KERNEL(all_kernels);
     const bool writes = GENERATE(true, false);
     World world(kernel_kind);

@@ -167,7 +167,9 @@ void until(Loop& loop, Done&& done) {
 /// The other end of a connection: a bare socket, used by the test itself.
 class RawPeer {
 public:
-    RawPeer(Kernel& kernel, int fd) noexcept : kernel_(&kernel), fd_(fd) { fix_buffers(kernel, fd); }
+    RawPeer(Kernel& kernel, int fd) noexcept : kernel_(&kernel), fd_(fd) {
+        fix_buffers(kernel, fd);
+    }
     RawPeer(RawPeer&& other) noexcept
         : received(std::move(other.received)), ended(other.ended), error(other.error),
           kernel_(other.kernel_), fd_(std::exchange(other.fd_, -1)) {}

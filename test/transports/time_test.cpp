@@ -18,7 +18,8 @@ Duration until_lost(World& world, TimePoint from) {
 
 } // namespace
 
-TEST_CASE("A callback that takes longer than the idle time-out does not make its connection idle [s121]") {
+TEST_CASE("A callback that takes longer than the idle time-out does not make its connection idle "
+          "[s121]") {
     World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;
@@ -52,7 +53,8 @@ TEST_CASE("What blocks the loop does not make idle who has sent meanwhile [s121]
     CHECK(world.last().received == "x");
 }
 
-TEST_CASE("An idle time-out waits for those whose events did not fit into one look at the kernel [s121]") {
+TEST_CASE("An idle time-out waits for those whose events did not fit into one look at the kernel "
+          "[s121]") {
     World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;
@@ -95,7 +97,8 @@ TEST_CASE("A time-out that is set late in a long callback counts from there [s12
     CHECK(world.loop->now() - asked == 100ms);
 }
 
-TEST_CASE("A lingering close, a drain and the time between accepts count from where they begin [s121]") {
+TEST_CASE(
+    "A lingering close, a drain and the time between accepts count from where they begin [s121]") {
     World world(simulated_kernels().front());
     world.prepare = [](Journal& journal) {
         journal.hooks["made"] = [](Transport& t) { t.pause_reading(); };

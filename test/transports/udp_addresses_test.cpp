@@ -1,4 +1,5 @@
-// Which address a datagram came to, is answered from, and may be sent to; what an endpoint can be made of.
+// Which address a datagram came to, is answered from, and may be sent to; what an endpoint can be
+// made of.
 
 #include "udp_support.hpp"
 
@@ -13,7 +14,9 @@ using weft::Errc;
 
 namespace {
 
-Address at(const char* text) { return Address::parse(text).value(); }
+Address at(const char* text) {
+    return Address::parse(text).value();
+}
 
 Address at_port(Address address, std::uint16_t port) {
     address.set_port(port);
@@ -57,16 +60,17 @@ TEST_CASE("Who asks a group, or a broadcast address, is answered from the local 
     auto server = weft::udp::bind(bench.loop, dual ? "*:0" : "0.0.0.0:0",
                                   std::make_unique<Answering>(served), options)
                       .value();
-    auto client = weft::udp::bind(bench.loop, "127.0.0.1:0", acting(got, [&](const Datagram& d) {
-                                      answers.push_back(d.from.host());
-                                  })).value();
+    auto client =
+        weft::udp::bind(bench.loop, "127.0.0.1:0",
+                        acting(got, [&](const Datagram& d) { answers.push_back(d.from.host()); }))
+            .value();
     if (std::string_view(asked).starts_with("239."))
         REQUIRE(server->join(at((std::string(asked) + ":0").c_str()), interface).ok());
     REQUIRE(client->set_multicast_interface(interface).ok());
     REQUIRE(client->set_broadcast(true).ok());
     turn_until(bench, got, 1);
-    client->send_to("q", at_port(at((std::string(asked) + ":0").c_str()),
-                                   server->local_address().port()));
+    client->send_to(
+        "q", at_port(at((std::string(asked) + ":0").c_str()), server->local_address().port()));
     turn_until(bench, got, 2);
     CHECK(got == Lines{"made", "got a"});
     // A host without a route for the broadcast address takes it for one of its own.
@@ -149,7 +153,8 @@ TEST_CASE("A local address of the other family is mapped, or refused by name [s1
     bench.settle();
 }
 
-TEST_CASE("A connected endpoint sends to the address that it was connected to, in any form [s104]") {
+TEST_CASE(
+    "A connected endpoint sends to the address that it was connected to, in any form [s104]") {
     Lines got, lines;
     Bench bench(every_kernel());
     auto receiver = weft::udp::bind(bench.loop, "*:0", recorder(got)).value();
@@ -159,8 +164,9 @@ TEST_CASE("A connected endpoint sends to the address that it was connected to, i
     sender->send_to("1", any);
     sender->send_to("2", sender->peer_address());
     bench.settle();
-    auto four = weft::udp::connect(
-        bench.loop, at_port(Address::loopback_ipv4(0), any.port()), recorder(lines)).value();
+    auto four = weft::udp::connect(bench.loop, at_port(Address::loopback_ipv4(0), any.port()),
+                                   recorder(lines))
+                    .value();
     four->send_to("3", four->peer_address().mapped());
     bench.settle();
     CHECK(got == Lines{"made", "got 1", "got 2", "got 3"});
@@ -171,8 +177,7 @@ TEST_CASE("A mapped group is IPv4's [s104]") {
     Lines lines;
     Bench bench(every_kernel());
     auto endpoint = weft::udp::bind(bench.loop, "*:0", recorder(lines)).value();
-    const unsigned interface =
-        bench.loop.kernel().name() == "sim" ? 1 : if_nametoindex("lo");
+    const unsigned interface = bench.loop.kernel().name() == "sim" ? 1 : if_nametoindex("lo");
     CHECK(endpoint->join(at("[::ffff:239.1.2.4]:0"), interface).ok());
     CHECK(endpoint->leave(at("239.1.2.4:0"), interface).ok());
     bench.settle();
@@ -187,10 +192,12 @@ TEST_CASE("Runs that GRO puts together are not cut by datagram_size [s104]") {
     options.gro = true;
     options.datagram_size = size;
     options.receive_buffer = 1 << 20;
-    auto receiver = local(bench.loop, acting(lines, [&](const Datagram& datagram) {
-                              ++count;
-                              cut += datagram.truncated || datagram.data.size() != 1200;
-                          }),
+    auto receiver = local(bench.loop,
+                          acting(lines,
+                                 [&](const Datagram& datagram) {
+                                     ++count;
+                                     cut += datagram.truncated || datagram.data.size() != 1200;
+                                 }),
                           options);
     auto sender = weft::udp::connect(bench.loop, receiver->local_address(), recorder(none)).value();
     bench.settle();
@@ -256,8 +263,7 @@ TEST_CASE("An endpoint is made of UDP and Unix sockets alone [s103]") {
     Bench bench(real_kernel());
     const int other = ::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_ROUTE);
     REQUIRE(other >= 0);
-    const auto adopted =
-        weft::udp::adopt(bench.loop, other, std::make_unique<DatagramProtocol>());
+    const auto adopted = weft::udp::adopt(bench.loop, other, std::make_unique<DatagramProtocol>());
     REQUIRE_FALSE(adopted.ok());
     CHECK(adopted.error().code == std::errc::address_family_not_supported);
     ::close(other);

@@ -149,7 +149,8 @@ TEST_CASE(
     DatagramRef victim = local(bench.loop, recorder(lines));
     const Address nowhere = Address::loopback_ipv4(0);
     struct Killer final : DatagramRecorder {
-        Killer(Lines& out, DatagramRef& v, const Address& to) : DatagramRecorder(out), victim(v), to_(to) {}
+        Killer(Lines& out, DatagramRef& v, const Address& to)
+            : DatagramRecorder(out), victim(v), to_(to) {}
         void error_received(std::error_code, const Address&) override {
             // In the flush phase: the victim's own error would be told in the next turn's.
             if (!victim) return;

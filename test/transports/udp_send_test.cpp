@@ -492,7 +492,8 @@ TEST_CASE("Segments of a Unix socket arrive as datagrams, which its kernel would
     Pair pair(bench, recorder(lines));
     DatagramTransport::SendOptions segments;
     segments.segment_size = 100;
-    pair.endpoint->send_to(bytes_of(Pair::number(1) + Pair::number(2) + "rest"), Address(), segments);
+    pair.endpoint->send_to(bytes_of(Pair::number(1) + Pair::number(2) + "rest"), Address(),
+                           segments);
     bench.settle();
     CHECK(pair.take() == Pair::number(1));
     CHECK(pair.take() == Pair::number(2));

@@ -2,8 +2,8 @@
 
 #include "support/resources.hpp"
 
-#include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/reactor/sim/sim_kernel.hpp>
 #include <weft/transports/datagram/udp.hpp>
 

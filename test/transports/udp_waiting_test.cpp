@@ -97,7 +97,8 @@ TEST_CASE("A receiver without room holds up nobody else, and the loop does not s
     CHECK(lines.back() == "lost");
 }
 
-TEST_CASE("What waits for a receiver counts, pauses the writer, and goes with the endpoint [s104]") {
+TEST_CASE(
+    "What waits for a receiver counts, pauses the writer, and goes with the endpoint [s104]") {
     Lines lines;
     Bench bench(every_kernel());
     Sockets sockets(bench);
@@ -141,11 +142,12 @@ TEST_CASE("A receiver that is gone is told of, and what waited for it goes [s104
         bench.loop.run_once(true);
     bench.settle();
     CHECK(lines.size() > 1);
-    CHECK(lines.back() == "error " + std::to_string(ECONNREFUSED) + " " +
-                              sockets.address("lazy").to_string());
+    CHECK(lines.back() ==
+          "error " + std::to_string(ECONNREFUSED) + " " + sockets.address("lazy").to_string());
 }
 
-TEST_CASE("Endpoints that are closed while each waits for the other's room end, and so does one that waits for its own [s124]") {
+TEST_CASE("Endpoints that are closed while each waits for the other's room end, and so does one "
+          "that waits for its own [s124]") {
     Lines lines;
     Bench bench(every_kernel());
     Sockets sockets(bench);

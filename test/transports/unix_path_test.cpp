@@ -1,4 +1,5 @@
-// Paths of Unix servers: several that start at once, folders that change, texts, and processes that fork.
+// Paths of Unix servers: several that start at once, folders that change, texts, and processes that
+// fork.
 
 #include "connect_support.hpp"
 
@@ -18,9 +19,7 @@ using namespace weft::test;
 namespace {
 
 struct Folder {
-    Folder() {
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-    }
+    Folder() { REQUIRE(mkdtemp(name.data()) != nullptr); }
     ~Folder() { std::filesystem::remove_all(name); }
     std::string path(const std::string& file) const { return name + "/" + file; }
     std::string name = "/tmp/weft-test-XXXXXX";
@@ -70,8 +69,8 @@ TEST_CASE("Of servers that start on one path at the same moment one has it [s103
         std::atomic<int> listening, refused;
     };
     constexpr int processes = 3;
-    auto* shared = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
-                                             MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    auto* shared = static_cast<Shared*>(
+        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     REQUIRE(shared != MAP_FAILED);
     pthread_barrierattr_t attributes;
     pthread_barrierattr_init(&attributes);
@@ -144,9 +143,9 @@ TEST_CASE("A server's text leads to it again, whatever kind it is [s99]") {
     WEFT_TEST_KERNEL(real_kernels);
     const Folder folder;
     TestLoop loop(kernel_kind);
-    for (const std::string& text :
-         {folder.path("a"), "unix:" + folder.path("b"), std::string("@weft-test-") + folder.name.substr(5),
-          std::string("127.0.0.1:0"), std::string("localhost:0")}) {
+    for (const std::string& text : {folder.path("a"), "unix:" + folder.path("b"),
+                                    std::string("@weft-test-") + folder.name.substr(5),
+                                    std::string("127.0.0.1:0"), std::string("localhost:0")}) {
         INFO(text);
         Server server = listen(loop, text, nothing()).value();
         for (const Address& address : server.addresses()) {
@@ -180,16 +179,19 @@ TEST_CASE("A host and a port lead to TCP alone, whatever they say [s99]") {
     Server open = tcp::listen(loop, "127.0.0.1:0", nothing()).value();
     Server six = tcp::listen(loop, "[::1]:0", nothing()).value();
     for (const std::string& host :
-         {folder.path("secret"), "unix:" + folder.path("secret"), std::string("@secret"), std::string(),
-          std::string("*"), std::string("127.0.0.1:80"), std::string("[::1"), std::string("a/b")}) {
+         {folder.path("secret"), "unix:" + folder.path("secret"), std::string("@secret"),
+          std::string(), std::string("*"), std::string("127.0.0.1:80"), std::string("[::1"),
+          std::string("a/b")}) {
         INFO(host);
         auto refused = tcp::connect(loop, host, open.port(), std::make_unique<Protocol>());
         CHECK_THROWS_AS(loop->run_until(refused), std::system_error);
     }
     for (const char* host : {"127.0.0.1", "localhost"})
-        CHECK(loop->run_until(tcp::connect(loop, host, open.port(), std::make_unique<Protocol>())).get());
+        CHECK(loop->run_until(tcp::connect(loop, host, open.port(), std::make_unique<Protocol>()))
+                  .get());
     for (const char* host : {"::1", "[::1]"})
-        CHECK(loop->run_until(tcp::connect(loop, host, six.port(), std::make_unique<Protocol>())).get());
+        CHECK(loop->run_until(tcp::connect(loop, host, six.port(), std::make_unique<Protocol>()))
+                  .get());
     loop->run_once();
     CHECK(secret.counters().accepted == 0);
     open.abort_clients();
@@ -215,7 +217,7 @@ TEST_CASE("Connecting from an address of the other family works where it can be 
     loop->run_once();
 }
 
-// --- Processes that fork -------------------------------------------------------------------------
+// --- Processes that fork ---
 
 TEST_CASE("A child that lets go of its copy leaves the parent its socket file [s123]") {
     WEFT_TEST_KERNEL(real_kernels);
@@ -260,13 +262,19 @@ TEST_CASE("A child that does what it likes with its copies does not disturb conn
     REQUIRE(::send(peer, "unread", 6, 0) == 6);
     in_forked_child([&] {
         switch (action) {
-        case aborts: seen->transport->abort(); break;
-        case closes: seen->transport->close(); break;
+        case aborts:
+            seen->transport->abort();
+            break;
+        case closes:
+            seen->transport->close();
+            break;
         case writes:
             seen->transport->write("from the child");
             if (seen->transport->write_error() != Errc::forked) return 2;
             break;
-        case ends: seen->transport->write_eof(); break;
+        case ends:
+            seen->transport->write_eof();
+            break;
         case closes_loop_after_fork:
             if (!loop->after_fork().ok()) return 1;
             break;

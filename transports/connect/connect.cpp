@@ -1,8 +1,8 @@
 // Connecting: from a name or addresses to one connected socket, the first of several that answers
 // (RFC 8305).
 
-#include "socket_options.hpp"
 #include "../stream/stream_transport.hpp"
+#include "socket_options.hpp"
 
 #include <weft/transports/connect/connect.hpp>
 
@@ -241,10 +241,9 @@ void Connecting::try_addresses(std::vector<Address> addresses) {
     }
     if (addresses_.empty())
         return fail({std::make_error_code(std::errc::address_family_not_supported),
-                     options_.socket >= 0
-                         ? "no address of the socket's family"
-                         : "no address that can be reached from " +
-                               options_.local_address->to_string()});
+                     options_.socket >= 0 ? "no address of the socket's family"
+                                          : "no address that can be reached from " +
+                                                options_.local_address->to_string()});
     next_attempt();
 }
 

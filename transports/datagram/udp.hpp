@@ -10,8 +10,8 @@
 
 namespace weft {
 
-/// How a datagram endpoint is made. `UsageError` for a `batch` or `datagram_size` outside of what is
-/// said here, and for water marks the wrong way round.
+/// How a datagram endpoint is made. `UsageError` for a `batch` or `datagram_size` outside of what
+/// is said here, and for water marks the wrong way round.
 struct UdpOptions {
     /// Bind although others are bound to the same address: for several receivers of a group.
     bool reuse_address = false;
@@ -21,8 +21,8 @@ struct UdpOptions {
     bool broadcast = false;
     /// An endpoint on the IPv6 wildcard address takes no IPv4 datagrams.
     bool ipv6_only = false;
-    /// `Datagram::to`, `destination`, `interface` and `ecn` are filled in: what a server with several
-    /// addresses needs to answer from the one that was asked.
+    /// `Datagram::to`, `destination`, `interface` and `ecn` are filled in: what a server with
+    /// several addresses needs to answer from the one that was asked.
     bool packet_info = false;
     /// ICMP errors reach `error_received` although the endpoint is not connected, with the address
     /// that the datagram went to (IP_RECVERR; Linux). ENOPROTOOPT where that is unknown.
@@ -34,15 +34,16 @@ struct UdpOptions {
     /// Bytes of SO_RCVBUF and SO_SNDBUF; 0 leaves them to the system.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
-    /// 1 to 65536. Longer datagrams are truncated, and say so. The default takes every datagram there is. The
-    /// slots are shared by all endpoints of a loop, and memory that is not filled costs nothing.
+    /// 1 to 65536. Longer datagrams are truncated, and say so. The default takes every datagram
+    /// there is. The slots are shared by all endpoints of a loop, and memory that is not filled
+    /// costs nothing.
     std::size_t datagram_size = 65536;
     /// Datagrams received by one system call, 1 to 64. Beyond 32 the kernel's own cost per datagram
     /// is all that is left.
     std::size_t batch = 32;
-    /// `connect`: where to send from; empty: the system's choice. An IPv4 address and its mapped form
-    /// are one, an unspecified address is that of the peer's family; any other of another family is
-    /// an error.
+    /// `connect`: where to send from; empty: the system's choice. An IPv4 address and its mapped
+    /// form are one, an unspecified address is that of the peer's family; any other of another
+    /// family is an error.
     std::optional<Address> local_address = {};
     /// Else those of `WriteLimits`.
     std::optional<WriteLimits> write_limits = {};

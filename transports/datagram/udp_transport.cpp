@@ -47,7 +47,7 @@ std::size_t slots_wanted(const UdpOptions& options) noexcept {
 
 } // namespace
 
-// --- What endpoints share ----------------------------------------------------------------------
+// --- What endpoints share ---
 
 std::shared_ptr<DatagramRoom> DatagramRoom::of(Loop& loop) {
     auto room = std::static_pointer_cast<DatagramRoom>(loop.datagram_memory().lock());
@@ -103,7 +103,7 @@ void DatagramRoom::give_back(std::unique_ptr<DatagramQueue> queue) noexcept {
     if (!spare_) spare_ = std::move(queue);
 }
 
-// --- Life --------------------------------------------------------------------------------------
+// --- Life ---
 
 struct DatagramEndpoint::Backlog {
     struct Entry {
@@ -261,7 +261,7 @@ private:
 
 } // namespace
 
-// --- Receiving ---------------------------------------------------------------------------------
+// --- Receiving ---
 
 void DatagramEndpoint::on_ready(std::uint32_t ready) {
     if (ready == 0) flags_ &= ~again_queued;
@@ -302,7 +302,8 @@ void DatagramEndpoint::receive(std::uint32_t ready) {
     }
 }
 
-/// Two that wait for each other's queues would never have sent what is left: nobody wants what is in this one.
+/// Two that wait for each other's queues would never have sent what is left: nobody wants what is
+/// in this one.
 void DatagramEndpoint::discard_input() {
     for (int left = loop_.reads_per_turn(); left > 0; --left) {
         const auto slots = room_->slots(slot_count_, slot_size_);
@@ -404,7 +405,7 @@ void DatagramEndpoint::update_interest() {
     armed_ = wanted;
 }
 
-// --- Errors ------------------------------------------------------------------------------------
+// --- Errors ---
 
 void DatagramEndpoint::receive_failed(int error) {
     // Not a datagram's fate but the descriptor's: closed or exchanged behind our back, and so

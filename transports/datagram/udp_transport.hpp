@@ -156,7 +156,8 @@ private:
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
     bool can_read() const noexcept { return !has(paused | closing | deaf); }
-    /// Closed, with something left to be sent that a Unix receiver may have no room for: it may be waiting for ours.
+    /// Closed, with something left to be sent that a Unix receiver may have no room for: it may be
+    /// waiting for ours.
     bool discards() const noexcept { return has(closing) && !has(internet | deaf) && !all_sent(); }
 
     template<class Call>

@@ -1,7 +1,7 @@
 // What a datagram endpoint can not send yet, and who waits for it to be sent.
 //
-// A datagram to a Unix socket goes straight into its queue, and EAGAIN says that there is no room in
-// that one. The sender is writable meanwhile, unless it is connected, and nothing tells of room
+// A datagram to a Unix socket goes straight into its queue, and EAGAIN says that there is no room
+// in that one. The sender is writable meanwhile, unless it is connected, and nothing tells of room
 // (unix(7)). So what is for that receiver is set aside, the others have theirs, and a timer tries
 // again.
 

@@ -103,8 +103,8 @@ private:
             inbox = {};
             from = to = 0;
         }
-        /// Behind what is there, which is moved to the front if need be: seldom, only where a reader did not take
-        /// everything.
+        /// Behind what is there, which is moved to the front if need be: seldom, only where a
+        /// reader did not take everything.
         std::byte* room_for(std::size_t count) noexcept {
             std::byte* const start = inbox.writable().data();
             if (capacity - to < count) {
@@ -118,7 +118,7 @@ private:
         Buffer inbox; // a block of the loop's while anything is in it
         std::size_t from = 0;
         std::size_t to = 0;
-        bool ended = false;   // the other end sends no more
+        bool ended = false; // the other end sends no more
         bool reset = false;
         bool closed = false;
     };

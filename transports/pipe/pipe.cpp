@@ -45,9 +45,9 @@ Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> 
     const int wrong = kind == detail::StreamKind::pipe_reader ? O_WRONLY : O_RDONLY;
     if (!mode.ok()) return failed(mode.code());
     if (mode.value() == wrong)
-        return Error{errno_code(EBADF), std::string(what) + " (descriptor " + std::to_string(fd) +
-                                            " is open for " +
-                                            (wrong == O_WRONLY ? "writing" : "reading") + " alone)"};
+        return Error{errno_code(EBADF),
+                     std::string(what) + " (descriptor " + std::to_string(fd) + " is open for " +
+                         (wrong == O_WRONLY ? "writing" : "reading") + " alone)"};
     TransportRef ref;
     const auto error =
         detail::StreamTransport::adopt(loop, fd, kind, Address(), std::move(protocol), ref);

@@ -16,9 +16,9 @@ namespace weft {
 /// for writing alone; of sockets only connected stream sockets will do (EPROTOTYPE, ENOTCONN).
 Result<TransportRef> connect_read_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
-/// The same for a writing end; EBADF for what is open for reading alone. Nothing is read from it. `write_eof` closes it once everything has
-/// left; when the last reader goes away `connection_lost` gets EPIPE, also if nothing is being
-/// written. SIGPIPE is never raised.
+/// The same for a writing end; EBADF for what is open for reading alone. Nothing is read from it.
+/// `write_eof` closes it once everything has left; when the last reader goes away `connection_lost`
+/// gets EPIPE, also if nothing is being written. SIGPIPE is never raised.
 Result<TransportRef> connect_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 } // namespace weft

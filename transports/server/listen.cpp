@@ -1,7 +1,7 @@
 // From addresses to listening sockets, for TCP and Unix sockets.
 
-#include "server_state.hpp"
 #include "../connect/socket_options.hpp"
+#include "server_state.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>

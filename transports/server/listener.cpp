@@ -5,7 +5,8 @@
 namespace weft::detail {
 namespace {
 
-// Connections in a row that could not be accepted. A few that died in the queue are nothing special.
+// Connections in a row that could not be accepted. A few that died in the queue are nothing
+// special.
 constexpr int most_failures = 64;
 
 } // namespace

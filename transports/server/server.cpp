@@ -26,7 +26,8 @@ ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_
     check_option(options.backlog >= 0, "ListenOptions: backlog", options.backlog,
                  "can not be negative");
     check_not_negative("ListenOptions: idle_timeout", options.idle_timeout);
-    if (options.linger) check_not_negative("ListenOptions: linger.timeout", options.linger->timeout);
+    if (options.linger)
+        check_not_negative("ListenOptions: linger.timeout", options.linger->timeout);
     check_write_limits("ListenOptions: write_limits.low", options.write_limits);
     check_keep_alive(options.keep_alive);
     open_reserve();
@@ -147,8 +148,8 @@ void ServerState::back_off(int error) {
     ++counters.pauses;
     backing_off_ = true;
     update_armed();
-    back_off_ =
-        back_off_ == Duration::zero() ? first_back_off : std::min<Duration>(back_off_ * 2, last_back_off);
+    back_off_ = back_off_ == Duration::zero() ? first_back_off
+                                              : std::min<Duration>(back_off_ * 2, last_back_off);
     back_off_timer_ = loop.call_later(back_off_, [this] {
         backing_off_ = false;
         open_reserve();

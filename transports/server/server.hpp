@@ -29,18 +29,18 @@ struct KeepAlive {
     int probes = 6;
 };
 
-/// How a server listens. What cannot be meant, a negative number or duration, is a `UsageError` that
-/// names it.
+/// How a server listens. What cannot be meant, a negative number or duration, is a `UsageError`
+/// that names it.
 struct ListenOptions {
-    int backlog = 1024; ///< connections the kernel completes ahead of us; capped by
-                        ///< net.core.somaxconn, and 0 is the fewest there can be
+    int backlog = 1024;        ///< connections the kernel completes ahead of us; capped by
+                               ///< net.core.somaxconn, and 0 is the fewest there can be
     bool reuse_address = true; ///< TCP: bind although old connections linger in TIME_WAIT
     bool reuse_port = false;   ///< TCP: several listeners share the port, one per loop
     bool ipv6_only = false;    ///< TCP: an IPv6 address does not take IPv4 connections as well
     bool nodelay = true;       ///< TCP: small writes leave at once
     std::optional<KeepAlive> keep_alive = {};       ///< TCP
-    std::size_t max_connections = 0;           ///< stop accepting at so many; 0: no bound
-    Duration idle_timeout{0};                  ///< given to every connection; 0: none
+    std::size_t max_connections = 0;                ///< stop accepting at so many; 0: no bound
+    Duration idle_timeout{0};                       ///< given to every connection; 0: none
     std::optional<WriteLimits> write_limits = {};   ///< likewise
     std::optional<Linger> linger = {};              ///< likewise
     Function<bool(const Address& peer)> admit = {}; ///< false closes the connection at once
@@ -84,8 +84,8 @@ public:
         std::uint64_t accepted = 0;
         std::uint64_t refused = 0; ///< by `admit` or the factory
         std::uint64_t shed = 0;    ///< accepted and closed because descriptors had run out
-        std::uint64_t pauses =
-            0; ///< times that accepting was put off because resources had run out
+        /// times that accepting was put off because resources had run out
+        std::uint64_t pauses = 0;
     };
     Counters counters() const noexcept;
 
@@ -96,8 +96,8 @@ private:
 namespace tcp {
 
 /// Listens on "127.0.0.1:80", "[::1]:80", "localhost:80" (both loopbacks), "*:80" or ":80" (any
-/// address, IPv6 and IPv4). Port 0 lets the system choose, one for both loopbacks. Accepted connections never call back
-/// before this returns. The error names the address.
+/// address, IPv6 and IPv4). Port 0 lets the system choose, one for both loopbacks. Accepted
+/// connections never call back before this returns. The error names the address.
 Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
                       ListenOptions options = {});
 /// The same on several addresses; all or none.

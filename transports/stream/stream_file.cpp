@@ -22,7 +22,8 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
     Promise<std::uint64_t> promise(loop_);
     auto future = promise.future();
     if (has(closing | write_broken)) {
-        promise.set_error({has(write_broken) ? extras().write_error : end_reason(), describe("send_file")});
+        promise.set_error(
+            {has(write_broken) ? extras().write_error : end_reason(), describe("send_file")});
         return future;
     }
     if (kind_ == StreamKind::pipe_reader)
@@ -44,7 +45,8 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
     return future;
 }
 
-/// Sends a part of the file at the head of the queue, or takes it out because it is done; how many bytes were sent.
+/// Sends a part of the file at the head of the queue, or takes it out because it is done; how many
+/// bytes were sent.
 std::size_t StreamTransport::flush_file(FilePart& part) {
     const auto size = static_cast<std::size_t>(std::min(part.left, most_per_call));
     Sys done = 0;
@@ -81,7 +83,8 @@ std::size_t StreamTransport::flush_file(FilePart& part) {
 /// Reads and sends. False if the file could not be read, and is out of the queue.
 bool StreamTransport::copy_file(const FilePart& part, std::size_t size, Sys& done) {
     std::byte buffer[copy_size];
-    const Sys got = loop_.kernel().read_file(part.file, part.offset, buffer, std::min(size, copy_size));
+    const Sys got =
+        loop_.kernel().read_file(part.file, part.offset, buffer, std::min(size, copy_size));
     if (!got.ok()) {
         fail_file(got.error());
         return false;
@@ -104,7 +107,8 @@ void StreamTransport::drop_queue(std::error_code why) {
     const auto queue = take_queue();
     for (; !queue->empty(); queue->drop_first())
         if (FilePart* part = queue->file())
-            part->promise.set_error_if_pending({why, "send_file (" + std::to_string(part->sent) + " bytes sent)"});
+            part->promise.set_error_if_pending(
+                {why, "send_file (" + std::to_string(part->sent) + " bytes sent)"});
 }
 
 } // namespace weft::detail

@@ -21,7 +21,8 @@
 namespace weft::detail {
 namespace {
 
-// Turns that an idle time-out waits for news that the kernel could not tell yet: enough for half a million connections.
+// Turns that an idle time-out waits for news that the kernel could not tell yet: enough for half a
+// million connections.
 constexpr unsigned most_put_off = 1000;
 
 } // namespace
@@ -268,7 +269,8 @@ void StreamTransport::offer_pull() {
 }
 
 void StreamTransport::on_ready(std::uint32_t ready) {
-    // What a busy connection hears over and over: with each edge of input Linux tells of room as well.
+    // What a busy connection hears over and over: with each edge of input Linux tells of room as
+    // well.
     constexpr std::uint32_t usual = ready::readable | ready::writable;
     static_assert(readable == ready::readable && writable == ready::writable);
     if (ready == 0 || (ready & ~usual) != 0) [[unlikely]]
@@ -289,7 +291,8 @@ void StreamTransport::on_ready(std::uint32_t ready) {
     } else {
         if (ready & (ready::readable | ended)) flags_ |= readable;
         if (ready & ended) flags_ |= hangup;
-        // A read ends at the urgent mark, with more behind it (tcp(7)): no proof any more, as long as this lives.
+        // A read ends at the urgent mark, with more behind it (tcp(7)): no proof any more, as long
+        // as this lives.
         if (ready & ready::priority) flags_ &= ~short_read_empties;
         if (ready & ready::error) reset_by_peer();
         if (ready & (ready::writable | ended)) {
@@ -325,10 +328,12 @@ void StreamTransport::broken_after_eof(std::uint32_t ready) {
     finish(errno_code(error != 0 ? error : ECONNRESET));
 }
 
-/// The connection broke, which a protocol that pulls would find out only when it reads: so that nothing can be sent any
-/// more is told at once. What came before, and the error itself, are still to be read.
+/// The connection broke, which a protocol that pulls would find out only when it reads: so that
+/// nothing can be sent any more is told at once. What came before, and the error itself, are still
+/// to be read.
 void StreamTransport::reset_by_peer() {
-    if (reading_ != Reading::pull || is_pipe() || has(write_broken | finishing | unannounced | eof_seen))
+    if (reading_ != Reading::pull || is_pipe() ||
+        has(write_broken | finishing | unannounced | eof_seen))
         return;
     send_failed(ECONNRESET);
     flags_ &= ~ready_told;
@@ -395,7 +400,8 @@ ReadResult StreamTransport::try_read_ended(Sys got) {
         // Who is pushed to is told by `eof_received`, which comes with the next read.
         if (reading_ != Reading::pull) return {State::eof};
         flags_ &= ~readable;
-        if (has(write_broken)) { // a reset that sending was told of looks like this, with bytes missing perhaps
+        // a reset that sending was told of looks like this, with bytes missing perhaps
+        if (has(write_broken)) {
             finish(extras().write_error);
             return {State::failed};
         }
@@ -614,11 +620,13 @@ void Transport::write_all(std::initializer_list<std::string_view> pieces) {
     constexpr std::size_t few = 16;
     Bytes some[few];
     if (pieces.size() <= few) {
-        std::transform(pieces.begin(), pieces.end(), some, [](std::string_view piece) { return bytes_of(piece); });
+        std::transform(pieces.begin(), pieces.end(), some,
+                       [](std::string_view piece) { return bytes_of(piece); });
         return write_all(std::span<const Bytes>(some, pieces.size()));
     }
     std::vector<Bytes> all;
-    for (const std::string_view piece : pieces) all.push_back(bytes_of(piece));
+    for (const std::string_view piece : pieces)
+        all.push_back(bytes_of(piece));
     write_all(std::span<const Bytes>(all));
 }
 

@@ -25,9 +25,10 @@ enum class StreamKind : std::uint8_t { tcp, unix_socket, memory, pipe_reader, pi
 /// it; it deletes itself in the closing phase.
 class StreamTransport final : public Source, public Transport {
 public:
-    /// Takes over `fd`, which is registered with `token` for this transport or about to be. `pair` moves the bytes of
-    /// one in memory, which `fd` is then an end of; it outlives this.
-    StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer, ByteChannel* pair = nullptr);
+    /// Takes over `fd`, which is registered with `token` for this transport or about to be. `pair`
+    /// moves the bytes of one in memory, which `fd` is then an end of; it outlives this.
+    StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer,
+                    ByteChannel* pair = nullptr);
 
     /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`.
     /// Events named in `ready` have been seen already.
@@ -113,17 +114,18 @@ public:
         eof_seen = 1 << 3, ///< a read has returned the end of the stream
         paused = 1 << 4,   ///< the user does not want to be called with data
         closing = 1 << 5,  ///< close, abort or loss: the user's writes are dropped from now on
-        finishing = 1 << 6,      ///< stands in the loop's list of what ends in the closing phase
-        eof_wanted = 1 << 7,     ///< write_eof was called
-        eof_sent = 1 << 8,       ///< the sending direction is shut down
-        writing_paused = 1 << 9, ///< the buffer rose above the high-water mark, and is not at the low one yet
-        again_queued = 1 << 10,  ///< stands in the loop's list for another turn
+        finishing = 1 << 6,  ///< stands in the loop's list of what ends in the closing phase
+        eof_wanted = 1 << 7, ///< write_eof was called
+        eof_sent = 1 << 8,   ///< the sending direction is shut down
+        /// the buffer rose above the high-water mark, and is not at the low one yet
+        writing_paused = 1 << 9,
+        again_queued = 1 << 10, ///< stands in the loop's list for another turn
         ready_told = 1 << 11, ///< a pulling protocol was told and has not met an empty socket since
         lingering = 1 << 12,  ///< closed for the user, discarding input until the peer is done
         reset = 1 << 13,      ///< close with RST
         write_broken = 1 << 14, ///< sending failed; what can still be read is delivered first
-        short_read_empties =
-            1 << 15,           ///< TCP: a read that did not fill its buffer has emptied the socket
+        /// TCP: a read that did not fill its buffer has emptied the socket
+        short_read_empties = 1 << 15,
         given_back = 1 << 16,  ///< `Extras::unread` holds input to be delivered before any other
         unannounced = 1 << 17, ///< `connection_made` is still to come
         pause_told = 1 << 18,  ///< the protocol there is now was told to pause
@@ -140,8 +142,8 @@ private:
         Activity activity;
         unsigned put_off = 0; ///< times that its end was, since the kernel had more to tell
         TimePoint close_limit = TimePoint::max(); ///< see `close_within`
-        std::unique_ptr<WriteQueue> queue; ///< while `queued`, and then not empty
-        ByteChannel* channel = nullptr;    ///< of a pair in memory
+        std::unique_ptr<WriteQueue> queue;        ///< while `queued`, and then not empty
+        ByteChannel* channel = nullptr;           ///< of a pair in memory
         Linger linger;
         WriteLimits limits;
         std::size_t discarded = 0;
@@ -166,7 +168,8 @@ private:
         }
 
     private:
-        static constexpr std::size_t bulk = 16 * 1024; // takes so long that a look at the clock is nothing
+        // takes so long that a look at the clock is nothing
+        static constexpr std::size_t bulk = 16 * 1024;
         Loop& loop_;
         int calls_ = 0;
         std::size_t bytes_ = 0;

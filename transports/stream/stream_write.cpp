@@ -84,7 +84,8 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
         write_all_otherwise(pieces, total);
 }
 
-[[gnu::noinline]] void StreamTransport::write_all_otherwise(std::span<const Bytes> pieces, std::size_t total) {
+[[gnu::noinline]] void StreamTransport::write_all_otherwise(std::span<const Bytes> pieces,
+                                                            std::size_t total) {
     if (total == 0 || !takes_writes("write_all")) return;
     Cork& gathered = loop_.cork();
     const bool corked = in_callback() && !has(queued);
@@ -127,7 +128,9 @@ void StreamTransport::send_gathered() {
     queue_unsent(data, nullptr, Sys::fail(EAGAIN));
 }
 
-[[gnu::flatten]] void StreamTransport::on_uncork() { uncork(); }
+[[gnu::flatten]] void StreamTransport::on_uncork() {
+    uncork();
+}
 
 [[gnu::noinline]] void StreamTransport::send_gathered_pieces() {
     Cork& gathered = loop_.cork();
@@ -159,12 +162,14 @@ void StreamTransport::send_now(Bytes data, Buffer* owner) {
     check_high_water();
 }
 
-/// To the end of the queue, without a copy if `owner` shows the end of the same bytes or the loop received them.
+/// To the end of the queue, without a copy if `owner` shows the end of the same bytes or the loop
+/// received them.
 void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
     if (rest.empty()) return;
     if (!has(queued)) begin_queue();
     const bool received = loop_.received(rest); // which lasts only as long as the callback
-    if (owner != nullptr && (owner->owned() ? rest.size() <= Cork::copied : received)) owner = nullptr;
+    if (owner != nullptr && (owner->owned() ? rest.size() <= Cork::copied : received))
+        owner = nullptr;
     if (owner != nullptr) {
         Buffer kept = std::move(*owner);
         kept.remove_prefix(kept.size() - rest.size());
@@ -176,8 +181,9 @@ void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
     }
 }
 
-/// Sends the pieces for which `pieces(each)` calls `each(bytes, owner)`, as far as the kernel takes them, and queues the
-/// rest, behind what is queued already. False if sending failed. The high-water mark is left to the caller.
+/// Sends the pieces for which `pieces(each)` calls `each(bytes, owner)`, as far as the kernel takes
+/// them, and queues the rest, behind what is queued already. False if sending failed. The
+/// high-water mark is left to the caller.
 template<class Pieces>
 bool StreamTransport::send_pieces(Pieces&& pieces) {
     std::size_t sent = 0;
@@ -210,7 +216,8 @@ bool StreamTransport::send_pieces(Pieces&& pieces) {
 }
 
 void StreamTransport::flush_queue() {
-    // What waits can be much, a file be long and its peer fast: the others have their turn in between.
+    // What waits can be much, a file be long and its peer fast: the others have their turn in
+    // between.
     Share share(loop_);
     while (has(queued) && has(writable) && !has(finishing)) {
         FilePart* file = extras_->queue->file();
@@ -228,7 +235,8 @@ void StreamTransport::flush_queue() {
 /// How many bytes were sent.
 std::size_t StreamTransport::flush_bytes() {
     iovec pieces[pieces_per_send];
-    const std::size_t count = extras_->queue->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
+    const std::size_t count =
+        extras_->queue->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
     std::size_t offered = 0;
     for (std::size_t i = 0; i < count; ++i)
         offered += pieces[i].iov_len;
@@ -320,8 +328,10 @@ void StreamTransport::tell_pause() {
 }
 
 void StreamTransport::check_low_water() {
-    // What was dropped has not left: those who wait for room hear the reason from whoever dropped it.
-    if (!has(writing_paused) || has(write_broken | finishing) || (has(queued) && extras_->queue->size() > write_buffer_limits().low))
+    // What was dropped has not left: those who wait for room hear the reason from whoever dropped
+    // it.
+    if (!has(writing_paused) || has(write_broken | finishing) ||
+        (has(queued) && extras_->queue->size() > write_buffer_limits().low))
         return;
     flags_ &= ~writing_paused;
     if (extras_) {
@@ -335,8 +345,8 @@ void StreamTransport::check_low_water() {
     tell_resume();
 }
 
-/// What the callback writes gathers, as in any other, also where it comes inside the callback of another connection,
-/// which has moved our water marks: what that one has gathered leaves first.
+/// What the callback writes gathers, as in any other, also where it comes inside the callback of
+/// another connection, which has moved our water marks: what that one has gathered leaves first.
 void StreamTransport::tell_resume() {
     Cork& gathered = loop_.cork();
     Source* const outer = gathered.owner();

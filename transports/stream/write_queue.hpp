@@ -24,8 +24,9 @@ struct FilePart {
     bool copying = false; ///< the kernel cannot send this file: it is read and written
 };
 
-/// Bytes that the kernel had no room for, and files among them, in order. Allocated when a connection first blocks and
-/// gone when it is empty again, so that an idle or a fast connection holds nothing.
+/// Bytes that the kernel had no room for, and files among them, in order. Allocated when a
+/// connection first blocks and gone when it is empty again, so that an idle or a fast connection
+/// holds nothing.
 class WriteQueue {
 public:
     /// Copies `data` to the end, into blocks of `pool`.
@@ -40,8 +41,8 @@ public:
             data = data.subspan(fits);
         }
     }
-    /// Puts `data` to the end, without a copy. One without an owner has to stay where it is until it is sent, or until
-    /// `own`.
+    /// Puts `data` to the end, without a copy. One without an owner has to stay where it is until
+    /// it is sent, or until `own`.
     void append(Buffer&& data) {
         const std::size_t size = data.size();
         if (size == 0) return;
@@ -52,7 +53,8 @@ public:
     void own() {
         for (Chunk& chunk : chunks_)
             if (!chunk.file && !chunk.buffer.owned()) {
-                Buffer copied = Buffer::copy(chunk.buffer.bytes().subspan(chunk.begin, chunk.end - chunk.begin));
+                Buffer copied = Buffer::copy(
+                    chunk.buffer.bytes().subspan(chunk.begin, chunk.end - chunk.begin));
                 chunk.end -= chunk.begin;
                 chunk.begin = 0;
                 chunk.buffer = std::move(copied);
@@ -76,8 +78,8 @@ public:
         chunks_.pop_front();
     }
 
-    /// Fills `pieces` with the oldest bytes up to the first file, once `most` of them are there no further; how many
-    /// pieces.
+    /// Fills `pieces` with the oldest bytes up to the first file, once `most` of them are there no
+    /// further; how many pieces.
     std::size_t gather(iovec* pieces, std::size_t count, std::size_t most) const noexcept {
         std::size_t used = 0;
         std::size_t bytes = 0;
