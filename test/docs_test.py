@@ -3,8 +3,8 @@
 
 Each block that is marked `cpp` is compiled: one with a `main` or a `struct` as a file of its own, any other as the
 body of a function. ROOTS is the folder with the include roots. And every operation that the tables of checkpoints in
-coro/README.md name is in the lists of the tests, and the other way round. The calls in the tables of docs/errors.md
-are declared, and its codes are those of `Errc`.
+docs/coroutines.md name is in the lists of the tests, and the other way round. The calls in the tables of docs/errors.md
+are declared, and its codes are those of `Errc`. Each function in the pictures of docs/paths.md is in the file beside it.
 """
 
 import pathlib
@@ -27,12 +27,6 @@ HEADER = """
 #include <vector>
 using namespace std::chrono_literals;
 namespace coro = weft::coro;
-// What the fragments in the documents call.
-inline const std::string url, server, question, sql;
-std::string fetch(const std::string&);
-int query(const std::string&);
-std::string ask(const std::string&, const std::string&);
-int crunch();
 """
 
 
@@ -52,8 +46,8 @@ def unit(path, line, code):
 
 
 def checkpoints(source):
-    """What differs between the operations in the tables of coro/README.md and those that are tested."""
-    readme = (source / "coro" / "README.md").read_text()
+    """What differs between the operations in the tables of docs/coroutines.md and those that are tested."""
+    readme = (source / "docs" / "coroutines.md").read_text()
     section = re.search(r"^## Checkpoints$(.*?)^## ", readme, re.MULTILINE | re.DOTALL).group(1)
     rows = "".join(line for line in section.splitlines(True) if line.startswith("|"))
     documented = set(re.findall(r"`([^`]+)`", rows))
@@ -66,7 +60,7 @@ def checkpoints(source):
 
 def bodies(text, name):
     """What stands between the braces of each class or namespace of that name."""
-    kind = r"\b(?:(?:class|struct) (?:\[\[\w+\]\] )?|namespace (?:\w+::)*)"
+    kind = r"\b(?:(?:class|struct) (?:\[\[\w+\]\] )?|namespace )(?:\w+::)*"
     for match in re.finditer(rf"{kind}{name}\b[^;{{()]*{{", text):
         depth, end = 1, match.end()
         while depth and end < len(text):
@@ -100,11 +94,24 @@ def errors(source):
     return wrong if calls and codes else ["it has no tables of calls and codes"]
 
 
+def paths(source):
+    """What docs/paths.md shows and is not where it shows it."""
+    page = (source / "docs" / "paths.md").read_text()
+    calls = re.findall(r"([A-Za-z][\w:]*)\s+((?:%s)/[\w/]+\.[ch]pp)" % "|".join(FOLDERS), page)
+    for call, name in calls:
+        text = (source / name).read_text() if (source / name).is_file() else ""
+        if not re.search(rf"\b{call}\(", text) and not declared(call, text):
+            yield f"{call} is not in {name}"
+    if not calls:
+        yield "it shows no functions with their files"
+
+
 def main():
     roots, source, *compiler = sys.argv[1:]
     source = pathlib.Path(source)
     flags = [f"-I{roots}/{name}" for name in FOLDERS]
     documents = [source / "README.md", *sorted((source / "docs").glob("*.md"))]
+    documents += [path for name in FOLDERS for path in sorted((source / name).rglob("README.md"))]
     count = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for document in documents:
@@ -118,13 +125,14 @@ def main():
                     capture_output=True, text=True, check=False)
                 if result.returncode != 0:
                     failed += 1
-                    print(f"FAIL: {document.name}:{line} does not compile\n{result.stderr}")
+                    print(f"FAIL: {document.relative_to(source)}:{line} does not compile\n{result.stderr}")
     for name in checkpoints(source):
         failed += 1
-        print(f"FAIL: {name} is either not in the tables of coro/README.md or not in the tests of checkpoints")
-    for problem in errors(source):
-        failed += 1
-        print(f"FAIL: docs/errors.md: {problem}")
+        print(f"FAIL: {name} is either not in the tables of docs/coroutines.md or not in the tests of checkpoints")
+    for page, problems in (("errors.md", errors(source)), ("paths.md", paths(source))):
+        for problem in problems:
+            failed += 1
+            print(f"FAIL: docs/{page}: {problem}")
     print(f"{count} blocks in {len(documents)} documents, {failed} failures")
     return 1 if failed or count == 0 else 0
 

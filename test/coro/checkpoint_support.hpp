@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-/// What README.md of coro promises about checkpoints, as lists of operations; docs_test.py compares
+/// What docs/coroutines.md promises about checkpoints, as lists of operations; docs_test.py compares
 /// their names with its table.
 namespace weft::test {
 

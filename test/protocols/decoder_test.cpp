@@ -26,7 +26,7 @@ struct CountingFramer {
     std::size_t* looked_at;
 };
 
-/// The example of protocols/README.md.
+/// The example of docs/protocols.md.
 class CardFramer {
 public:
     weft::Scan scan(weft::Bytes bytes, std::size_t) const noexcept {
