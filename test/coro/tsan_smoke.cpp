@@ -1,6 +1,6 @@
 // What ThreadSanitizer is to see: switches between stacks that it knows, and everything that
 // crosses from one thread to another ordered. Its record of who has called whom holds 65536 calls
-// per stack: taken for those of one, the calls of all these coroutines would overflow it.
+// per stack: taken for those of one, the calls of all these coroutines would overflow it. [F44]
 
 #include <weft/coro/coro.hpp>
 #include <weft/coro/tasks/threads.hpp>

@@ -1,5 +1,5 @@
 // What Valgrind is to see: switches between stacks that it knows, with exceptions in flight,
-// stacks that are used again and given back, and no error and no leak in any of it.
+// stacks that are used again and given back, and no error and no leak in any of it. [F44]
 
 #include <weft/coro/coro.hpp>
 

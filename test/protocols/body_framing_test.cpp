@@ -125,7 +125,7 @@ TEST_CASE(
     CHECK(store.log == "get;put 3=abc;6");
 }
 
-TEST_CASE("A delimiter framer refuses with the first byte that makes it certain") {
+TEST_CASE("A delimiter framer refuses with the first byte that makes it certain [F55]") {
     const auto certain = [](const DelimiterFramer& framer, std::string_view stream) {
         Decoder<DelimiterFramer> decoder(framer);
         for (std::size_t i = 0; i < stream.size(); ++i)

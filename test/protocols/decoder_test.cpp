@@ -89,7 +89,7 @@ TEST_CASE("Memory is held only while a cut message is incomplete") {
     CHECK(decoder.capacity() == 0);
 }
 
-TEST_CASE("The memory for a cut message never exceeds the longest frame") {
+TEST_CASE("The memory for a cut message never exceeds the longest frame [F55]") {
     LineDecoder decoder(LineFramer(LineEnd::any, 1000));
     const std::string big(5000, 'x');
     for (std::size_t size : {std::size_t{1}, std::size_t{300}, std::size_t{699}}) {
@@ -109,7 +109,7 @@ TEST_CASE("The memory for a cut message never exceeds the longest frame") {
     CHECK(text_of(decoder.next(input).message) == "fine");
 }
 
-TEST_CASE("A long line that arrives byte by byte is searched once, not once per byte") {
+TEST_CASE("A long line that arrives byte by byte is searched once, not once per byte [F55]") {
     std::size_t looked_at = 0;
     Decoder<CountingFramer> decoder(CountingFramer{.looked_at = &looked_at});
     int complete = 0;
@@ -173,7 +173,7 @@ TEST_CASE("A message of known size is received into its place, which is asked fo
     CHECK(decoder.capacity() == 0);
 }
 
-TEST_CASE("There is no room for what a peer has only announced") {
+TEST_CASE("There is no room for what a peer has only announced [F55]") {
     Decoder<LengthFramer> decoder;
     Bytes input = bytes_of(std::string_view("\0\xff\xff\xff", 4));
     REQUIRE(decoder.next(input).state == Decoder<LengthFramer>::State::more);
@@ -187,8 +187,8 @@ TEST_CASE("There is no room for what a peer has only announced") {
     CHECK(lines.room().empty());
 }
 
-TEST_CASE(
-    "The memory for a message of known size is sixteen times what has come, at no size more") {
+TEST_CASE("The memory for a message of known size is sixteen times what has come, at no size more "
+          "[F55]") {
     for (std::size_t size = 1; size <= 2000; size += shortened(1, 1 + size / 32)) {
         Decoder<FixedFramer> decoder{FixedFramer(size)};
         const std::string message(size, 'm');

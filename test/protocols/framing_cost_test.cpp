@@ -120,7 +120,8 @@ std::string message_of_parts(std::size_t parts, std::size_t size) {
 
 } // namespace
 
-TEST_CASE("A message of very many parts costs as much as its bytes, whatever they are cut into") {
+TEST_CASE(
+    "A message of very many parts costs as much as its bytes, whatever they are cut into [F55]") {
     for (std::size_t size : {0, 1, 5, 300, 5000})
         check_linear("parts", PartsFramer(), message_of_parts(many / (size + 8), size), 8);
     check_linear("a million parts", PartsFramer(), message_of_parts(5 * many, 0), 8);
@@ -128,7 +129,7 @@ TEST_CASE("A message of very many parts costs as much as its bytes, whatever the
                  repeated(message_of_parts(1000, 3), 200), 8);
 }
 
-TEST_CASE("Very many small messages cost as much as their bytes in every codec") {
+TEST_CASE("Very many small messages cost as much as their bytes in every codec [F55]") {
     // A million of them come in chunks as a socket hands them out, and some byte by byte.
     const bool all = GENERATE(false, true);
     const std::size_t times = all ? 5 * many : many / 6;
@@ -151,7 +152,7 @@ TEST_CASE("Very many small messages cost as much as their bytes in every codec")
     check("bodies", BodyFramer(LineFramer(), size_of, 1 << 20, "\r\n"), "ab\r\nxy\r\n", 8);
 }
 
-TEST_CASE("Very long messages cost as much as their bytes in every codec") {
+TEST_CASE("Very long messages cost as much as their bytes in every codec [F55]") {
     const std::string x(many, 'x');
     for (LineEnd end : {LineEnd::lf, LineEnd::crlf, LineEnd::any}) {
         const LineFramer framer(end, 1 << 20);
@@ -174,7 +175,8 @@ TEST_CASE("Very long messages cost as much as their bytes in every codec") {
                  x + "\r\n" + x, 8);
 }
 
-TEST_CASE("A framer that forgets what it has seen is asked twice per chunk, not once per part") {
+TEST_CASE(
+    "A framer that forgets what it has seen is asked twice per chunk, not once per part [F55]") {
     const std::string message = message_of_parts(10'000, 5);
     for (std::size_t chunk : {std::size_t{8192}, std::size_t{65536}, message.size()}) {
         const Work work = work_of(ForgetfulFramer(), message, chunk);
@@ -183,7 +185,7 @@ TEST_CASE("A framer that forgets what it has seen is asked twice per chunk, not 
     }
 }
 
-TEST_CASE("A framer that looks at the same bytes again and again is stopped, and named") {
+TEST_CASE("A framer that looks at the same bytes again and again is stopped, and named [F55]") {
     Work work;
     using Forgetful = Counted<ForgetfulFramer>;
     Decoder<Forgetful> decoder(Forgetful{{}, &work});

@@ -55,7 +55,8 @@ TEST_CASE("A length may count its own bytes, and may then not be shorter than th
     CHECK(sink.text == "\0\0\0\7abc"s);
 }
 
-TEST_CASE("A message of exactly the limit is taken, one byte more is refused by its length alone") {
+TEST_CASE(
+    "A message of exactly the limit is taken, one byte more is refused by its length alone [F55]") {
     const std::string eight = "12345678";
     check_decodes(LengthFramer(2, ByteOrder::big, 8), "\0\10"s + eight, {{eight}, ""});
     check_decodes(LengthFramer(2, ByteOrder::big, 8), "\0\11"s, {{}, "too_long"});
@@ -82,7 +83,7 @@ TEST_CASE("A message of exactly the limit is taken, one byte more is refused by 
                                        "limit 16777216 bytes: message longer than the limit");
 }
 
-TEST_CASE("A length that is announced and not sent costs no memory") {
+TEST_CASE("A length that is announced and not sent costs no memory [F55]") {
     Decoder<LengthFramer> decoder;
     const std::string header = "\1\0\0\0"s; // 16 MiB
     Bytes input = bytes_of(header);

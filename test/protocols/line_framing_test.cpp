@@ -37,7 +37,8 @@ TEST_CASE("A line of exactly the limit is taken and one byte more is refused") {
     check_decodes(LineFramer(LineEnd::lf, 0), "\n\nx", {{"", ""}, "too_long"});
 }
 
-TEST_CASE("A line that can only become too long is refused with its first byte over the limit") {
+TEST_CASE(
+    "A line that can only become too long is refused with its first byte over the limit [F55]") {
     for (LineEnd end : {LineEnd::lf, LineEnd::crlf, LineEnd::any}) {
         Decoder<LineFramer> decoder(LineFramer(end, 100));
         Bytes first = bytes_of(std::string_view("x"));

@@ -132,7 +132,7 @@ TEST_CASE("Loops of static storage end, and threads log, while the process exits
     CHECK_THAT(end.errors, Catch::Contains("a callback: aborted"));
 }
 
-TEST_CASE("Messages that others cause pass ten times a second, the rest is counted") {
+TEST_CASE("Messages that others cause pass ten times a second, the rest is counted [F55]") {
     LogCapture log;
     weft::TimePoint now{1h};
     {
@@ -157,8 +157,8 @@ TEST_CASE("Messages that others cause pass ten times a second, the rest is count
     CHECK(log.taken() == std::vector<std::string>{"2 more like the last of these were suppressed"});
 }
 
-TEST_CASE(
-    "Errors that nobody caught are logged ten times a second, and counted at the loop's end") {
+TEST_CASE("Errors that nobody caught are logged ten times a second, and counted at the loop's end "
+          "[F55]") {
     WEFT_TEST_KERNEL(all_kernels);
     LogCapture log;
     {
