@@ -42,7 +42,7 @@ class Failure(Exception):
 
 
 def say(text):
-    """Progress, for whoever waits; results go to standard output."""
+    """Progress, for those who wait; results go to standard output."""
     print(text, file=sys.stderr, flush=True)
 
 

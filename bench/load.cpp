@@ -190,7 +190,7 @@ private:
     bool checked_; ///< the first round compares contents, the others only lengths
 };
 
-/// With --steps: says how far the run is, and waits until whoever drives it has taken the figures.
+/// With --steps: says how far the run is, and waits until its driver has taken the figures.
 void step(const Options& options, const char* name) {
     if (!options.steps) return;
     std::cout << name << std::endl;

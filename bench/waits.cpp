@@ -139,7 +139,7 @@ public:
             if (hog_ >= 0) hog();
         }
         took_ = Seconds(Clock::now() - began_).count();
-        // Who still waits has waited for so long at least.
+        // One that still waits has waited for so long at least.
         for (const Waiter& waiter : waiters_)
             for (auto sent : waiter.sent)
                 note(sent, now());

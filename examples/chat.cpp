@@ -1,5 +1,5 @@
-// A chat room: chat 127.0.0.1:8010, then `nc 127.0.0.1 8010` a few times. Who does not take what is
-// said misses it.
+// A chat room: chat 127.0.0.1:8010, then `nc 127.0.0.1 8010` a few times. Whoever does not take
+// what is said misses it.
 
 #include <weft/coro/coro.hpp>
 

@@ -1,5 +1,5 @@
-// What the commands of a small memcached do (its text protocol). Whoever has the connection hands
-// in each command, with its value, and something to answer to: a transport, a stream.
+// What the commands of a small memcached do (its text protocol). The code that has the connection
+// hands in each command, with its value, and something to answer to: a transport, a stream.
 #pragma once
 
 #include "key_value.hpp"

@@ -1,5 +1,5 @@
-// What the commands of a small Redis do. Whoever has the connection hands in the arguments and
-// something to answer to: a transport, a stream.
+// What the commands of a small Redis do. The code that has the connection hands in the arguments
+// and something to answer to: a transport, a stream.
 #pragma once
 
 #include "key_value.hpp"

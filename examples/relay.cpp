@@ -1,5 +1,5 @@
 // A relay for clients that name their target, HTTP's CONNECT: relay 127.0.0.1:3128, then curl
-// --proxytunnel --proxy 127.0.0.1:3128 http://example.org/. Who may talk to it reaches whatever
+// --proxytunnel --proxy 127.0.0.1:3128 http://example.org/. Whoever may talk to it reaches whatever
 // this machine can.
 
 #include <weft/coro/coro.hpp>

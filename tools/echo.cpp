@@ -61,7 +61,7 @@ void print_addresses(const EchoService& service) {
     for (const std::string& address : service.addresses()) {
         std::printf("listening on %s\n", address.c_str());
     }
-    std::fflush(stdout); // whoever waits for these lines reads a pipe
+    std::fflush(stdout); // what waits for these lines reads a pipe
 }
 
 void print_counters(const EchoCounters& counters) {
@@ -96,8 +96,8 @@ int run_echo(const EchoOptions& options) {
     std::vector<SignalWatch> signals;
     for (int number : {SIGINT, SIGTERM}) {
         auto watch = first.loop().on_signal(number, [&first, &ending, number] {
-            // Who asks twice has lost patience; the status is the shell's for a death by this
-            // signal.
+            // Somebody who asks twice has lost patience; the status is the shell's for a death by
+            // this signal.
             if (std::exchange(ending, true)) std::_Exit(128 + number);
             first.end();
         });

@@ -33,7 +33,7 @@ LoadRun::LoadRun(const LoadOptions& options)
         signals_[i++] = loop_
                             .on_signal(number,
                                        [this, number] {
-                                           // Who asks twice has lost patience.
+                                           // Somebody who asks twice has lost patience.
                                            if (std::exchange(signal_, number) != 0)
                                                std::_Exit(128 + number);
                                            if (stage_ == Stage::measuring) measure_to_ = now();
@@ -192,7 +192,7 @@ void LoadRun::over() {
         schedule_.cancel();
         stage_timer_.cancel();
         for (LoadClient* client : std::vector(clients_)) {
-            // Whoever ends the run by a signal knows that answers are under way.
+            // A run that is ended by a signal still has answers under way.
             if (signal_ == 0 && client->outstanding() != 0) {
                 failed("no answer by the end", client->outstanding());
             }

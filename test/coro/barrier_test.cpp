@@ -34,7 +34,7 @@ TEST_CASE("a barrier for nobody is refused", "[s78][coro]") {
     CHECK_THROWS_AS(coro::Barrier(0), UsageError);
 }
 
-TEST_CASE("who comes back to a barrier while a round leaves it waits for a new round",
+TEST_CASE("a task that comes back to a barrier while a round leaves it waits for a new round",
           "[s78][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
@@ -62,7 +62,7 @@ TEST_CASE("who comes back to a barrier while a round leaves it waits for a new r
     });
 }
 
-TEST_CASE("resetting a barrier fails those who wait, and it can be used again", "[s78][coro]") {
+TEST_CASE("resetting a barrier fails those that wait, and it can be used again", "[s78][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Barrier barrier(2);
@@ -131,7 +131,7 @@ TEST_CASE("one that is cancelled after the barrier has opened has passed it", "[
     });
 }
 
-TEST_CASE("a barrier that is destroyed tells those who wait at it", "[coro]") {
+TEST_CASE("a barrier that is destroyed tells those that wait at it", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto barrier = std::make_unique<coro::Barrier>(2);

@@ -25,7 +25,8 @@ TEST_CASE("A channel is closed when the last of its senders has gone", "[s60][co
     });
 }
 
-TEST_CASE("Without receivers nothing can be sent, and who waits to hears of it", "[s60][coro]") {
+TEST_CASE("Without receivers nothing can be sent, and those that wait to send hear of it",
+          "[s60][coro]") {
     run_on(simulated_kernels().front(), [] {
         auto [sender, receiver] = coro::channel_ends<int>();
         coro::Receiver<int> second = receiver;

@@ -101,7 +101,7 @@ TEST_CASE("a deadline ends sending and receiving with nothing sent or received",
     });
 }
 
-TEST_CASE("a channel that is destroyed tells those who wait", "[coro]") {
+TEST_CASE("a channel that is destroyed tells those that wait", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto channel = std::make_unique<coro::Channel<int>>();
@@ -273,7 +273,7 @@ TEST_CASE("a select that is cancelled leaves nothing in any channel", "[s68][s80
     });
 }
 
-TEST_CASE("no item of a channel is lost or doubled, whoever is cancelled when",
+TEST_CASE("no item of a channel is lost or doubled, whichever is cancelled when",
           "[s68][s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     const std::size_t capacity = GENERATE(0u, 2u);

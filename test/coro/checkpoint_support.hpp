@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-/// What docs/coroutines.md promises about checkpoints, as lists of operations; docs_test.py compares
-/// their names with its table.
+/// What docs/coroutines.md promises about checkpoints, as lists of operations; docs_test.py
+/// compares their names with its table.
 namespace weft::test {
 
 /// What a test does with an operation: `call` does it once, and `state` says what it has changed.
@@ -96,7 +96,7 @@ inline void for_each(const Operations& operations, const Attempt& attempt) {
         INFO(operation.name);
         const ResourceGuard guard;
         coro::RunOptions options = options_on(kernel_kind);
-        options.shuffle = 0; // who runs next is what is looked at
+        options.shuffle = 0; // which runs next is what is looked at
         coro::run([&] { operation.set_up(attempt); }, std::move(options));
     }
 }

@@ -124,7 +124,7 @@ TEST_CASE("a lock is not waited for when its owner waits for the one that would"
     });
 }
 
-TEST_CASE("two locks that are taken in either order are seen by the second who waits",
+TEST_CASE("two locks that are taken in either order are seen by the second that waits",
           "[s131][coro]") {
     run_on(simulated_kernels().front(), [] {
         coro::Mutex first, second;
@@ -164,7 +164,7 @@ TEST_CASE("a long circle is named as a whole", "[s131][coro]") {
     });
 }
 
-TEST_CASE("chains of joins are linear, from whichever end they are built and whoever else waits",
+TEST_CASE("chains of joins are linear, from whichever end they are built and whatever else waits",
           "[s131][s40][coro]") {
     const bool gathered = GENERATE(false, true);
     const bool backwards = GENERATE(false, true);

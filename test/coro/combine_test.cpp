@@ -227,7 +227,7 @@ TEST_CASE("wait ends with the first, with the first error, or with all", "[s35][
     });
 }
 
-TEST_CASE("cancelling whoever waits for several cancels none of them", "[s35][coro]") {
+TEST_CASE("cancelling the task that waits for several cancels none of them", "[s35][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
         std::vector<coro::Task<int>> tasks;

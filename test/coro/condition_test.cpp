@@ -101,8 +101,9 @@ TEST_CASE("waiting for a predicate checks it again after each notification", "[s
     });
 }
 
-TEST_CASE("who is cancelled while it waits for a condition holds the mutex when it hears of it",
-          "[s74][F41][coro]") {
+TEST_CASE(
+    "a task that is cancelled while it waits for a condition holds the mutex when it hears of it",
+    "[s74][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -150,8 +151,8 @@ TEST_CASE("a deadline ends the wait for a condition with the mutex held", "[s74]
     });
 }
 
-TEST_CASE("who is cancelled after it was notified returns with the mutex, and the notification is "
-          "not lost",
+TEST_CASE("a waiter that is cancelled after it was notified returns with the mutex, and the "
+          "notification is not lost",
           "[s75][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
@@ -227,7 +228,7 @@ TEST_CASE("a deadline that passes after the notification is too late", "[s75][co
     });
 }
 
-TEST_CASE("a buffer behind a condition loses and doubles nothing, whoever is cancelled when",
+TEST_CASE("a buffer behind a condition loses and doubles nothing, whichever is cancelled when",
           "[s75][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 3; ++victim)

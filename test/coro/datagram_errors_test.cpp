@@ -1,4 +1,4 @@
-// Whom the error of a datagram is told to, and what a socket keeps.
+// Where the error of a datagram is told, and what a socket keeps.
 
 #include "stream_support.hpp"
 #include "support/heap.hpp"
@@ -21,7 +21,7 @@ std::string receive(DatagramSocket& socket, coro::Deadline deadline = 1h) {
 
 } // namespace
 
-TEST_CASE("An answer that can not be sent does not end who receives", "[s104][coro]") {
+TEST_CASE("An answer that cannot be sent does not end those that receive", "[s104][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto server = DatagramSocket::bind("127.0.0.1:0");
@@ -32,9 +32,9 @@ TEST_CASE("An answer that can not be sent does not end who receives", "[s104][co
         settle();
         client.send_to("one", server.local_address());
         CHECK(receive(server) == "one");
-        server.send_to("answer", other); // nor who sends to somebody else
+        server.send_to("answer", other); // nor sending to somebody else
         CHECK(receive(client) == "answer");
-        // Who sends there again is told, once.
+        // The next send to that address is told, once.
         CHECK(throws_code(std::errc::invalid_argument, [&] { server.send_to("x", nowhere); }));
         server.send_to("y", nowhere);
         // And `flush` and `drain` tell what became of what was sent.
@@ -48,7 +48,7 @@ TEST_CASE("An answer that can not be sent does not end who receives", "[s104][co
     });
 }
 
-TEST_CASE("ICMP errors of many clients do not end who serves them", "[s104][coro]") {
+TEST_CASE("ICMP errors of many clients do not end the coroutine that serves them", "[s104][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         UdpOptions options;

@@ -137,7 +137,7 @@ TEST_CASE("An error is thrown once by the next call, and the endpoint stays", "[
     });
 }
 
-TEST_CASE("A batch is sent in order, to the peer or to whom it names", "[s104][coro]") {
+TEST_CASE("A batch is sent in order, to the peer or to the addresses in it", "[s104][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         Two two;
@@ -159,7 +159,7 @@ TEST_CASE("A batch is sent in order, to the peer or to whom it names", "[s104][c
     });
 }
 
-TEST_CASE("Who waits in a socket is told when it is closed or destroyed", "[coro]") {
+TEST_CASE("Those that wait in a socket are told when it is closed or destroyed", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto socket = std::make_unique<DatagramSocket>(DatagramSocket::bind("127.0.0.1:0"));

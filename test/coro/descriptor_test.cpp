@@ -37,8 +37,9 @@ TEST_CASE("A coroutine waits for somebody else's descriptor, in both directions"
     });
 }
 
-TEST_CASE("All who wait for a direction go on together, and who is cancelled leaves the others be",
-          "[s68][coro]") {
+TEST_CASE(
+    "All that wait for a direction go on together, and cancelling one leaves the others alone",
+    "[s68][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         SocketPair pair(coro::this_loop().kernel());
@@ -55,7 +56,7 @@ TEST_CASE("All who wait for a direction go on together, and who is cancelled lea
         CHECK(woken == 2);
         CHECK_FALSE(pair.receive().empty());
         CHECK_THROWS_AS(descriptor.wait_readable(1ms), coro::TimeoutError);
-        // The one who left was the only one: what comes then disturbs nobody.
+        // The one that left was the only one: what comes then disturbs nobody.
         pair.send("y");
         turns(3);
         descriptor.wait_readable();
@@ -77,7 +78,7 @@ TEST_CASE("Nothing is watched while nobody waits", "[s18][coro]") {
     });
 }
 
-TEST_CASE("Those who wait hear that the object has gone, and what can not be waited for is refused",
+TEST_CASE("Those that wait hear that the object has gone, and what cannot be waited for is refused",
           "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {

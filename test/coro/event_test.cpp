@@ -3,7 +3,7 @@
 using namespace weft;
 using namespace weft::test;
 
-TEST_CASE("setting an event wakes all who wait for it, in order", "[s73][coro]") {
+TEST_CASE("setting an event wakes all that wait for it, in order", "[s73][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_unshuffled_on(kernel_kind, [&] {
@@ -100,7 +100,7 @@ TEST_CASE("a plain callback sets an event", "[s73][coro]") {
     });
 }
 
-TEST_CASE("an event that is destroyed tells those who wait for it", "[coro]") {
+TEST_CASE("an event that is destroyed tells those that wait for it", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto event = std::make_unique<coro::Event>();

@@ -249,7 +249,7 @@ TEST_CASE("what a generator throws while it is unwound is reported", "[coro]") {
     });
 }
 
-TEST_CASE("whoever is cancelled when, a generator's items come once and in order",
+TEST_CASE("whichever is cancelled when, a generator's items come once and in order",
           "[s68][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     sweep(kernel_kind, 15, [](std::size_t after) {

@@ -66,7 +66,7 @@ TEST_CASE("a generator runs only when an item is asked for, and may go on for ev
     CHECK(trace.text == "begin make0 got0 make1 got1 again make2 got2 leave unwound");
 }
 
-TEST_CASE("what a generator throws reaches whoever asked, and ends it", "[coro]") {
+TEST_CASE("what a generator throws reaches its consumer, and ends it", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         const bool wait_before = GENERATE(false, true);

@@ -4,7 +4,7 @@ using namespace weft;
 using namespace weft::test;
 using Catch::Matchers::Contains;
 
-TEST_CASE("a mutex goes to those who wait in the order in which they came", "[s70][coro]") {
+TEST_CASE("a mutex goes to waiters in the order in which they came", "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -27,7 +27,7 @@ TEST_CASE("a mutex goes to those who wait in the order in which they came", "[s7
     CHECK(trace.text == "unlock a b c");
 }
 
-TEST_CASE("who locks a mutex that was just released queues behind those who waited",
+TEST_CASE("a coroutine that locks a mutex that was just released queues behind those that waited",
           "[s70][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
@@ -164,7 +164,7 @@ TEST_CASE("a deadline ends the wait for a mutex and takes the waiter out", "[s70
     });
 }
 
-TEST_CASE("a mutex is held by one coroutine at most, whoever is cancelled when",
+TEST_CASE("a mutex is held by one coroutine at most, whichever is cancelled when",
           "[s70][s71][s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 3; ++victim)

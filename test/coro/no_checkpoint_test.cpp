@@ -287,7 +287,7 @@ TEST_CASE("check_cancelled throws when cancelled and never lets others run", "[s
     });
 }
 
-TEST_CASE("who is cancelled together with a group gets Cancelled from starting a task in it",
+TEST_CASE("a task that is cancelled together with a group gets Cancelled from starting one in it",
           "[s67][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {

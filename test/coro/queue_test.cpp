@@ -91,7 +91,7 @@ TEST_CASE("putting into a full queue waits, and each item that is got lets exact
     CHECK(trace.text == "put0 put1 got put2 got got");
 }
 
-TEST_CASE("those who get are served in the order in which they came", "[s79][coro]") {
+TEST_CASE("those that get are served in the order in which they came", "[s79][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_unshuffled_on(kernel_kind, [&] {
@@ -151,7 +151,7 @@ TEST_CASE("a get that is cancelled drops no item, and a put that is cancelled in
     });
 }
 
-TEST_CASE("who was served before it was cancelled has got or put its item",
+TEST_CASE("a waiter that was served before it was cancelled has got or put its item",
           "[s68][s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
@@ -224,7 +224,7 @@ TEST_CASE("joining a queue waits until every item is done", "[s81][coro]") {
     CHECK(trace.text == "0 1 2 3 4 joined end");
 }
 
-TEST_CASE("an item that was handed over counts as put before whoever put it runs again",
+TEST_CASE("an item that was handed over counts as put before the coroutine that put it runs again",
           "[s81][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
@@ -263,7 +263,7 @@ TEST_CASE("after closing a queue its items can be got, and putting fails", "[s81
     });
 }
 
-TEST_CASE("closing an empty queue ends the wait of those who get", "[s81][coro]") {
+TEST_CASE("closing an empty queue ends the wait of those that get", "[s81][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Queue<int> queue;
@@ -281,7 +281,7 @@ TEST_CASE("closing an empty queue ends the wait of those who get", "[s81][coro]"
     });
 }
 
-TEST_CASE("a queue that is destroyed tells those who wait", "[coro]") {
+TEST_CASE("a queue that is destroyed tells those that wait", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto empty = std::make_unique<coro::Queue<int>>();
@@ -301,7 +301,8 @@ TEST_CASE("a queue that is destroyed tells those who wait", "[coro]") {
     });
 }
 
-TEST_CASE("no item of a queue is lost or doubled, whoever is cancelled when", "[s80][F41][coro]") {
+TEST_CASE("no item of a queue is lost or doubled, whichever is cancelled when",
+          "[s80][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     const std::size_t capacity = GENERATE(1u, 3u);
     for (std::size_t victim = 0; victim < 4; ++victim)

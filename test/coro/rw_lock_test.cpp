@@ -57,7 +57,7 @@ TEST_CASE(
     CHECK(trace.text == "+r1 -r1 +w -w +r2 +r3 -r2 -r3");
 }
 
-TEST_CASE("readers behind a writer that gives up join those who read", "[s71][F41][coro]") {
+TEST_CASE("readers behind a writer that gives up join those that read", "[s71][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_unshuffled_on(kernel_kind, [] {
         coro::RwLock lock;
@@ -115,7 +115,7 @@ TEST_CASE("a lock for reading and writing tells of its misuse", "[s70][coro]") {
     });
 }
 
-TEST_CASE("no lock for reading or writing is lost or doubled, whoever is cancelled when",
+TEST_CASE("no lock for reading or writing is lost or doubled, whichever is cancelled when",
           "[s71][s72][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 4; ++victim)

@@ -19,7 +19,7 @@ TEST_CASE("a semaphore may begin with no permits, but not with fewer", "[s76][co
     });
 }
 
-TEST_CASE("a permit that is released goes to the first who waits, however fast the next one asks",
+TEST_CASE("a permit that is released goes to the first that waits, however fast the next one asks",
           "[s76][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
@@ -106,7 +106,7 @@ TEST_CASE("a cancelled waiter at the head does not strand a permit", "[s77][F41]
     CHECK(trace.text == (release_first ? "first second" : "second"));
 }
 
-TEST_CASE("several permits at once wake as many who wait, and the rest is kept", "[s76][coro]") {
+TEST_CASE("several permits at once wake as many waiters, and the rest is kept", "[s76][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Semaphore semaphore(0);
@@ -130,7 +130,7 @@ TEST_CASE("several permits at once wake as many who wait, and the rest is kept",
     });
 }
 
-TEST_CASE("no permit is lost or doubled, whoever is cancelled when", "[s77][F41][coro]") {
+TEST_CASE("no permit is lost or doubled, whichever is cancelled when", "[s77][F41][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     for (std::size_t victim = 0; victim < 4; ++victim)
         sweep(kernel_kind, 8, [&](std::size_t after) {
@@ -186,7 +186,7 @@ TEST_CASE("a storm of acquisitions and cancellations ends with the permits it be
     });
 }
 
-TEST_CASE("a semaphore that is destroyed tells those who wait for it", "[coro]") {
+TEST_CASE("a semaphore that is destroyed tells those that wait for it", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto semaphore = std::make_unique<coro::Semaphore>(0);

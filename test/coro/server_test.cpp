@@ -198,7 +198,8 @@ TEST_CASE("A listener hands out hundreds that came before anybody accepted", "[s
     });
 }
 
-TEST_CASE("Those who accept are served in turn, and a cancelled one takes nothing", "[s68][coro]") {
+TEST_CASE("Those that accept are served in turn, and a cancelled one takes nothing",
+          "[s68][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         coro::Listener listener("127.0.0.1:0");

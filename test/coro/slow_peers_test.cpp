@@ -1,4 +1,4 @@
-// A crowd of peers who read nothing takes memory, and leaves none of it behind when it has gone.
+// A crowd of peers that read nothing takes memory, and leaves none of it behind when it has gone.
 
 #include "stream_support.hpp"
 #include "support/resident.hpp"
@@ -72,7 +72,8 @@ std::size_t crowd(const std::string& how, std::size_t count) {
 
 } // namespace
 
-TEST_CASE("two thousand slow peers who are gone leave neither blocks nor stacks behind", "[coro]") {
+TEST_CASE("two thousand slow peers that are gone leave neither blocks nor stacks behind",
+          "[coro]") {
 #if defined(__SANITIZE_THREAD__)
     WARN("left out under ThreadSanitizer, which keeps memory of its own for what was mapped");
     return;

@@ -169,7 +169,7 @@ TEST_CASE("A long write that is cancelled half-way is whole at the other end [s6
         options_on(kernel_kind));
 }
 
-TEST_CASE("A reset is seen by those who do not read: is_open and wait_closed [s98]") {
+TEST_CASE("A reset is seen by those that do not read: is_open and wait_closed [s98]") {
     WEFT_TEST_KERNEL(waking_kernels);
     coro::run(
         [] {

@@ -80,7 +80,8 @@ TEST_CASE("A connection is registered once, and waiting for input asks for nothi
     });
 }
 
-TEST_CASE("Who never has to wait does not come in between those that events resume", "[coro]") {
+TEST_CASE("A coroutine that never has to wait does not come in between those that events resume",
+          "[coro]") {
     run_on(simulated_kernels().front(), [] {
         constexpr std::size_t readers = 8;
         std::vector<std::pair<coro::Stream, coro::Stream>> pairs;

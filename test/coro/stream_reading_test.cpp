@@ -211,7 +211,7 @@ TEST_CASE("What came before a reset is read first, then every read throws its re
     });
 }
 
-TEST_CASE("A second reader is refused, and told who the first is", "[s97][coro]") {
+TEST_CASE("A second reader is refused, and told which the first is", "[s97][coro]") {
     on_every_link([](Stream& near, Stream& far) {
         auto first = coro::spawn([&] { return far.read_exactly(4); }, {.name = "the first"});
         coro::wait_all_blocked();

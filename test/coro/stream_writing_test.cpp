@@ -158,7 +158,7 @@ TEST_CASE("A cancelled write has sent nothing of its data", "[s68][coro]") {
     });
 }
 
-TEST_CASE("drain lets all go on who wait for it", "[s91][coro]") {
+TEST_CASE("drain lets all go on that wait for it", "[s91][coro]") {
     on_every_link([](Stream& near, Stream& far) {
         auto writer = blocked_writer(near, numbers(50'000));
         writer.cancel();

@@ -123,7 +123,7 @@ TEST_CASE("a group in which the body failed or that is over takes no more tasks"
     });
 }
 
-TEST_CASE("cancelling whoever waits for a group cancels its tasks, whose errors come first",
+TEST_CASE("cancelling the task that waits for a group cancels the group's, whose errors come first",
           "[s53][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [&] {

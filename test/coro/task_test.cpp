@@ -14,7 +14,7 @@ TEST_CASE("a task's value is what its function returned", "[s24][coro]") {
     CHECK(value == 42);
 }
 
-TEST_CASE("an exception keeps its type and its text on the way to whoever joins", "[coro]") {
+TEST_CASE("an exception keeps its type and its text on the way to the task that joins", "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
         auto task = coro::spawn([] { throw std::out_of_range("too far"); });
@@ -263,7 +263,7 @@ TEST_CASE("what a task throws while it is being cancelled is its outcome", "[s32
     });
 }
 
-TEST_CASE("a shielded task goes on when the one who waits for it is cancelled", "[s33][coro]") {
+TEST_CASE("a shielded task goes on when the one that waits for it is cancelled", "[s33][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     Trace trace;
     run_on(kernel_kind, [&] {
@@ -302,7 +302,7 @@ TEST_CASE("a shielded task that is cancelled itself shows as cancelled", "[s33][
     });
 }
 
-TEST_CASE("a shielded task's error is reported when the one who waited is gone", "[s33][coro]") {
+TEST_CASE("a shielded task's error is reported when the one that waited is gone", "[s33][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [&] {
         UnhandledLog unhandled;
@@ -611,7 +611,8 @@ TEST_CASE("a cancellation that is swallowed again and again is reported once and
     });
 }
 
-TEST_CASE("a job that has not begun is prevented by cancelling who waits for it", "[s117][coro]") {
+TEST_CASE("a job that has not begun is prevented by cancelling the task that waits for it",
+          "[s117][coro]") {
     WEFT_TEST_KERNEL(real_kernels);
     auto options = options_on(kernel_kind);
     options.loop.executor_threads = 1;

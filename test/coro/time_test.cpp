@@ -49,7 +49,7 @@ TEST_CASE("A coroutine that has computed sleeps for no less than it asks [s121]"
     });
 }
 
-TEST_CASE("Another who computes in the same turn shortens nobody's sleep [s121]") {
+TEST_CASE("Another that computes in the same turn shortens nobody's sleep [s121]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
         auto other = coro::spawn([] {

@@ -131,7 +131,7 @@ TEST_CASE("a destructor that throws while its coroutine is unwound ends the proc
     CHECK(end.exited_with(55));
 }
 
-TEST_CASE("the outcome of a task that was unwound is there for whoever joins it later",
+TEST_CASE("the outcome of a task that was unwound is there when it is joined later",
           "[F40][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {

@@ -159,8 +159,9 @@ TEST_CASE("an item handed over in the instant of the limit is returned", "[s48][
     });
 }
 
-TEST_CASE("who is cancelled right after something was handed to it has it, and its value counts",
-          "[s68][coro]") {
+TEST_CASE(
+    "a task that is cancelled right after it was handed something has it, and its value counts",
+    "[s68][coro]") {
     run_on(simulated_kernels().front(), [] {
         coro::Queue<int> queue;
         auto getter = begun([&] { return queue.get(); });

@@ -178,7 +178,7 @@ TEST_CASE("clean-up may wait although everything is cancelled", "[s69][coro]") {
     });
 }
 
-TEST_CASE("a task has handles for whoever asks, which cancel and wait", "[s39][coro]") {
+TEST_CASE("a task has handles for others, which cancel and wait", "[s39][coro]") {
     run_on(simulated_kernels().front(), [] {
         coro::TaskRef self;
         auto task = begun([&] {

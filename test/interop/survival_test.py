@@ -193,7 +193,7 @@ def permission():
         place.chmod(stat.S_IRUSR | stat.S_IXUSR)
         options = {}
         if os.getuid() == 0:
-            # The binary must stay reachable for whoever we become.
+            # The binary must stay reachable for the user that we become.
             check_as = {"user": 65534, "group": 65534, "extra_groups": []}
             if subprocess.run([need("test"), "-x", WEFT], check=False, **check_as).returncode != 0:
                 raise Skip("an unprivileged user can not reach the program")

@@ -70,7 +70,7 @@ struct PartsFramer {
     std::optional<std::size_t> parts;
 };
 
-/// The same by one who remembers nothing, and begins at the first part each time.
+/// The same by a framer that remembers nothing, and begins at the first part each time.
 struct ForgetfulFramer : PartsFramer {
     Scan scan(Bytes bytes, std::size_t) {
         const Scan scan = PartsFramer::scan(bytes, 0);

@@ -142,7 +142,7 @@ void Actor::pause_writing() {
     RANDOM_CHECK(!side.lost && side.made);
     RANDOM_CHECK(!side.writing_paused, "pause_writing twice");
     const WriteLimits limits = side.transport->write_buffer_limits();
-    // Where sending has failed it says so to whoever writes in a loop, and a new protocol is told
+    // Where sending has failed it says so to code that writes in a loop, and a new protocol is told
     // of the old one's pause.
     RANDOM_CHECK(side.transport->write_error() || side.inherited_pause ||
                      side.transport->write_buffer_size() > limits.high,

@@ -186,7 +186,7 @@ void Side::try_read() {
     }
 }
 
-// Who pulls is told of the end by try_read, the others by eof_received.
+// A protocol that pulls is told of the end by try_read, the others by eof_received.
 void Side::note_eof() {
     if (actor->reading() != Reading::pull || ended()) return;
     world->round.note("%: the end of the stream", WHO);
@@ -370,7 +370,7 @@ void Side::read_on() {
     if (transport == nullptr) return;
     transport->set_idle_timeout(Duration(0));
     resume_reading();
-    // Who pulls is not told again of what it left.
+    // A protocol that pulls is not told again of what it left.
     ReadResult result{ReadResult::State::data};
     std::vector<std::byte> into(10000);
     while (actor->reading() == Reading::pull && !eof && result.state == ReadResult::State::data) {
@@ -491,7 +491,7 @@ void World::check_end() {
             RANDOM_CHECK(file.done(), "a send_file of a lost connection is pending");
             if (!file.error_code()) RANDOM_EQUAL(file.result(), size);
         }
-        // Whoever was only read from and was left alone until its end has everything.
+        // A connection that was only read from and was left alone until its end has everything.
         if (!side.ended_badly && !side.aborted && other.harmless() && side.eof)
             RANDOM_EQUAL(side.received, other.sent);
     }

@@ -10,7 +10,7 @@
 #include <vector>
 
 // Fifty coroutines over everything that they can wait for, with timeouts, cancellations, shields,
-// groups and generators around each other. The model counts: who is where only one may be, where
+// groups and generators around each other. The model counts: what is where only one may be, where
 // each item is, how many permits are out, what every scope and group leaves behind.
 
 using namespace weft;
@@ -326,8 +326,8 @@ private:
         default:
             break;
         }
-        // What comes at the limit is not lost with the task that took it. Only who is cancelled
-        // while it waits for the end of that leaves it to itself.
+        // What comes at the limit is not lost with the task that took it. Only a task that is
+        // cancelled while it waits for the end of that leaves it to itself.
         take_until(w_.moment());
     }
     void take_until(Duration limit) {

@@ -833,7 +833,7 @@ void play(Round& round) {
         if (round.random.one_in(6)) kernel.set_reorder(0.1), world.shuffles = true;
     }
     loop.on_unhandled([&](const Unhandled& what) {
-        // Whoever threw in a callback that ends its endpoint.
+        // What was thrown in a callback ends its endpoint.
         for (Endpoint& each : world.endpoints)
             if (each.transport != nullptr && each.transport->is_closing() && !each.ended())
                 each.threw = true;

@@ -63,7 +63,7 @@ struct Options {
     bool abort = false;
 };
 
-// What is under way, for whoever fails.
+// What is under way, for the report of a failure.
 struct Now {
     const char* family = nullptr;
     std::uint64_t seed = 0;

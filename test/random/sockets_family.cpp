@@ -43,7 +43,7 @@ struct End {
     std::size_t index = 0;
     std::size_t peer = SIZE_MAX; ///< of a connected one
     bool unix_socket = false, closed = false;
-    bool troubled = false;          ///< it sent what was too long, or to somebody who had gone
+    bool troubled = false;          ///< it sent what was too long, or to a socket that had gone
     std::vector<std::int64_t> last; ///< that came from each sender
 };
 

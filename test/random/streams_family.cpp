@@ -102,8 +102,8 @@ struct End {
     bool present = false; ///< the stream is here, and not in the hands of a protocol
     bool eof_sent = false, closed = false, aborted = false, eof_seen = false, broken = false;
     int readers = 0, trips = 0;
-    int files = 0; ///< under way: who is cancelled there ends the connection before it can say so
-    std::vector<Frame> frames;                                        ///< that this end writes
+    int files = 0;             ///< under way: a cancellation there ends the connection first
+    std::vector<Frame> frames; ///< that this end writes
     std::array<std::int64_t, 8> last{-1, -1, -1, -1, -1, -1, -1, -1}; ///< of each writer, that came
     std::array<std::size_t, file_frames> file_sent{}, file_got{};
 
@@ -204,7 +204,7 @@ void End::saw_end() {
         RANDOM_EQUAL(file_got[k], peer->file_sent[k]);
 }
 
-// --- Those who read and write ---
+// --- Readers and writers ---
 
 class Worker {
 public:
@@ -355,8 +355,8 @@ private:
             break;
         }
         default: {
-            // To the end comes only who is not limited: more than so much is an overrun that takes
-            // nothing.
+            // Only a read without a limit comes to the end: more than so much is an overrun that
+            // takes nothing.
             taken(bytes_of(stream.read_to_end(
                 draw.size(20000), w_.ending ? coro::Deadline() : coro::Deadline(w_.moment()))));
             e_.saw_end();
@@ -419,7 +419,7 @@ private:
         w_.round.operation("%: write of % bytes, kind %", number(id_), number(size), number(kind));
         std::string data = Material::get().frame(id, size);
         e_.frames.push_back({size, writer_});
-        // Only who is sent out of the caller's memory may be cancelled after it was taken.
+        // Only a write out of the caller's memory may be cancelled after it was taken.
         const bool borrowed = (kind == 0 || kind == 1) && size > 64 * 1024;
         bool kept = false;
         const auto refused = [&] {
@@ -494,8 +494,8 @@ private:
             ~Counted() { --count; }
             int& count;
         } counted(e_.files);
-        // Who is cancelled before it has begun has sent nothing, and anybody else has ended the
-        // connection.
+        // A write that is cancelled before it has begun has sent nothing, and anybody else has
+        // ended the connection.
         try {
             const std::uint64_t sent = e_.stream.send_file(material.file(), material.file_offset(k),
                                                            material.file_size(k), limit());

@@ -31,7 +31,7 @@ std::size_t count_of(const std::string& text, const std::string& what) {
     return count;
 }
 
-/// Fills a pipe that is standard error and has nobody who reads it.
+/// Fills a pipe that is standard error and that nobody reads.
 int fill_standard_error() {
     int ends[2];
     if (pipe(ends) != 0) return -1;

@@ -90,8 +90,8 @@ TEST_CASE("Closing with reset makes the peer see a reset and not an end [F11]") 
     CHECK((got.error() == ECONNRESET || (got.ok() && got.count() == 0)));
 }
 
-TEST_CASE(
-    "Writing to who does not listen is EPIPE and no SIGPIPE, for sockets and pipes [F14] [F15]") {
+TEST_CASE("Writing to an end that nobody reads is EPIPE and no SIGPIPE, for sockets and pipes "
+          "[F14] [F15]") {
     Fixture kernel(every_kernel());
     struct sigaction action {
     }, before{};
@@ -232,7 +232,7 @@ TEST_CASE("Names are resolved to addresses with the port, or to an error of the 
         CHECK(address.is_loopback());
         CHECK(address.port() == 1);
     }
-    // A NUL must not hide the end of a name from who checks it.
+    // A NUL must not hide the end of a name from code that checks it.
     for (const std::string& name : {std::string(), std::string("localhost\0.example.org", 22)}) {
         const std::error_code error = kernel->resolve(name, 80, found);
         CHECK(error.value() == EAI_NONAME);

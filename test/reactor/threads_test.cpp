@@ -93,7 +93,7 @@ TEST_CASE("A pool destroys the jobs that wait before it waits for those that run
     CHECK(told);
 }
 
-TEST_CASE("Whoever shuts a pool down returns when its threads have ended, the second as the first "
+TEST_CASE("Shutting a pool down returns when its threads have ended, the second call as the first "
           "[s117]") {
     const ResourceGuard guard;
     ThreadPool pool({.threads = 1});
@@ -154,7 +154,8 @@ TEST_CASE("A pool that is shut down by its own job, or in the end of a dropped o
     CHECK(dropped);
 }
 
-TEST_CASE("Pool threads have the signal mask of who made the pool, and no other [F33]") {
+TEST_CASE(
+    "Pool threads have the signal mask of the thread that made the pool, and no other [F33]") {
     WEFT_TEST_KERNEL(waking_kernels);
     TestLoop loop(kernel_kind);
     sigset_t two, before;

@@ -171,7 +171,7 @@ TEST_CASE("A descriptor closed before its watch costs nobody anything but itself
 }
 
 TEST_CASE(
-    "End of stream and errors wake whoever watches, and nobody spins when none does [F9] [F10]") {
+    "End of stream and errors wake what watches, and nobody spins when nothing does [F9] [F10]") {
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);

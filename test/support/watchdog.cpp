@@ -40,7 +40,7 @@ int signal_number() noexcept {
 
 void on_late(int) {
     if (has_moved != nullptr && has_moved()) return set(given);
-    // Whoever tells more may hang or crash.
+    // Telling more might hang or crash.
     std::signal(SIGALRM, [](int) { ::_exit(stuck_status); });
     for (const int crash : {SIGSEGV, SIGBUS, SIGABRT})
         std::signal(crash, [](int) { ::_exit(stuck_status); });

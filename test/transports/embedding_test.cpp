@@ -153,7 +153,7 @@ TEST_CASE("A watch on a transport's descriptor is refused, and the connection go
     }
 }
 
-TEST_CASE("What can not be adopted stays as it was, and goes on with whom it belongs to [s122]") {
+TEST_CASE("What cannot be adopted stays as it was, and goes on with its owner [s122]") {
     WEFT_TEST_KERNEL(real_kernels);
     FaultyWorld world(kernel_kind);
     Loop& loop = world.loop;

@@ -1,4 +1,4 @@
-// A crowd of peers who read nothing takes memory, and leaves none of it behind when it has gone.
+// A crowd of peers that read nothing takes memory, and leaves none of it behind when it has gone.
 
 #include "connect_support.hpp"
 #include "support/resident.hpp"
@@ -112,7 +112,7 @@ std::size_t crowd(HostLoop& loop, const std::string& link, const std::string& ho
 
 } // namespace
 
-TEST_CASE("Two thousand slow peers who are gone have left the process as small as before") {
+TEST_CASE("Two thousand slow peers that are gone have left the process as small as before") {
 #if defined(__SANITIZE_THREAD__)
     WARN("left out under ThreadSanitizer, which keeps memory of its own for what was mapped");
     return;

@@ -113,7 +113,7 @@ TEST_CASE("What had arrived before sending failed is delivered before the error 
     CHECK(world.last().reason == std::errc::broken_pipe);
 }
 
-TEST_CASE("A peer that resets is no end of the stream for who pulls, though sending was told of it "
+TEST_CASE("A peer that resets is no end of the stream when pulling, though sending was told of it "
           "first [F11] [F14]") {
     WEFT_TEST_KERNEL(all_kernels);
     FaultyWorld world(kernel_kind);
@@ -166,9 +166,8 @@ TEST_CASE("Readiness that turns out to be none costs nothing and loses nothing [
     CHECK(world.loop.unhandled.empty());
 }
 
-TEST_CASE(
-    "A connection that can not be registered is closed, and the others are not disturbed [F1] "
-    "[F2]") {
+TEST_CASE("A connection that can not be registered is closed, and the others are not disturbed "
+          "[F1] [F2]") {
     WEFT_TEST_KERNEL(all_kernels);
     const int error = GENERATE(ENOSPC, ENOMEM);
     LogCapture log;

@@ -38,7 +38,7 @@ TEST_CASE("A callback that takes longer than the idle time-out does not make its
     CHECK(until_lost(world, start) == 300ms);
 }
 
-TEST_CASE("What blocks the loop does not make idle who has sent meanwhile [s121]") {
+TEST_CASE("What blocks the loop does not make a peer idle that has sent meanwhile [s121]") {
     World world(simulated_kernels().front());
     ListenOptions options;
     options.idle_timeout = 300ms;

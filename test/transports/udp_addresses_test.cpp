@@ -46,7 +46,8 @@ void turn_until(Bench& bench, const Lines& lines, std::size_t count) {
 
 } // namespace
 
-TEST_CASE("Who asks a group, or a broadcast address, is answered from the local address [s104]") {
+TEST_CASE(
+    "A question to a group, or a broadcast address, is answered from the local address [s104]") {
     Lines served, got;
     std::vector<std::string> answers;
     Bench bench(every_kernel());
@@ -80,7 +81,7 @@ TEST_CASE("Who asks a group, or a broadcast address, is answered from the local 
     CHECK(served == Lines{"made", std::string("asked at ") + (dual ? "::ffff:" : "") + asked});
 }
 
-TEST_CASE("Who asks a group of IPv6 is answered [s104]") {
+TEST_CASE("A question to a group of IPv6 is answered [s104]") {
     Lines served, got;
     Bench bench(every_kernel());
     const bool real = bench.loop.kernel().name() != "sim";

@@ -65,7 +65,7 @@ TEST_CASE("Of servers that start on one path at the same moment one has it [s103
     struct Shared {
         pthread_barrier_t start;    // for the servers
         pthread_barrier_t over;     // for all: each has it or was refused
-        pthread_barrier_t may_stop; // for the test and who has it
+        pthread_barrier_t may_stop; // for the test and the one that has it
         std::atomic<int> listening, refused;
     };
     constexpr int processes = 3;
@@ -104,7 +104,7 @@ TEST_CASE("Of servers that start on one path at the same moment one has it [s103
             ::_exit(server.ok() ? 1 : 0);
         }
         pthread_barrier_wait(&shared->over);
-        // Those who were refused leave first, and may not take the file along.
+        // Those that were refused leave first, and may not take the file along.
         const pid_t owner = shared->listening;
         REQUIRE(std::count(children, children + processes, owner) == 1);
         REQUIRE(shared->refused == processes - 1);
