@@ -1,7 +1,7 @@
 #include "echo_style.hpp"
 
 #include <weft/coro/net/datagram.hpp>
-#include <weft/coro/net/server.hpp>
+#include <weft/coro/net/serve.hpp>
 #include <weft/coro/net/stream.hpp>
 #include <weft/coro/tasks/task.hpp>
 

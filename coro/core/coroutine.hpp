@@ -56,7 +56,7 @@ public:
     virtual TaskBase* cancel_instead() noexcept { return nullptr; }
     /// Shows the tasks that each have to go on before the event can come, as far as that is known.
     virtual void needed(TaskVisitor&) const {}
-    /// Whether it may be ended because it is part of a circle.
+    /// Whether it may be ended because it is part of a cycle.
     virtual bool refusable() const noexcept { return !uncancellable; }
     /// What it waits for, for people: "a mutex", "data from 127.0.0.1:4711".
     virtual std::string describe() const = 0;

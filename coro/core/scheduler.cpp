@@ -1,8 +1,8 @@
 #include "suspend.hpp"
 
 #include <weft/coro/core/scheduler.hpp>
-#include <weft/coro/tasks/local.hpp>
 #include <weft/coro/tasks/task.hpp>
+#include <weft/coro/tasks/task_local.hpp>
 #include <weft/reactor/log.hpp>
 
 #include <algorithm>
@@ -12,25 +12,6 @@
 #include <span>
 
 namespace weft::coro::detail {
-
-constinit thread_local Coroutine* current = nullptr;
-
-// All that a switch touches.
-static_assert(sizeof(Switched) + offsetof(Context, entry) == 64);
-
-void throw_not_running(const char* what) {
-    throw UsageError(std::string(what) +
-                     ": called outside of a coroutine; start one with coro::run or coro::spawn");
-}
-
-// --- Switching ---
-
-void Scheduler::make_ready(Coroutine& coroutine) noexcept {
-    coroutine.next_ready = nullptr;
-    (ready_ != nullptr ? ready_last_->next_ready : ready_) = &coroutine;
-    ready_last_ = &coroutine;
-    if (!in_run_) loop_.run_front_end();
-}
 
 void Scheduler::rethrow_fatal() {
     std::rethrow_exception(std::exchange(fatal_, nullptr));
@@ -121,59 +102,6 @@ void Scheduler::check_duration(const Coroutine& self) {
             " ms without suspending");
 }
 
-// --- Waiting ---
-
-void Wait::wake() noexcept {
-    coroutine.wait = nullptr;
-    coroutine.woken_by = Wake::event;
-    coroutine.scheduler.make_ready(coroutine);
-}
-
-void Wait::wake_now() {
-    wake_here();
-}
-
-void Coroutine::end_wait(Wake reason) noexcept {
-    if (wait == nullptr || wait->uncancellable) return;
-    if (reason == Wake::cancelled) {
-        // One whose body has ended has nothing left that could be cancelled.
-        if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->body_ended) {
-            if (other == &task) return; // it hears of that when it runs
-            task.must_cancel = false;   // it is delivered there
-            // One that is cancelled together with this one needs no second request. A scope that
-            // it is inside of is another matter: that does not end it.
-            if (!other->coroutine->cancelled_as_whole()) other->cancel();
-            return;
-        }
-    }
-    Wait& ended = *std::exchange(wait, nullptr);
-    ended.abandon();
-    woken_by = reason;
-    scheduler.make_ready(*this);
-}
-
-void Coroutine::update_cancellation() noexcept {
-    const bool cancelled = scope->effectively_cancelled() || scheduler.ending();
-    cancel_pending = cancelled || no_wait != nullptr;
-    if (cancelled) end_wait(Wake::cancelled);
-}
-
-bool Coroutine::cancelled_as_whole() const noexcept {
-    const CancelScope* whole = own_scope;
-    if (whole == nullptr)
-        for (whole = scope; whole->owner_ == this;)
-            whole = whole->parent_;
-    return whole->effective_;
-}
-
-void Coroutine::refuse_wait(std::exception_ptr error) noexcept {
-    Wait& ended = *std::exchange(wait, nullptr);
-    ended.abandon();
-    task.error = std::move(error);
-    woken_by = Wake::refused;
-    scheduler.make_ready(*this);
-}
-
 void Scheduler::update_now() noexcept {
     // Of each stack, since what is told may run others: those need not wait until that is over.
     bool& updating = current != nullptr ? current->updating : updating_;
@@ -184,190 +112,6 @@ void Scheduler::update_now() noexcept {
         next.update_cancellation();
     }
     updating = false;
-}
-
-// Looked at where a cancellation is, so that waiting costs no more.
-NoWaiting::NoWaiting(const char* what) noexcept : self_(current) {
-    if (self_ == nullptr) return;
-    before_ = std::exchange(self_->no_wait, what);
-    self_->cancel_pending = true;
-}
-
-NoWaiting::~NoWaiting() {
-    if (self_ == nullptr) return;
-    self_->no_wait = before_;
-    self_->update_cancellation();
-}
-
-namespace {
-
-class WaitTimer final : public TimerNode {
-public:
-    WaitTimer(Coroutine& coroutine, TimePoint deadline) : coroutine_(coroutine) {
-        coroutine.scheduler.loop().arm(*this, deadline);
-    }
-    ~WaitTimer() { coroutine_.scheduler.loop().timers().cancel(*this); }
-    void on_timer() override { coroutine_.end_wait(Wake::timed_out); }
-
-private:
-    Coroutine& coroutine_;
-};
-
-} // namespace
-
-// Returns by a jump, as `yield` does, and needs no registers saved of its own.
-Coroutine* Scheduler::park(Wait& wait) {
-    Coroutine& self = wait.coroutine;
-    if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
-        refuse_to_wait(wait);
-    self.wait = &wait;
-    if (self.consumer != nullptr || loop_.cork().is_open() || debug_) [[unlikely]]
-        return park_slowly(self);
-    Context* to = &main_;
-    Coroutine* const next = next_ready();
-    if (next != nullptr) {
-        count_switch(*next);
-        to = next;
-    } else {
-        current = nullptr;
-    }
-    swap_thread_state(self, *to);
-    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, to, &self));
-}
-
-[[gnu::noinline]] Coroutine* Scheduler::park_slowly(Coroutine& self) {
-    switch_away(self);
-    return &self;
-}
-
-Wake Scheduler::suspend_until(Wait& wait, TimePoint deadline) {
-    const WaitTimer timer(wait.coroutine, deadline);
-    return suspend(wait);
-}
-
-void Scheduler::refuse_to_wait(Wait& wait) {
-    Coroutine& self = wait.coroutine;
-    wait.abandon();
-    if (self.no_wait != nullptr) refuse_in_hook(self, wait.describe());
-    if (self.cancel_pending && !unwinding()) throw_cancelled(self);
-    throw UsageError("the coroutine " + describe(self) + " would have to wait for " +
-                     wait.describe() + " in a destructor that runs because of an exception");
-}
-
-void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
-    throw UsageError("the coroutine " + describe(self) + " would have to wait for " + wait +
-                     " in " + self.no_wait + ", which must not wait");
-}
-
-// A function of its own, so that the one below needs no registers saved.
-[[gnu::noinline]] Coroutine* Scheduler::yield_slowly(Coroutine& self) {
-    if (loop_.cork().is_open()) loop_.uncork();
-    // What is queued in the loop has its turn, too, and first if it is that which runs this.
-    if (!in_run_ || loop_.work_queued()) jumps_left_ = 0;
-    make_ready(self);
-    switch_away(self);
-    return &self;
-}
-
-[[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
-    Coroutine* next = ready_;
-    if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() || loop_.cork().is_open() ||
-        self.consumer != nullptr) [[unlikely]]
-        return yield_slowly(self);
-    --jumps_left_;
-    self.next_ready = nullptr;
-    ready_last_->next_ready = &self;
-    ready_last_ = &self;
-    ready_ = next->next_ready;
-    count_switch(*next); // whose time is not taken: in debug mode there are no jumps left
-    swap_thread_state(self, *next);
-    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, next, &self));
-}
-
-Coroutine* yield_now() {
-    Coroutine* const self = current;
-    if (self == nullptr || self->cancel_pending || unwinding()) [[unlikely]]
-        return nullptr;
-    return self->scheduler.yield_unchecked(*self);
-}
-
-void yield_refused() {
-    Coroutine& self = running("yield");
-    if (!unwinding()) self.scheduler.check_cancelled(self);
-    throw UsageError("the coroutine " + Scheduler::describe(self) +
-                     " would have to yield in a destructor that runs because of an exception");
-}
-
-void Scheduler::yield() {
-    coro::yield();
-}
-
-void Scheduler::checkpoint_slowly(Coroutine& self) {
-    // A destructor's: it has its result, and must not be thrown at.
-    if (unwinding() || self.no_wait != nullptr) return;
-    check_cancelled(self);
-    stand_aside(self);
-    if (self.cancel_pending) [[unlikely]]
-        throw_cancelled(self);
-}
-
-// Whoever has not had to wait for long may be what keeps the loop from its events, or moves a
-// flood: others are resumed by events, and it must not come in between each two of them as somebody
-// does whom they have woken.
-void Scheduler::stand_aside(Coroutine& self) {
-    jumps_left_ = 0;
-    self.next_ready = nullptr;
-    (aside_ != nullptr ? aside_last_->next_ready : aside_) = &self;
-    aside_last_ = &self;
-    if (!in_run_) loop_.run_front_end();
-    switch_away(self);
-}
-
-void Scheduler::checkpoint_in_memory_slowly(Coroutine& self) {
-    if (ready_ != nullptr || loop_.work_queued() || self.cancel_pending || unwinding())
-        return checkpoint_slowly(self);
-    self.immediate = immediate_limit - 1;
-}
-
-void Scheduler::throw_cancelled(Coroutine& self) {
-    if (self.woken_by == Wake::refused && self.task.error) [[unlikely]]
-        std::rethrow_exception(std::exchange(self.task.error, nullptr));
-    if (self.no_wait != nullptr) refuse_in_hook(self, "others");
-    const bool by_scope = self.scope->effectively_cancelled() || ending_;
-    if (by_scope && self.in_cancellation && !std::current_exception()) note_swallowed(self);
-    self.in_cancellation = by_scope;
-    self.cancel_pending = by_scope;
-    if (self.task.must_cancel) {
-        // Delivered, unless a shield keeps it off and this is about another scope.
-        const CancelScope* scope = self.scope;
-        while (scope != self.own_scope && !scope->shield())
-            scope = scope->parent();
-        if (scope == self.own_scope) self.task.must_cancel = false;
-    }
-    throw Cancelled();
-}
-
-// The cancellation of a scope was caught inside, and not thrown on.
-void Scheduler::note_swallowed(Coroutine& self) {
-    if (++self.swallowed == 1)
-        loop_.report(
-            {"the coroutine " + describe(self) +
-                 " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
-             nullptr, self.task.spawned});
-    if (self.swallowed < swallowed_alone) return;
-    if ((ending_ || root_scope_.cancel_called()) && self.swallowed >= swallowed_limit) {
-        log(LogLevel::error, "the coroutine " + describe(self) + " has caught " +
-                                 std::to_string(self.swallowed) +
-                                 " cancellations of one scope, and can not be ended");
-        std::abort();
-    }
-    if (self.swallowed == UINT16_MAX) --self.swallowed;
-    // It throws without waiting: the others, signals included, would never have their turn.
-    if (self.consumer == nullptr) {
-        jumps_left_ = 0;
-        make_ready(self);
-        switch_away(self);
-    }
 }
 
 // --- Beginning and ending ---
@@ -488,38 +232,6 @@ void Scheduler::Trimming::on_timer() {
         *this, scheduler.loop_.deadline_in(left == StackPool::Left::more ? interval : patience));
 }
 
-namespace {
-
-bool same_place(const std::source_location& a, const std::source_location& b) noexcept {
-    return a.line() == b.line() && a.column() == b.column() &&
-           std::string_view(a.file_name()) == b.file_name();
-}
-
-} // namespace
-
-// --- How stacks are used ---
-
-[[gnu::no_sanitize_address]] void Scheduler::measure(const Coroutine& self) {
-    const std::byte* deepest =
-        self.stack.bottom + (self.stack.has_canary ? StackPool::canary_size : 0);
-    if (*deepest != std::byte{paint}) return; // spawned before anybody measured
-    while (deepest < self.stack.top && *deepest == std::byte{paint})
-        ++deepest;
-    const auto used = static_cast<std::size_t>(self.stack.top - deepest);
-    const std::source_location& where = self.task.spawned;
-    for (Usage& known : usage) {
-        if (!same_place(known.spawned, where)) continue;
-        ++known.count;
-        known.used = std::max(known.used, used);
-        known.size = std::max(known.size, self.stack.usable());
-        return;
-    }
-    try {
-        usage.push_back({where, 1, self.stack.usable(), used});
-    } catch (const std::bad_alloc&) { // one less in the statistics
-    }
-}
-
 // --- The end of everything ---
 
 // A line for each place where such coroutines were spawned: there may be thousands of each.
@@ -582,6 +294,11 @@ void Scheduler::on_nothing_to_wait_for() {
 
 std::string Scheduler::describe(const Coroutine& coroutine) {
     return coroutine.task.describe();
+}
+
+bool Scheduler::same_place(const std::source_location& a, const std::source_location& b) noexcept {
+    return a.line() == b.line() && a.column() == b.column() &&
+           std::string_view(a.file_name()) == b.file_name();
 }
 
 void Family::child_ended(TaskBase&) noexcept {

@@ -114,7 +114,12 @@ public:
     }
 
     /// At the end of the queue.
-    void make_ready(Coroutine& coroutine) noexcept;
+    void make_ready(Coroutine& coroutine) noexcept {
+        coroutine.next_ready = nullptr;
+        (ready_ != nullptr ? ready_last_->next_ready : ready_) = &coroutine;
+        ready_last_ = &coroutine;
+        if (!in_run_) loop_.run_front_end();
+    }
     /// Runs it now. From the loop's own stack only.
     void resume(Coroutine& coroutine);
     /// Runs `coroutine`, which must be new or parked without a wait, on behalf of the one that
@@ -168,7 +173,7 @@ public:
         root_.last = task;
         root_.until_empty = task == nullptr;
     }
-    /// A number that no search for circles has had.
+    /// A number that no search for cycles has had.
     std::uint64_t next_search() noexcept { return ++searches_; }
     /// A number below `count`, for choices that shall be fair. Not for secrets.
     std::size_t draw(std::size_t count) noexcept;
@@ -241,6 +246,7 @@ private:
     void begin_running(Coroutine& self) noexcept;
     void check_duration(const Coroutine& self);
     void measure(const Coroutine& self);
+    static bool same_place(const std::source_location& a, const std::source_location& b) noexcept;
     void report_leftovers();
 
     Loop& loop_;

@@ -1,9 +1,33 @@
 #include <weft/coro/core/scheduler.hpp>
 #include <weft/coro/core/stack_usage.hpp>
+#include <weft/coro/tasks/task.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <new>
 
 namespace weft::coro {
+
+[[gnu::no_sanitize_address]] void detail::Scheduler::measure(const detail::Coroutine& self) {
+    const std::byte* deepest =
+        self.stack.bottom + (self.stack.has_canary ? StackPool::canary_size : 0);
+    if (*deepest != std::byte{paint}) return; // spawned before anybody measured
+    while (deepest < self.stack.top && *deepest == std::byte{paint})
+        ++deepest;
+    const auto used = static_cast<std::size_t>(self.stack.top - deepest);
+    const std::source_location& where = self.task.spawned;
+    for (Usage& known : usage) {
+        if (!same_place(known.spawned, where)) continue;
+        ++known.count;
+        known.used = std::max(known.used, used);
+        known.size = std::max(known.size, self.stack.usable());
+        return;
+    }
+    try {
+        usage.push_back({where, 1, self.stack.usable(), used});
+    } catch (const std::bad_alloc&) { // one less in the statistics
+    }
+}
 
 void measure_stacks(Loop& loop, bool on) {
     detail::Scheduler::of(loop).measuring = on;

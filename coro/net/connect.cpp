@@ -47,4 +47,25 @@ Stream detail::connect_tcp(std::string_view host, std::uint16_t port, Deadline d
     });
 }
 
+Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
+                   Deadline deadline) {
+    detail::Coroutine& self = detail::running("stream_over");
+    self.scheduler.check_cancelled(self);
+    auto state = std::make_unique<detail::StreamState>();
+    (void)make(state->make_protocol()).value();
+    state->wait_connected(self, "stream_over", deadline.at());
+    return Stream(std::move(state));
+}
+
+std::pair<Stream, Stream> stream_pair() {
+    detail::Coroutine& self = detail::running("stream_pair");
+    self.scheduler.check_cancelled(self);
+    auto first = std::make_unique<detail::StreamState>();
+    auto second = std::make_unique<detail::StreamState>();
+    (void)connected_pair(self.scheduler.loop(), first->make_protocol(), second->make_protocol());
+    first->wait_connected(self, "stream_pair", TimePoint::max());
+    second->wait_connected(self, "stream_pair", TimePoint::max());
+    return {Stream(std::move(first)), Stream(std::move(second))};
+}
+
 } // namespace weft::coro

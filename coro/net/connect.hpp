@@ -2,12 +2,16 @@
 
 #include <weft/coro/net/stream.hpp>
 #include <weft/coro/tasks/cancel_scope.hpp>
+#include <weft/protocols/protocol.hpp>
+#include <weft/protocols/transport.hpp>
 #include <weft/reactor/address.hpp>
+#include <weft/reactor/function.hpp>
 #include <weft/reactor/result.hpp>
 #include <weft/transports/connect/connect.hpp>
 
 #include <concepts>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,5 +41,15 @@ Stream connect(std::string_view host, Port port, Deadline deadline = {},
     return detail::connect_tcp(host, static_cast<std::uint16_t>(port), deadline,
                                std::move(options));
 }
+
+/// A stream over a transport that is still to be made: `make` gets the protocol to make it with, as
+/// `connect_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;
+/// cancelling closes it. Throws `std::system_error` with the error of `make`.
+Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
+                   Deadline deadline = {});
+
+/// Two streams that are connected to each other in memory, as by a TCP connection. Suspends for a
+/// turn; cancelling closes both.
+std::pair<Stream, Stream> stream_pair();
 
 } // namespace weft::coro

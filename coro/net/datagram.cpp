@@ -1,5 +1,7 @@
 #include "datagram_state.hpp"
 
+#include <weft/coro/tasks/sleep.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <string>

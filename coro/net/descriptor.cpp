@@ -1,5 +1,6 @@
 #include <weft/coro/core/scheduler.hpp>
 #include <weft/coro/net/descriptor.hpp>
+#include <weft/coro/tasks/sleep.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/watch.hpp>
 

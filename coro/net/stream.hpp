@@ -201,10 +201,4 @@ private:
     std::unique_ptr<detail::StreamState, End> state_;
 };
 
-/// A stream over a transport that is still to be made: `make` gets the protocol to make it with, as
-/// `connect_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;
-/// cancelling closes it. Throws `std::system_error` with the error of `make`.
-Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
-                   Deadline deadline = {});
-
 } // namespace weft::coro

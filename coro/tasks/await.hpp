@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/coro/tasks/sleep.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/future.hpp>
 

@@ -1,5 +1,6 @@
 #include <weft/coro/core/scheduler.hpp>
 #include <weft/coro/tasks/cancel_scope.hpp>
+#include <weft/coro/tasks/sleep.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/log.hpp>
 

@@ -1,5 +1,5 @@
-#include "../core/circle.hpp"
 #include "../core/context_switch.hpp"
+#include "../core/wait_cycle.hpp"
 
 #include <weft/coro/sync/wait_queue.hpp>
 #include <weft/coro/tasks/generator.hpp>
@@ -103,7 +103,7 @@ bool GeneratorBase::next(Deadline deadline) {
     if (item == nullptr && !done()) {
         ItemWait wait(self, *this);
         waiting_ = &wait;
-        open_circle("Generator", wait);
+        break_cycle("Generator", wait);
         // If it was cancelled by the body, or what that has called, it is the body that ends the
         // wait, which is cancelled, too.
         wait.uncancellable = self.cancel_pending && self.no_wait == nullptr && !body_ended;
@@ -170,7 +170,7 @@ void GeneratorBase::abandon() noexcept {
             ItemWait wait(*current, *this);
             wait.uncancellable = true;
             waiting_ = &wait;
-            open_circle("the end of a Generator", wait);
+            break_cycle("the end of a Generator", wait);
             current->scheduler.suspend(wait); // throws nothing, being uncancellable
         }
     }

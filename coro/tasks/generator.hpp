@@ -97,7 +97,7 @@ private:
 ///
 /// The function is a task of its own, which `current_task` tells inside of it: a lock that it takes
 /// is its own and not its consumer's, and one that its consumer holds it cannot get (it is refused
-/// as a circle). Its task-locals are those that its first consumer had when it began; what either
+/// as a cycle). Its task-locals are those that its first consumer had when it began; what either
 /// sets later the other does not see. What it spawns it joins when it ends.
 template<class T>
 class [[nodiscard]] Generator {

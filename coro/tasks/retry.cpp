@@ -1,4 +1,5 @@
 #include <weft/coro/tasks/retry.hpp>
+#include <weft/coro/tasks/sleep.hpp>
 
 #include <algorithm>
 #include <bit>

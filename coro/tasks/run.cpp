@@ -1,4 +1,5 @@
 #include <weft/coro/tasks/run.hpp>
+#include <weft/coro/tasks/task_ref.hpp>
 #include <weft/reactor/log.hpp>
 
 #include <atomic>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <weft/coro/core/overflow.hpp>
+#include <weft/coro/core/stack_overflow.hpp>
 #include <weft/coro/tasks/task.hpp>
 
 #include <cstdint>

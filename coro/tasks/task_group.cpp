@@ -1,4 +1,4 @@
-#include "../core/circle.hpp"
+#include "../core/wait_cycle.hpp"
 
 #include <weft/coro/tasks/task_group.hpp>
 
@@ -119,7 +119,7 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
     while (children.linked()) {
         GroupWait wait(owner_, children, joiner);
         wait.uncancellable = cancelled || failed_;
-        detail::open_circle("the tasks of a group", wait);
+        detail::break_cycle("the tasks of a group", wait);
         try {
             scheduler_.suspend(wait);
         } catch (const Cancelled&) {

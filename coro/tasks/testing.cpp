@@ -1,4 +1,5 @@
 #include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/sleep.hpp>
 #include <weft/coro/tasks/task.hpp>
 #include <weft/coro/tasks/testing.hpp>
 

@@ -1,6 +1,6 @@
 #include "checkpoint_support.hpp"
 
-#include <weft/coro/tasks/awaitable.hpp>
+#include <weft/coro/tasks/co_await.hpp>
 #include <weft/coro/tasks/testing.hpp>
 #include <weft/protocols/codecs/line_framing.hpp>
 

@@ -1,6 +1,6 @@
 #include "coro_support.hpp"
 
-#include <weft/coro/tasks/awaitable.hpp>
+#include <weft/coro/tasks/co_await.hpp>
 
 #include <stdexcept>
 #include <thread>

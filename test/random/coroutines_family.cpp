@@ -122,7 +122,7 @@ public:
     }
 
 private:
-    /// An operation may time out, and may be refused because it would close a circle.
+    /// An operation may time out, and may be refused because it would close a cycle.
     template<class F>
     void guarded(F&& call) {
         try {

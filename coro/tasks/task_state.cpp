@@ -1,13 +1,13 @@
-#include "../core/circle.hpp"
+#include "../core/wait_cycle.hpp"
 
-#include <weft/coro/tasks/local.hpp>
+#include <weft/coro/tasks/sleep.hpp>
 #include <weft/coro/tasks/task.hpp>
+#include <weft/coro/tasks/task_local.hpp>
 #include <weft/reactor/log.hpp>
 
 #include <cstring>
 
-namespace weft::coro {
-namespace detail {
+namespace weft::coro::detail {
 namespace {
 
 class ChildrenWait final : public Wait {
@@ -80,7 +80,7 @@ void TaskBase::check_joinable(const char* what, const Coroutine& self) const {
     if (&coroutine->scheduler != &self.scheduler)
         throw UsageError(std::string(what) + ": the task " + describe() +
                          " belongs to another loop");
-    check_circle(what, *this, self);
+    check_cycle(what, *this, self);
 }
 
 void TaskBase::visit_waiting(TaskVisitor& visitor) const {
@@ -243,7 +243,7 @@ void join_children(Coroutine& self) noexcept {
     self.own_scope->cancel();
     ChildrenWait wait(self);
     task.own_children->joiner = &wait;
-    open_circle("joining the tasks that it has spawned", wait);
+    break_cycle("joining the tasks that it has spawned", wait);
     try {
         self.scheduler.suspend(wait);
     } catch (...) {
@@ -287,93 +287,4 @@ void end_task(Coroutine& self, TaskBase::Status outcome, void* function,
     self.scheduler.end(self);
 }
 
-} // namespace detail
-
-namespace {
-
-class SleepWait final : public detail::Wait {
-public:
-    SleepWait(detail::Coroutine& self, TimePoint until) noexcept : Wait(self), until_(until) {}
-    void abandon() noexcept override {}
-    std::string describe() const override {
-        if (until_ == TimePoint::max()) return "a cancellation (sleep_forever)";
-        const Duration left = difference(until_, coroutine.scheduler.loop().now());
-        return "the end of a sleep in " +
-               std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()) +
-               " ms";
-    }
-
-private:
-    TimePoint until_;
-};
-
-TaskInfo info_of(const detail::Coroutine& coroutine) {
-    const detail::TaskBase& task = coroutine.task;
-    return {task.name ? *task.name : std::string(), task.spawned,
-            coroutine.wait != nullptr ? coroutine.wait->describe() : std::string(), &task,
-            TaskRef(&coroutine.task)};
-}
-
-} // namespace
-
-void sleep(Duration time) {
-    detail::Coroutine& self = detail::running("sleep");
-    if (time <= Duration::zero()) return self.scheduler.yield();
-    const TimePoint until = self.scheduler.loop().deadline_in(time);
-    SleepWait wait(self, until);
-    self.scheduler.suspend(wait, until);
-}
-
-void sleep_until(TimePoint when) {
-    detail::Coroutine& self = detail::running("sleep_until");
-    if (when <= self.scheduler.loop().now()) return self.scheduler.yield();
-    SleepWait wait(self, when);
-    self.scheduler.suspend(wait, when);
-}
-
-void sleep_forever() {
-    detail::Coroutine& self = detail::running("sleep_forever");
-    SleepWait wait(self, TimePoint::max());
-    struct Endless {
-        std::size_t& count;
-        explicit Endless(std::size_t& c) noexcept : count(++c) {}
-        ~Endless() { --count; }
-    } endless(self.scheduler.endless);
-    self.scheduler.suspend(wait);
-    std::abort(); // there is no event that could end it
-}
-
-void check_cancelled() {
-    detail::Coroutine& self = detail::running("check_cancelled");
-    self.scheduler.check_cancelled(self);
-}
-
-Loop& this_loop() {
-    if (detail::current != nullptr) return detail::current->scheduler.loop();
-    if (Loop* loop = Loop::current()) return *loop;
-    throw UsageError("no loop runs on this thread");
-}
-
-TaskRef this_task() {
-    return TaskRef(&detail::running("this_task").task);
-}
-
-std::optional<TaskInfo> current_task() {
-    if (detail::current == nullptr) return {};
-    return info_of(*detail::current);
-}
-
-std::vector<TaskInfo> all_tasks(Loop& loop) {
-    std::vector<TaskInfo> tasks;
-    if (detail::Scheduler* scheduler = detail::Scheduler::find(loop))
-        for (detail::ListNode* link = scheduler->all().next; link != &scheduler->all();
-             link = link->next)
-            tasks.push_back(info_of(detail::coroutine_of(*link)));
-    return tasks;
-}
-
-std::vector<TaskInfo> all_tasks() {
-    return all_tasks(this_loop());
-}
-
-} // namespace weft::coro
+} // namespace weft::coro::detail

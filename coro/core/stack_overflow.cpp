@@ -5,7 +5,7 @@
 // A guard that madvise(2) has installed faults as SEGV_MAPERR, one by mprotect(2) as SEGV_ACCERR;
 // both tell the address, which is all that is looked at.
 
-#include <weft/coro/core/overflow.hpp>
+#include <weft/coro/core/stack_overflow.hpp>
 #include <weft/coro/tasks/task.hpp>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-#include <weft/coro/tasks/awaitable.hpp>
+#include <weft/coro/tasks/co_await.hpp>
 
 namespace weft::coro::detail {
 namespace {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <weft/coro/net/connect.hpp>
-#include <weft/coro/net/stream.hpp>
+#include <weft/coro/net/stream_handler.hpp>
 #include <weft/coro/tasks/task.hpp>
+#include <weft/reactor/address.hpp>
 #include <weft/reactor/function.hpp>
 #include <weft/transports/server/server.hpp>
 
@@ -18,14 +18,6 @@
 #include <vector>
 
 namespace weft::coro {
-
-/// What a server does with a connection: called in a coroutine of its own, by any number of them at
-/// a time. The stream is closed when it returns, unless it moved or released it; then what was
-/// written still leaves. What it throws aborts its connection and no other, and is reported
-/// (`Loop::on_unhandled`) if it is not the loss of that connection. If it is a `TimeoutError`, an
-/// `IncompleteRead` or a `FramingError` the connection is closed in order, and a line in the log is
-/// all, limited per second. A handler that is cancelled aborts its connection, too.
-using StreamHandler = Function<void(Stream&)>;
 
 /// A `serve` in the hands of others: to ask, to pause it and to end it. Copies are the same handle.
 ///
@@ -87,38 +79,5 @@ inline void serve(std::initializer_list<std::string_view> addresses, StreamHandl
     const std::vector<std::string> all(addresses.begin(), addresses.end());
     serve(std::span(all), std::move(handler), std::move(options));
 }
-
-/// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
-/// here and the rest in the kernel. Destroying it stops listening and closes those that wait. For
-/// coroutines of one loop.
-class Listener {
-public:
-    /// Throws `std::system_error` if it cannot listen there. Does not suspend.
-    explicit Listener(std::string_view address, ListenOptions options = {});
-    Listener(Listener&&) noexcept;
-    Listener& operator=(Listener&&) noexcept;
-    ~Listener();
-
-    /// The next connection. Suspends unless one waits; several may wait, first come, first served.
-    /// A cancelled accept takes none. `std::system_error` with `Errc::closed` after `close`, once
-    /// those that wait are taken.
-    Stream accept(Deadline deadline = {});
-    void close() noexcept;
-    std::vector<Address> addresses() const;
-    std::uint16_t port() const;
-
-private:
-    struct State;
-    std::shared_ptr<State> state_;
-};
-
-/// A protocol factory for callback servers (`tcp::listen`): each connection is handled by a
-/// coroutine of the loop.
-ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler,
-                                SpawnOptions options = {.name = "handler"});
-
-/// Two streams that are connected to each other in memory, as by a TCP connection. Suspends for a
-/// turn; cancelling closes both.
-std::pair<Stream, Stream> stream_pair();
 
 } // namespace weft::coro

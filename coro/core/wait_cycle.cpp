@@ -1,4 +1,4 @@
-#include "circle.hpp"
+#include "wait_cycle.hpp"
 
 #include <weft/coro/core/scheduler.hpp>
 #include <weft/coro/tasks/task.hpp>
@@ -11,11 +11,11 @@
 // Who waits for whom
 //
 // A coroutine that is parked may need others: the task that it joins, all that it gathers, the
-// tasks of its group, the generator's body, who holds the lock. A circle closes with the wait of
+// tasks of its group, the generator's body, who holds the lock. A cycle closes with the wait of
 // one of its members, so it is looked for there: from those that are needed onwards to all that
 // they need, until the one that would wait is met. That alone would make building a chain of joins,
 // each behind the last, quadratic. So its other end is followed at the same time, step by step: who
-// waits for the one that would wait? Where nobody is left there, nobody can be in a circle with it.
+// waits for the one that would wait? Where nobody is left there, nobody can be in a cycle with it.
 
 namespace weft::coro::detail {
 namespace {
@@ -66,9 +66,9 @@ struct InTurn final : TaskVisitor {
     Anybody somebody;
 };
 
-/// Those who are in a circle that `self` closes when it waits for what is in `onwards`, in order,
+/// Those who are in a cycle that `self` closes when it waits for what is in `onwards`, in order,
 /// from the first that it needs; none if there is none.
-std::vector<TaskBase*> find_circle(Met& onwards, const TaskBase& self, std::uint64_t mark) {
+std::vector<TaskBase*> find_cycle(Met& onwards, const TaskBase& self, std::uint64_t mark) {
     Met back(mark, true);
     back.visit(const_cast<TaskBase&>(self));
     bool known = true; // who waits for it
@@ -84,19 +84,19 @@ std::vector<TaskBase*> find_circle(Met& onwards, const TaskBase& self, std::uint
         std::size_t at = onwards.steps.size() - 1; // or a little before that
         while (onwards.steps[at].task != &self)
             --at;
-        std::vector<TaskBase*> circle;
+        std::vector<TaskBase*> cycle;
         while ((at = onwards.steps[at].from) != SIZE_MAX)
-            circle.push_back(onwards.steps[at].task);
-        std::reverse(circle.begin(), circle.end());
-        return circle;
+            cycle.push_back(onwards.steps[at].task);
+        std::reverse(cycle.begin(), cycle.end());
+        return cycle;
     }
     return {};
 }
 
 /// "'b' (…) waits for the end of the task …, and 'c' (…) for …".
-std::string story(const std::vector<TaskBase*>& circle) {
+std::string story(const std::vector<TaskBase*>& cycle) {
     std::string text;
-    for (const TaskBase* task : circle) {
+    for (const TaskBase* task : cycle) {
         const Wait* wait = wait_of(*task);
         text += (text.empty() ? "" : "; ") + task->describe() + " waits for " +
                 (wait != nullptr ? wait->describe() : std::string("it"));
@@ -106,21 +106,21 @@ std::string story(const std::vector<TaskBase*>& circle) {
 
 } // namespace
 
-void check_circle(const char* what, const TaskBase& task, const Coroutine& self) {
+void check_cycle(const char* what, const TaskBase& task, const Coroutine& self) {
     InTurn in_turn;
     in_turn.visit(const_cast<TaskBase&>(task));
     if (!in_turn.somebody.found) return;
     const std::uint64_t mark = self.scheduler.next_search();
     Met onwards(mark, false);
     onwards.visit(const_cast<TaskBase&>(task));
-    const auto circle = find_circle(onwards, self.task, mark);
-    if (circle.empty()) return;
+    const auto cycle = find_cycle(onwards, self.task, mark);
+    if (cycle.empty()) return;
     throw UsageError(std::string(what) + ": the task " + task.describe() +
                      " waits in turn for the one that would wait for it, " + self.task.describe() +
-                     ": " + story(circle));
+                     ": " + story(cycle));
 }
 
-void open_circle(const char* what, const Wait& wait) noexcept {
+void break_cycle(const char* what, const Wait& wait) noexcept {
     try {
         InTurn in_turn;
         wait.needed(in_turn);
@@ -129,13 +129,13 @@ void open_circle(const char* what, const Wait& wait) noexcept {
         Met onwards(mark, false);
         wait.needed(onwards);
         const TaskBase& self = wait.coroutine.task;
-        const auto circle = find_circle(onwards, self, mark);
-        for (TaskBase* task : circle) {
+        const auto cycle = find_cycle(onwards, self, mark);
+        for (TaskBase* task : cycle) {
             const Wait* refused = wait_of(*task);
             if (refused == nullptr || !refused->refusable()) continue;
             const std::string text = "the coroutine " + task->describe() + " waits for " +
                                      refused->describe() + ", but that waits in turn for it (" +
-                                     what + "): " + story(circle) + "; " + self.describe() +
+                                     what + "): " + story(cycle) + "; " + self.describe() +
                                      " waits for " + wait.describe();
             return task->coroutine->refuse_wait(std::make_exception_ptr(UsageError(text)));
         }

@@ -1,7 +1,7 @@
 #include "coro_support.hpp"
 #include "support/child.hpp"
 
-#include <weft/coro/core/overflow.hpp>
+#include <weft/coro/core/stack_overflow.hpp>
 
 #include <csignal>
 
@@ -96,7 +96,7 @@ TEST_CASE("without guard pages an overflow is noticed at the coroutine's end", "
     });
     INFO(end.errors);
     CHECK(end.died_of(SIGABRT));
-    CHECK(end.errors.find("the coroutine 'sly' (spawned at overflow_test.cpp:") !=
+    CHECK(end.errors.find("the coroutine 'sly' (spawned at stack_overflow_test.cpp:") !=
           std::string::npos);
     CHECK(end.errors.find("has overflowed its stack") != std::string::npos);
 }

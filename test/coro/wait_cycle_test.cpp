@@ -7,7 +7,7 @@ using namespace weft::test;
 
 namespace {
 
-/// "circle" for a UsageError that names all of `names`, else what became of `function`.
+/// "cycle" for a UsageError that names all of `names`, else what became of `function`.
 template<class F>
 std::string outcome(F&& function, std::initializer_list<const char*> names = {}) {
     try {
@@ -20,7 +20,7 @@ std::string outcome(F&& function, std::initializer_list<const char*> names = {})
     } catch (const UsageError& error) {
         for (const char* name : names)
             if (std::string(error.what()).find(name) == std::string::npos) return error.what();
-        return "circle";
+        return "cycle";
     }
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("two that wait for each other are seen when the second does, however t
             },
             {.name = "berta"});
         coro::sleep(1s);
-        CHECK(of_b == "circle");
+        CHECK(of_b == "cycle");
         CHECK(of_a == "returned");
         CHECK(a.done());
         CHECK(b.done());
@@ -82,7 +82,7 @@ TEST_CASE("a group that is waited for by one of its own is ended by the one that
             });
         });
         owner.wait();
-        CHECK(of_child == "circle");
+        CHECK(of_child == "cycle");
     });
 }
 
@@ -97,7 +97,7 @@ TEST_CASE("a body that waits for its consumer is refused", "[s131][coro]") {
         coro::yield();
         coro::yield();
         task.wait();
-        CHECK(of_body == "circle");
+        CHECK(of_body == "cycle");
         CHECK(of_consumer == "returned");
     });
 }
@@ -109,15 +109,15 @@ TEST_CASE("a lock is not waited for when its owner waits for the one that would"
         const auto held = mutex.lock();
         const auto writing = lock.write();
         auto other = coro::spawn([&] {
-            CHECK(outcome([&] { (void)mutex.lock(); }, {"Mutex::lock", "main"}) == "circle");
-            CHECK(outcome([&] { (void)lock.read(); }) == "circle");
+            CHECK(outcome([&] { (void)mutex.lock(); }, {"Mutex::lock", "main"}) == "cycle");
+            CHECK(outcome([&] { (void)lock.read(); }) == "cycle");
             CHECK(outcome([&] { (void)mutex.lock(5ms); }) == "timed out"); // as it was asked to
             CHECK(outcome([&] { coro::with_timeout(5ms, [&] { (void)mutex.lock(); }); }) ==
                   "timed out");
         });
         other.join();
         coro::Generator<int> items([&](auto& yield) {
-            CHECK(outcome([&] { (void)mutex.lock(); }) == "circle"); // its consumer holds it
+            CHECK(outcome([&] { (void)mutex.lock(); }) == "cycle"); // its consumer holds it
             yield(1);
         });
         CHECK(items.next() == 1);
@@ -141,11 +141,11 @@ TEST_CASE("two locks that are taken in either order are seen by the second that 
         });
         one.join();
         other.join();
-        CHECK(refused == "circle");
+        CHECK(refused == "cycle");
     });
 }
 
-TEST_CASE("a long circle is named as a whole", "[s131][coro]") {
+TEST_CASE("a long cycle is named as a whole", "[s131][coro]") {
     run_on(simulated_kernels().front(), [] {
         std::vector<coro::Task<void>> tasks(5);
         std::string refused;
@@ -160,7 +160,7 @@ TEST_CASE("a long circle is named as a whole", "[s131][coro]") {
                 {.name = "t" + std::to_string(i)});
         for (auto& task : tasks)
             task.wait();
-        CHECK(refused == "circle");
+        CHECK(refused == "cycle");
     });
 }
 

@@ -1,5 +1,5 @@
 #include <weft/coro/core/scheduler.hpp>
-#include <weft/coro/tasks/local.hpp>
+#include <weft/coro/tasks/task_local.hpp>
 
 namespace weft::coro::detail {
 

@@ -1,8 +1,11 @@
-#include "../core/circle.hpp"
+#include "../core/wait_cycle.hpp"
 
-#include <weft/coro/tasks/combine.hpp>
+#include <weft/coro/tasks/collector.hpp>
 
 #include <algorithm>
+#include <functional>
+#include <string>
+#include <utility>
 
 namespace weft::coro::detail {
 
@@ -128,7 +131,7 @@ bool Collector::park(std::size_t wanted, TimePoint deadline, bool uncancellable)
     wait.uncancellable = uncancellable;
     wanted_ = wanted;
     if (uncancellable) {
-        open_circle(what_, wait);
+        break_cycle(what_, wait);
     } else if (wanted == distinct_) {
         // Who could be waited for at first may have come to wait for this one since.
         for (const Awaited& item : items_)
@@ -165,55 +168,6 @@ void Collector::end_all() {
         if (!item.done()) item.cancel();
     while (ended_.size() < distinct_)
         (void)park(distinct_, TimePoint::max(), true);
-}
-
-// --- The combinators ---
-
-namespace {
-
-void gather_all(const char* what, std::vector<Awaited> items, bool until_failure) {
-    Collector collector(what, std::move(items));
-    try {
-        const std::size_t failed = collector.wait_for_all(until_failure);
-        if (failed != Collector::none) collector.items()[failed].check_value();
-    } catch (const Cancelled&) {
-        // Of the caller, or of one of them: then the rest runs on.
-        if (running(what).cancel_pending) collector.end_all();
-        throw;
-    }
-}
-
-} // namespace
-
-void gather_values(std::vector<Awaited> items) {
-    gather_all("gather", std::move(items), true);
-}
-
-void gather_ends(std::vector<Awaited> items) {
-    gather_all("gather_outcomes", std::move(items), false);
-}
-
-WaitResult wait_for_some(std::vector<Awaited> items, WaitUntil until, TimePoint deadline) {
-    if (items.empty()) throw UsageError("wait: there is nothing to wait for");
-    Collector collector("wait", std::move(items));
-    if (until == WaitUntil::first_completed) {
-        (void)collector.next(deadline);
-    } else {
-        (void)collector.wait_for_all(until == WaitUntil::first_exception, deadline);
-    }
-    WaitResult result;
-    for (std::size_t i = 0; i < collector.items().size(); ++i)
-        (collector.items()[i].done() ? result.done : result.pending).push_back(i);
-    return result;
-}
-
-bool join_until(TaskBase& task, TimePoint deadline) {
-    const bool late =
-        (!task.done() && deadline <= this_loop().now()) || !task.join("wait_for", true, deadline);
-    if (!late || task.done()) return false;
-    task.cancel();
-    task.join("wait_for", false);
-    return true;
 }
 
 } // namespace weft::coro::detail

@@ -1,13 +1,16 @@
 #pragma once
 
-#include <weft/coro/tasks/combine.hpp>
+#include <weft/coro/core/scheduler.hpp>
+#include <weft/coro/tasks/task.hpp>
 #include <weft/reactor/co_await.hpp>
+#include <weft/reactor/future.hpp>
 
 #include <coroutine>
 #include <exception>
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 namespace weft::coro {
 namespace detail {
