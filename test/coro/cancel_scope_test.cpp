@@ -394,3 +394,35 @@ TEST_CASE("a scope is entered once and by one", "[s66][coro]") {
         coro::yield();
     });
 }
+
+TEST_CASE("a reference that a limited function returns refers to what it did", "[s41][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        const std::string text = "a text that is longer than the small buffer of a string";
+        std::string changed;
+        CHECK(&coro::with_timeout(1s, [&]() -> const std::string& { return text; }) == &text);
+        CHECK(&coro::shield([&]() -> const std::string& { return text; }) == &text);
+        CHECK(&coro::shield([&]() -> std::string& { return changed; }) == &changed);
+        CHECK(&coro::finally([&]() -> std::string& { return changed; }, [] {}) == &changed);
+        const auto moved =
+            coro::with_timeout(1s, [&]() -> std::string&& { return std::move(changed); });
+        static_assert(std::is_same_v<decltype(moved), const std::string>);
+        CHECK(*coro::move_on_after(1s, [&]() -> const std::string& { return text; }) == text);
+    });
+}
+
+TEST_CASE("clean-up may wait although everything is cancelled", "[s69][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        bool cleaned = false;
+        CHECK_FALSE(coro::move_on_after(1ms, [&] {
+            coro::finally([] { coro::sleep(1h); },
+                          [&] {
+                              coro::sleep(5ms);
+                              cleaned = true;
+                          });
+        }));
+        CHECK(cleaned);
+        CHECK(coro::finally([] { return 3; }, [] { coro::sleep(1ms); }) == 3);
+        CHECK_THROWS_AS(coro::finally([] { throw 1; }, [] { coro::sleep(1ms); }), int);
+        CHECK_THROWS_AS(coro::finally([] { throw 1; }, [] { throw 2.0; }), double);
+    });
+}

@@ -1,6 +1,8 @@
 #include "coro_support.hpp"
 
 #include <array>
+#include <functional>
+#include <source_location>
 #include <stdexcept>
 
 using namespace weft;
@@ -328,5 +330,37 @@ TEST_CASE("waiting for a limited time ends when the cancelled task has ended", "
         CHECK(since(start) == "11.000000 s");
         CHECK_FALSE(unwilling.done());
         CHECK(unwilling.join() == 6);
+    });
+}
+
+TEST_CASE("what is gathered is named for the caller's line", "[s34][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        std::vector<std::source_location> places;
+        const auto note = [&] { places.push_back(coro::current_task()->spawned); };
+        const unsigned line = __LINE__ + 1;
+        (void)coro::gather(note, note);
+        std::vector<std::function<void()>> several{note};
+        (void)coro::gather(several);
+        (void)coro::gather_outcomes(note);
+        REQUIRE(places.size() == 4);
+        CHECK(places[0].line() == line);
+        CHECK(places[1].line() == line);
+        CHECK(places[2].line() == line + 2);
+        CHECK(places[3].line() == line + 3);
+        CHECK(std::string(places[3].file_name()).find("combine_test") != std::string::npos);
+    });
+}
+
+TEST_CASE("stacks of what is gathered and waited for have the size that is asked for",
+          "[s34][s47][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        const auto deep = [] {
+            volatile char room[600 * 1024];
+            room[0] = 1;
+            return static_cast<int>(room[0]);
+        };
+        const coro::SpawnOptions large{.stack_size = 2 * 1024 * 1024};
+        CHECK(std::get<0>(coro::gather(large, deep)) == 1);
+        CHECK(coro::wait_for(deep, 1s, large) == 1);
     });
 }

@@ -3,9 +3,22 @@
 #include <cerrno>
 #include <cfenv>
 #include <stdexcept>
+#include <thread>
 
 using namespace weft;
 using namespace weft::test;
+
+namespace {
+
+// Functions of their own: where `errno` lies is looked up in each.
+[[gnu::noinline]] int read_errno() {
+    return errno;
+}
+[[gnu::noinline]] void write_errno(int value) {
+    errno = value;
+}
+
+} // namespace
 
 TEST_CASE("errno belongs to the coroutine that set it", "[F42][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
@@ -119,4 +132,20 @@ TEST_CASE("yielding refuses what it can not do, by name", "[F40][F43][coro]") {
         task.wait();
         CHECK(task.cancelled());
     });
+}
+
+TEST_CASE("errno is each coroutine's own, also in another thread", "[s39][coro]") {
+    Loop loop;
+    int seen = 0;
+    coro::Event go;
+    auto task = coro::spawn(loop, [&] {
+        write_errno(EDOM);
+        go.wait();
+        seen = read_errno();
+    });
+    auto other = coro::spawn(loop, [&] { write_errno(ERANGE); });
+    loop.run_once();
+    go.set();
+    std::thread([&] { loop.run_once(); }).join();
+    CHECK(seen == EDOM);
 }

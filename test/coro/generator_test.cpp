@@ -249,3 +249,50 @@ TEST_CASE("an item of a generator allocates nothing", "[coro]") {
         CHECK(sum == 14950);
     });
 }
+
+TEST_CASE("an item that comes after a deadline is the next one", "[s80][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        coro::Generator<int> items([](auto& yield) {
+            for (int i = 1; i <= 3; ++i) {
+                coro::sleep(10ms);
+                yield(i);
+            }
+            throw std::runtime_error("over");
+        });
+        CHECK_THROWS_AS(items.next(5ms), coro::TimeoutError);
+        CHECK_THROWS_AS(items.next(1ms), coro::TimeoutError);
+        CHECK(items.next(1s) == 1);
+        CHECK_THROWS_AS(items.next(1ms), coro::TimeoutError);
+        coro::sleep(1s);
+        CHECK(items.next(0s) == 2);
+        CHECK(items.next() == 3);
+        CHECK_THROWS_AS(items.next(), std::runtime_error);
+        CHECK_FALSE(items.next());
+        coro::Generator<int> left([](auto& yield) {
+            coro::sleep(10ms);
+            yield(1);
+        });
+        CHECK_THROWS_AS(left.next(1ms), coro::TimeoutError);
+    });
+}
+
+TEST_CASE("a generator's body has locks and task-locals of its own", "[s39][coro]") {
+    static coro::TaskLocal<int> number(0);
+    run_on(simulated_kernels().front(), [] {
+        number.set(1);
+        coro::Mutex mutex;
+        coro::Generator<int> items([&](auto& yield) {
+            const auto guard = mutex.lock();
+            for (;;) {
+                yield(*number.get());
+                number.set(*number.get() + 10);
+            }
+        });
+        CHECK(items.next() == 1);
+        number.set(2);
+        CHECK(items.next() == 11);
+        CHECK(*number.get() == 2);
+        CHECK_FALSE(mutex.try_lock()); // it is not the consumer's
+        CHECK(mutex.locked());
+    });
+}

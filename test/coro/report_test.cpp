@@ -5,6 +5,21 @@
 using namespace weft;
 using namespace weft::test;
 
+namespace {
+
+/// What an exception of `call` says, "" if it throws none.
+template<class F>
+std::string thrown_by(F&& call) {
+    try {
+        call();
+        return "";
+    } catch (const std::exception& error) {
+        return error.what();
+    }
+}
+
+} // namespace
+
 // What coroutines tell the log, and how often.
 
 TEST_CASE("a loop that is closed reports what had not ended once for each place that spawned it",
@@ -95,20 +110,17 @@ TEST_CASE("clients that are idle or go away in the middle are no errors of the s
 TEST_CASE("what says that the time is up speaks of no connection", "[coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
-        const auto text_of = [](auto&& call) -> std::string {
-            try {
-                call();
-            } catch (const coro::TimeoutError& error) {
-                CHECK(error.code() == std::errc::timed_out);
-                const std::system_error copy = error;
-                CHECK(copy.code() == std::errc::timed_out);
-                return error.what();
-            }
-            return "nothing";
-        };
         coro::Queue<int> queue;
-        CHECK(text_of([&] { (void)queue.get(1ms); }) == "Queue::get: the time is up");
-        CHECK(text_of([] { coro::with_timeout(1ms, [] { coro::sleep_forever(); }); }) ==
+        try {
+            (void)queue.get(1ms);
+            FAIL("no time is up");
+        } catch (const coro::TimeoutError& error) {
+            CHECK(error.code() == std::errc::timed_out);
+            const std::system_error copy = error;
+            CHECK(copy.code() == std::errc::timed_out);
+            CHECK(error.what() == std::string("Queue::get: the time is up"));
+        }
+        CHECK(thrown_by([] { coro::with_timeout(1ms, [] { coro::sleep_forever(); }); }) ==
               "with_timeout: the time is up");
     });
 }
@@ -145,4 +157,28 @@ TEST_CASE("a caught cancellation is reported in one sentence", "[coro]") {
     const std::string text = log.text();
     CHECK_THAT(text, Catch::Contains("a catch (...) must throw it on (scheduled at "));
     CHECK_THAT(text, !Catch::Contains("no exception"));
+}
+
+TEST_CASE("texts of what ran out of time or was closed say what happened", "[s80][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        coro::Queue<int> queue;
+        CHECK(thrown_by([&] { (void)queue.get(5ms); }) == "Queue::get: the time is up");
+        CHECK(thrown_by([] { coro::with_timeout(1ms, [] { coro::sleep(1s); }); }) ==
+              "with_timeout: the time is up");
+        coro::Channel<int> channel;
+        auto closing = coro::spawn([&] {
+            coro::sleep(1ms);
+            channel.close();
+            queue.close();
+        });
+        auto getting = coro::spawn([&] { return thrown_by([&] { (void)queue.get(); }); });
+        CHECK(thrown_by([&] { channel.send(1); }) == "Channel::send: closed while it waited");
+        CHECK(getting.join() == "Queue::get: closed while it waited");
+        CHECK(thrown_by([&] { channel.send(1); }) == "Channel::send: already closed");
+        try {
+            queue.get();
+        } catch (const std::system_error& error) {
+            CHECK(error.code() == Errc::closed);
+        }
+    });
 }

@@ -369,3 +369,52 @@ TEST_CASE("cancelling a group ends it without an error", "[s50][coro]") {
         coro::yield();
     });
 }
+
+TEST_CASE("what a group keeps lives as long as its tasks", "[s49][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        std::string seen;
+        coro::task_group([&](coro::TaskGroup& group) {
+            std::string& text = group.keep(std::string("longer than the small buffer of a string"));
+            group.spawn([&] {
+                coro::sleep(1ms);
+                seen = text;
+            });
+        });
+        CHECK(seen == "longer than the small buffer of a string");
+    });
+}
+
+TEST_CASE("errors of a group are sorted by type, whatever groups they are in", "[s51][coro]") {
+    run_on(simulated_kernels().front(), [] {
+        const auto fail = [](auto error) {
+            return [error] {
+                coro::shield([] { coro::yield(); });
+                throw error;
+            };
+        };
+        try {
+            coro::task_group([&](coro::TaskGroup& group) {
+                group.spawn(fail(std::runtime_error("a")));
+                group.spawn(fail(7));
+                group.spawn([&] {
+                    coro::task_group([&](coro::TaskGroup& inner) {
+                        inner.spawn(fail(std::runtime_error("b")));
+                        inner.spawn(fail(8));
+                    });
+                });
+            });
+            FAIL("no errors");
+        } catch (const coro::ExceptionGroup& errors) {
+            std::string found;
+            CHECK(errors.for_each<std::exception>([&](auto& e) { found += e.what(); }) == 2);
+            CHECK(found == "ab");
+            const auto [known, others] = errors.split<std::runtime_error>();
+            REQUIRE(known);
+            REQUIRE(others);
+            CHECK(known->for_each<std::runtime_error>([](auto&) {}) == 2);
+            CHECK(known->for_each<int>([](auto&) {}) == 0);
+            CHECK(others->for_each<int>([](auto&) {}) == 2);
+            CHECK_FALSE(known->split<int>().first);
+        }
+    });
+}
