@@ -8,6 +8,8 @@
 #include <memory>
 #include <span>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Transport;
@@ -145,3 +147,5 @@ public:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Loop;
@@ -338,3 +340,5 @@ protected:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -279,11 +279,11 @@ std::string_view raw(const Address& address) noexcept {
 }
 } // namespace
 
-bool operator==(const Address& a, const Address& b) noexcept {
-    return raw(a) == raw(b);
+bool Address::operator==(const Address& other) const noexcept {
+    return raw(*this) == raw(other);
 }
-std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept {
-    return raw(a) <=> raw(b);
+std::strong_ordering Address::operator<=>(const Address& other) const noexcept {
+    return raw(*this) <=> raw(other);
 }
 
 } // namespace weft

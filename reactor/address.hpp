@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 struct sockaddr;
 
 namespace weft {
@@ -81,8 +83,8 @@ public:
     void set_size(std::uint32_t size) noexcept { size_ = size < max_size ? size : max_size; }
 
     /// Equal bytes: a mapped address is not equal to the one it stands for.
-    friend bool operator==(const Address& a, const Address& b) noexcept;
-    friend std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept;
+    bool operator==(const Address& other) const noexcept;
+    std::strong_ordering operator<=>(const Address& other) const noexcept;
 
 private:
     alignas(8) std::array<std::byte, capacity> bytes_{};
@@ -97,3 +99,5 @@ struct Credentials {
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

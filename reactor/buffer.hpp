@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 namespace detail {
@@ -133,3 +135,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 namespace weft::detail {
 
 /// A loop's blocks for what is received and for what waits to be sent. There are two sizes: of 64
@@ -103,3 +105,5 @@ private:
 };
 
 } // namespace weft::detail
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 #include <span>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// A view of bytes that somebody else owns. Every callback that hands one out says how long it
@@ -24,3 +26,5 @@ inline std::string_view text_of(Bytes bytes) noexcept {
 }
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// The loop's clock: monotonic, counted in nanoseconds from an unspecified start. It has no `now()`
@@ -68,3 +70,5 @@ constexpr Duration difference(TimePoint to, TimePoint from) noexcept {
 }
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 /// C++20 coroutines over futures: `co_await future` in any of them, and functions that are
 /// coroutines and return a `weft::Future<T>`.
 ///
@@ -200,3 +202,5 @@ template<class T, class... Args>
 struct std::coroutine_traits<weft::Future<T>, Args...> {
     using promise_type = weft::detail::FuturePromise<T>;
 };
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <span>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::detail {
 
 class Source;
@@ -138,3 +140,5 @@ private:
 };
 
 } // namespace weft::detail
+
+#pragma GCC visibility pop

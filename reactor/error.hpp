@@ -7,6 +7,8 @@
 #include <string>
 #include <system_error>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// What can go wrong that no errno names. Everything that the kernel reports keeps its errno in
@@ -92,3 +94,5 @@ inline std::error_code errno_code(int number) noexcept {
 
 template<>
 struct std::is_error_code_enum<weft::Errc> : std::true_type {};
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// A move-only callable: the standard's `move_only_function` with 40 bytes of room inside, which
@@ -109,3 +111,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

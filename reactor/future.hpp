@@ -18,6 +18,8 @@
 #include <variant>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Loop;
@@ -347,5 +349,7 @@ inline Future<void> make_ready_future(Loop& loop) {
 }
 
 } // namespace weft
+
+#pragma GCC visibility pop
 
 #include <weft/reactor/future_inline.hpp>

@@ -2,6 +2,8 @@
 
 #include <weft/reactor/future.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 namespace detail {
 
@@ -155,3 +157,5 @@ std::future<T> Future<T>::to_std() {
 }
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 enum class LogLevel : std::uint8_t { debug, info, warning, error };
@@ -52,3 +54,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -25,6 +25,8 @@
 #include <thread>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class ThreadPool;
@@ -626,5 +628,7 @@ private:
 inline RemoteLoop::RemoteLoop(const Loop& loop) noexcept : mailbox_(loop.mailbox()) {}
 
 } // namespace weft
+
+#pragma GCC visibility pop
 
 #include <weft/reactor/loop_inline.hpp>

@@ -10,6 +10,8 @@
 #include <optional>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 template<class F>
@@ -171,3 +173,5 @@ Future<T> from_std(Loop& loop, std::future<T> source) {
 }
 
 } // namespace weft
+
+#pragma GCC visibility pop

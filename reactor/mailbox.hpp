@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 class Kernel;
 class Loop;
@@ -98,3 +100,5 @@ private:
 };
 
 } // namespace weft::detail
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <system_error>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// A loop as other threads may know it: copy it, keep it, use it from any thread, also when the
@@ -46,3 +48,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

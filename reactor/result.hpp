@@ -6,6 +6,8 @@
 #include <utility>
 #include <variant>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// A value, or the error that stands in its place. `value()` turns the error into a
@@ -61,3 +63,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

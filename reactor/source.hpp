@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Transport;
@@ -88,3 +90,5 @@ public:
 
 } // namespace detail
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::detail {
 
 /// One thread that looks after all the standard futures that a loop waits for (`from_std`), since
@@ -57,3 +59,5 @@ private:
 };
 
 } // namespace weft::detail
+
+#pragma GCC visibility pop

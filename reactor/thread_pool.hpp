@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 namespace detail {
@@ -69,3 +71,5 @@ bool cancel_job(const std::weak_ptr<JobQueue>& queue, ThreadPool::JobId id);
 } // namespace detail
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <source_location>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Loop;
@@ -64,3 +66,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

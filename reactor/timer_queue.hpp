@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 namespace weft::detail {
 
 /// A link of a circular doubly linked list; a list is a node that stands for its own ends.
@@ -108,3 +110,5 @@ private:
 void sort_by_deadline(ListNode& list) noexcept;
 
 } // namespace weft::detail
+
+#pragma GCC visibility pop

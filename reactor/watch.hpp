@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 class Loop;
@@ -62,3 +64,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

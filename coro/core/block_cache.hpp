@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// Memory for tasks, which come and go too fast for a general allocator. Blocks of up to 512 bytes
@@ -12,3 +14,5 @@ void* allocate_block(std::size_t size);
 void free_block(void* block, std::size_t size) noexcept;
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

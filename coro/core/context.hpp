@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// A stack that does not run at the moment: where it goes on, and what belongs to the flow of
@@ -38,3 +40,5 @@ unsigned register_stack(void* bottom, void* top) noexcept;
 void unregister_stack(unsigned id) noexcept;
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

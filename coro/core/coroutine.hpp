@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 class CancelScope;
@@ -158,3 +160,5 @@ private:
 
 } // namespace detail
 } // namespace weft::coro
+
+#pragma GCC visibility pop

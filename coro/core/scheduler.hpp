@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// Tasks that somebody joins: the children of a task, of a group, or of the loop's root.
@@ -310,3 +312,5 @@ inline void check_cancelled(const char* what) {
 }
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

@@ -1,5 +1,7 @@
 #pragma once
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// While one exists, a coroutine of this thread that overflows its stack is named on standard
@@ -23,3 +25,5 @@ public:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

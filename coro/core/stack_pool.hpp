@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// How the end of a stack is guarded.
@@ -150,3 +152,5 @@ private:
 };
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

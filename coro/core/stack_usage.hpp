@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// How much of their stacks the coroutines of one place have used.
@@ -31,3 +33,5 @@ std::vector<StackUsage> stack_usage(Loop& loop);
 std::string describe(const std::vector<StackUsage>& usage);
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

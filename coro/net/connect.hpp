@@ -16,6 +16,8 @@
 #include <string_view>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 namespace detail {
@@ -53,3 +55,5 @@ Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> mak
 std::pair<Stream, Stream> stream_pair();
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

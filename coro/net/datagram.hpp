@@ -15,6 +15,8 @@
 #include <span>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A datagram in the caller's memory.
@@ -194,3 +196,5 @@ std::unique_ptr<DatagramProtocol> datagram_protocol(Loop& loop, DatagramHandler 
                                                     SpawnOptions options = {.name = "datagrams"});
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 
 #include <memory>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A descriptor of somebody else's, that coroutines wait for: of a library's socket, a pipe, an
@@ -35,3 +37,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Listens and hands connections out one by one. Connections that nobody accepts wait, 16 of them
@@ -36,3 +38,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

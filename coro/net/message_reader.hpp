@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// What a peer sent is no message: `Errc::too_long` or `Errc::malformed`; the text names the
@@ -102,3 +104,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A `serve` in the hands of others: to ask, to pause it and to end it. Copies are the same handle.
@@ -81,3 +83,5 @@ inline void serve(std::initializer_list<std::string_view> addresses, StreamHandl
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -17,6 +17,8 @@
 #include <system_error>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// The stream ended before as much had come as was asked for: `Errc::incomplete`. What came is in
@@ -202,3 +204,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -5,6 +5,8 @@
 #include <weft/reactor/function.hpp>
 #include <weft/transports/server/server.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// What a server does with a connection: called in a coroutine of its own, by any number of them at
@@ -21,3 +23,5 @@ ProtocolFactory stream_protocol(Loop& loop, StreamHandler handler,
                                 SpawnOptions options = {.name = "handler"});
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

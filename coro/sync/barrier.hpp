@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Where coroutines wait for each other: the last one to come releases all. For one loop; `reset`
@@ -43,3 +45,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 namespace detail {
@@ -239,3 +241,5 @@ std::optional<std::size_t> try_select(Cases&&... cases) {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

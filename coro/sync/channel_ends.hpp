@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 namespace detail {
 
@@ -114,3 +116,5 @@ std::pair<Sender<T>, Receiver<T>> channel_ends(std::size_t capacity = 0) {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

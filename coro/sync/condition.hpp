@@ -6,6 +6,8 @@
 #include <limits>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Lets those who hold a mutex wait until others have changed what it protects. For the coroutines
@@ -60,3 +62,5 @@ void Condition::wait(Predicate holds, Deadline deadline) {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -2,6 +2,8 @@
 
 #include <weft/coro/sync/wait_queue.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A flag that coroutines can wait for. For one loop; `set` and `clear` also for its plain
@@ -30,3 +32,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

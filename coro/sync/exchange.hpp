@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 class ExchangeWait;
@@ -219,3 +221,5 @@ private:
 };
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 // Where the items of queues and channels wait: `push`, `pop` and `size`. None gives memory back
@@ -114,3 +116,5 @@ private:
 };
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Held by one coroutine at a time, also while that is suspended. Those who wait for it get it in
@@ -90,3 +92,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

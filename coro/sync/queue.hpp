@@ -9,6 +9,8 @@
 #include <optional>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 namespace detail {
@@ -120,3 +122,5 @@ template<class T, class Compare = detail::Less>
 using PriorityQueue = Queue<T, detail::PriorityStore<T, Compare>>;
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

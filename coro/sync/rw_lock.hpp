@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Held by one coroutine that writes or by any number that read. First come, first served: who
@@ -80,3 +82,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A number of permits. Those who wait for one get it in the order in which they came: a permit
@@ -86,3 +88,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 
 #include <string>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// The place of a coroutine that waits for a primitive.
@@ -74,3 +76,5 @@ private:
 [[noreturn]] void destroyed_in_use(const std::string& what) noexcept;
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 namespace detail {
 
@@ -106,3 +108,5 @@ auto run_in_executor_to_end(F function) -> std::invoke_result_t<F&> {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

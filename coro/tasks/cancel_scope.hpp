@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Thrown by `with_timeout` and by operations with a deadline of their own: `std::errc::timed_out`.
@@ -312,3 +314,5 @@ auto finally(Body&& body, CleanUp&& clean_up) -> detail::ScopeReturn<std::invoke
 TimePoint current_effective_deadline();
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include <utility>
 #include <variant>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 namespace detail {
 
@@ -109,3 +111,5 @@ auto await(A&& awaitable) -> std::decay_t<detail::AwaitResult<A>> {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

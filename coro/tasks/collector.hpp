@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 /// A task or a future, whatever its type.
@@ -90,3 +92,5 @@ std::vector<Awaited> awaited_of(R& range) {
 }
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

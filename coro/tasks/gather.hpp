@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// How something ended: with a value, an error, or cancelled.
@@ -331,3 +333,5 @@ auto gather_outcomes(R&& range, SpawnOptions options = {.name = "gathered"},
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 namespace detail {
@@ -195,3 +197,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// How often `retry` tries, and how long it pauses in between.
@@ -132,3 +134,5 @@ void every(Duration interval, F&& function) {
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

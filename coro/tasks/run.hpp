@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// How `run` sets things up.
@@ -88,3 +90,5 @@ auto run(F&& main, RunOptions options = {},
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -3,6 +3,8 @@
 #include <weft/coro/core/coroutine.hpp>
 #include <weft/reactor/loop.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 namespace detail {
@@ -34,3 +36,5 @@ void check_cancelled();
 Loop& this_loop();
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

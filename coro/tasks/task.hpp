@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 template<class T>
@@ -304,3 +306,5 @@ Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function
 
 } // namespace detail
 } // namespace weft::coro
+
+#pragma GCC visibility pop

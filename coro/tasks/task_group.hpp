@@ -11,6 +11,8 @@
 #include <variant>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Several errors at once: what the tasks of a group threw, in the order in which they did. A group
@@ -263,3 +265,5 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 namespace detail {
 
@@ -65,3 +67,5 @@ private:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// A task, whatever its type: a handle of the running one, or of one that `all_tasks` lists. Copies
@@ -60,3 +62,5 @@ std::vector<TaskInfo> all_tasks(Loop& loop);
 std::vector<TaskInfo> all_tasks();
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <variant>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro::detail {
 
 using Waiter = weft::detail::FutureStateBase::Waiter;
@@ -184,3 +186,5 @@ bool begin_task(Coroutine& self) noexcept;
 void set_error(TaskBase& task) noexcept;
 
 } // namespace weft::coro::detail
+
+#pragma GCC visibility pop

@@ -2,6 +2,8 @@
 
 #include <weft/reactor/clock.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// Suspends until every other coroutine of the loop waits for something that has not happened: none
@@ -13,3 +15,5 @@ namespace weft::coro {
 void wait_all_blocked(Duration cushion = Duration::zero());
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

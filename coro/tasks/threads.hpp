@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 namespace detail {
 
@@ -258,3 +260,5 @@ public:
 };
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

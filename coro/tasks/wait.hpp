@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft::coro {
 
 /// What `wait` waits for.
@@ -154,3 +156,5 @@ auto wait_for(F&& function, Deadline limit, SpawnOptions options = {},
 }
 
 } // namespace weft::coro
+
+#pragma GCC visibility pop

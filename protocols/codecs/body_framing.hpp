@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// What a head says of the body behind it.
@@ -113,3 +115,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <functional>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// Cuts a stream into messages, one at a time, without a transport. A message that lies whole in
@@ -299,3 +301,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <limits>
 #include <memory>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 namespace detail {
@@ -289,3 +291,5 @@ using NetstringProtocol = FramedProtocol<NetstringFramer>;
 using FixedProtocol = FramedProtocol<FixedFramer>;
 
 } // namespace weft
+
+#pragma GCC visibility pop

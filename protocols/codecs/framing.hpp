@@ -13,6 +13,8 @@
 #include <string_view>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// The longest message that length-prefixed framings take unless told otherwise. 16 MiB is what a
@@ -171,3 +173,5 @@ Error incomplete_error(std::string_view framing, std::size_t have, std::size_t n
 
 } // namespace detail
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 
 #include <bit>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// Which end of a number comes first on the wire.
@@ -144,3 +146,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// What ends a line.
@@ -99,3 +101,5 @@ private:
 };
 
 } // namespace weft
+
+#pragma GCC visibility pop

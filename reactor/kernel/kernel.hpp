@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 struct iovec;
 
 namespace weft {
@@ -285,3 +287,5 @@ std::unique_ptr<Kernel> make_poll_kernel();
 std::unique_ptr<Kernel> make_default_kernel();
 
 } // namespace weft
+
+#pragma GCC visibility pop

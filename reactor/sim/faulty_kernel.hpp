@@ -7,6 +7,8 @@
 #include <memory>
 #include <unordered_map>
 
+#pragma GCC visibility push(default)
+
 namespace weft::sim {
 
 /// The calls of a `Kernel`, by the names of its functions.
@@ -200,3 +202,5 @@ private:
 };
 
 } // namespace weft::sim
+
+#pragma GCC visibility pop

@@ -2,6 +2,8 @@
 
 #include <weft/reactor/kernel/kernel.hpp>
 
+#pragma GCC visibility push(default)
+
 namespace weft::sim {
 
 /// How a simulated kernel starts. Everything but `seed` and `start` can be changed later.
@@ -143,3 +145,5 @@ private:
 };
 
 } // namespace weft::sim
+
+#pragma GCC visibility pop

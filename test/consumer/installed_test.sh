@@ -23,14 +23,14 @@ meson install -C "$build" --no-rebuild --quiet --destdir "$work/stage" >"$work/l
     { cat "$work/log"; fail "meson install"; }
 pc=$(find "$work/stage" -name weft.pc)
 [ -n "$pc" ] || fail "no weft.pc was installed"
-# The folder was installed for another place; its pkg-config files say everything relative to the prefix.
+# The folder was installed for another place; its pkg-config files say everything from where they lie.
 prefix=${pc%%/lib*/pkgconfig/weft.pc}
 package=weft
 flags_of() { # PREFIX FLAG...
     local at=$1 folder
     folder=$(dirname "$(find "$at" -name weft.pc)")
     shift
-    PKG_CONFIG_PATH=$folder pkg-config --define-variable=prefix="$at" "$@" "$package"
+    PKG_CONFIG_PATH=$folder pkg-config "$@" "$package"
 }
 
 # The users' compile lines get none of the libraries that weft itself is built with.
@@ -65,6 +65,21 @@ if command -v clang++-16 >/dev/null; then
     clang++-16 -std=c++20 -Wall -Wextra -Wshadow -Werror -fsyntax-only $flags "$work/all.cpp" ||
         fail "clang 16 refuses the headers"
 fi
+
+# The shared libraries export what is theirs and nothing that they were built with.
+for library in $(find "$prefix" -name 'libweft*.so'); do
+    exported=$(nm --dynamic --defined-only --demangle "$library") || fail "nm $library"
+    grep -q 'weft::' <<<"$exported" || fail "$library exports nothing"
+    if [ -n "$each_header" ] && grep -E '^\S+ \S (\S+ )?(spdlog|fmt|boost|std)::' <<<"$exported"; then
+        fail "$library exports what is not its own"
+    fi
+done
+for header in $headers; do
+    pushes=$(grep -c '^#pragma GCC visibility push(default)$' "$prefix/include/$header")
+    pops=$(grep -c '^#pragma GCC visibility pop$' "$prefix/include/$header")
+    grep -q '^namespace' "$prefix/include/$header" || continue
+    [ "$pushes $pops" = '1 1' ] || fail "<$header> does not export what it declares, as other public headers do"
+done
 
 # Nor does the optimizer find anything in what is instantiated from them.
 compiles_quietly() { # COMPILER...
@@ -104,9 +119,15 @@ if [ -n "$(find "$prefix" -name weft-coro.pc)" ]; then
         -L"$libraries" -Wl,--as-needed -lweft-coro -lweft -Wl,-rpath,"$libraries" ||
         fail "coro.cpp does not link with libweft-coro alone"
     echoes "$work/coro-alone"
+    "${compiler[@]}" -std=c++20 -fvisibility=hidden -fvisibility-inlines-hidden $(flags_of "$prefix" --cflags) \
+        "$here/catches.cpp" -o "$work/catches" $(flags_of "$prefix" --libs) || fail "catches.cpp does not link"
+    "$work/catches" || fail "catches.cpp"
     mv "$prefix" "$work/elsewhere" # relocated, as packages are
     LD_LIBRARY_PATH= ldd "$(find "$work/elsewhere" -name 'libweft-coro.so')" | grep -q "$work/elsewhere.*libweft.so" ||
         fail "a moved libweft-coro does not find libweft"
+    "${compiler[@]}" -std=c++20 $(flags_of "$work/elsewhere" --cflags) "$here/coro.cpp" -o "$work/coro-moved" \
+        $(flags_of "$work/elsewhere" --libs) || fail "coro.cpp does not link with libraries that were moved"
+    echoes "$work/coro-moved"
 else
     echo "without coroutines: libweft-coro is not part of this build"
 fi

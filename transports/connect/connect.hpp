@@ -10,6 +10,8 @@
 #include <string_view>
 #include <utility>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// How to connect. What cannot be meant, a negative duration or descriptor, is a `UsageError` that
@@ -86,3 +88,5 @@ std::pair<TransportRef, TransportRef> connected_pair(Loop& loop, std::unique_ptr
                                                      std::unique_ptr<Protocol> second);
 
 } // namespace weft
+
+#pragma GCC visibility pop

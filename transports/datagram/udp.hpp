@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// How a datagram endpoint is made. `UsageError` for a `batch` or `datagram_size` outside of what
@@ -83,3 +85,5 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
 
 } // namespace udp
 } // namespace weft
+
+#pragma GCC visibility pop

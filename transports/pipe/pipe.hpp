@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 /// Makes a transport of the reading end of a pipe, of a terminal or of another character device
@@ -22,3 +24,5 @@ Result<TransportRef> connect_read_pipe(Loop& loop, int fd, std::unique_ptr<Proto
 Result<TransportRef> connect_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 } // namespace weft
+
+#pragma GCC visibility pop

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace weft {
 
 namespace detail {
@@ -80,6 +82,7 @@ public:
     /// Completes when it does not listen any more and the last connection is gone.
     Future<void> wait_closed();
 
+    /// What has happened since it began to listen.
     struct Counters {
         std::uint64_t accepted = 0;
         std::uint64_t refused = 0; ///< by `admit` or the factory
@@ -103,6 +106,7 @@ Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory fact
 /// The same on several addresses; all or none.
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options = {});
+/// The same for addresses that are written out.
 inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
                              ProtocolFactory factory, ListenOptions options = {}) {
     const std::vector<std::string> all(addresses.begin(), addresses.end());
@@ -148,3 +152,5 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory,
 Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 } // namespace weft
+
+#pragma GCC visibility pop
