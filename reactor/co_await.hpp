@@ -191,6 +191,7 @@ template<class T>
 auto operator co_await(Future<T>&& future) {
     return detail::FutureAwaiter<T, true>(std::move(future));
 }
+/// The same for a future that stays where it is.
 template<class T>
 auto operator co_await(Future<T>& future) {
     return detail::FutureAwaiter<T, false>(future);
@@ -198,6 +199,7 @@ auto operator co_await(Future<T>& future) {
 
 } // namespace weft
 
+/// What makes a function that returns a `weft::Future` a coroutine.
 template<class T, class... Args>
 struct std::coroutine_traits<weft::Future<T>, Args...> {
     using promise_type = weft::detail::FuturePromise<T>;

@@ -32,7 +32,9 @@ enum class Errc {
     not_an_event_fd,
 };
 
+/// The category of `Errc`, "weft".
 const std::error_category& weft_category() noexcept;
+/// The code in `weft_category`, also where an `Errc` is used as a `std::error_code`.
 std::error_code make_error_code(Errc code) noexcept;
 
 /// An error and what it happened to: "listen on 127.0.0.1:80: Permission denied".

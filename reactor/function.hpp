@@ -16,6 +16,7 @@ namespace weft {
 template<class Signature>
 class Function;
 
+/// For what is called with `Args` and returns an `R`.
 template<class R, class... Args>
 class Function<R(Args...)> {
     static constexpr std::size_t room = 40;

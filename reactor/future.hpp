@@ -342,6 +342,7 @@ Future<std::decay_t<T>> make_ready_future(Loop& loop, T&& value) {
     promise.set_value(std::forward<T>(value));
     return promise.future();
 }
+/// A future that is done, without a value.
 inline Future<void> make_ready_future(Loop& loop) {
     Promise<void> promise(loop);
     promise.set_value();

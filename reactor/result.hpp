@@ -45,6 +45,7 @@ private:
     std::variant<T, Error> state_;
 };
 
+/// Success without a value, or an error.
 template<>
 class [[nodiscard]] Result<void> {
 public:

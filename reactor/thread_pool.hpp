@@ -22,6 +22,7 @@ class JobQueue;
 /// execute hears of SIGTERM like any other child. Usable from any thread; may serve several loops.
 class ThreadPool {
 public:
+    /// How large a pool is.
     struct Options {
         unsigned threads = 0; ///< at most; 0: one per processor, plus 4
         /// jobs that may wait; `UsageError` for 0, with which none could run

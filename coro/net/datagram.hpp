@@ -67,6 +67,7 @@ private:
     DatagramTransport* transport_ = nullptr;
 };
 
+/// Goes through the datagrams of a batch, once.
 class DatagramBatch::Iterator {
 public:
     using iterator_category = std::input_iterator_tag;

@@ -123,6 +123,7 @@ public:
         detail::GeneratorBase& generator_;
     };
 
+    /// Goes through the values once; moving on suspends where the generator's body does.
     class Iterator {
     public:
         using iterator_concept = std::input_iterator_tag;

@@ -53,6 +53,7 @@ WaitResult wait(R&& tasks, WaitUntil until = WaitUntil::all, Deadline deadline =
 template<class T>
 class AsCompleted {
 public:
+    /// Goes through the range once; moving on suspends until the next has ended.
     class Iterator {
     public:
         using value_type = T;

@@ -58,9 +58,11 @@ enum class Interest : std::uint8_t {
     stream = 7
 };
 
+/// Either of them.
 constexpr Interest operator|(Interest a, Interest b) noexcept {
     return static_cast<Interest>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
+/// Whether `set` has something of `bit`.
 constexpr bool has(Interest set, Interest bit) noexcept {
     return (static_cast<std::uint8_t>(set) & static_cast<std::uint8_t>(bit)) != 0;
 }
@@ -77,6 +79,7 @@ inline constexpr std::uint32_t hangup = 0x010;       // EPOLLHUP: both direction
 inline constexpr std::uint32_t read_hangup = 0x2000; // EPOLLRDHUP: the peer sends no more
 } // namespace ready
 
+/// What has become ready, and what.
 struct Event {
     Token token;
     std::uint32_t ready; ///< bits of `weft::ready`

@@ -63,6 +63,7 @@ namespace udp {
 Result<DatagramRef> bind(Loop& loop, std::string_view address,
                          std::unique_ptr<DatagramProtocol> protocol,
                          const UdpOptions& options = {});
+/// The same at an address that is known.
 Result<DatagramRef> bind(Loop& loop, const Address& address,
                          std::unique_ptr<DatagramProtocol> protocol,
                          const UdpOptions& options = {});
@@ -72,6 +73,7 @@ Result<DatagramRef> bind(Loop& loop, const Address& address,
 Result<DatagramRef> connect(Loop& loop, std::string_view peer,
                             std::unique_ptr<DatagramProtocol> protocol,
                             const UdpOptions& options = {});
+/// The same for a peer whose address is known.
 Result<DatagramRef> connect(Loop& loop, const Address& peer,
                             std::unique_ptr<DatagramProtocol> protocol,
                             const UdpOptions& options = {});

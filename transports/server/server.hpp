@@ -135,6 +135,7 @@ Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory fact
 /// The same on several of them, TCP and Unix sockets alike; all or none.
 Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
                       ListenOptions options = {});
+/// The same for addresses that are written out.
 inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
                              ProtocolFactory factory, ListenOptions options = {}) {
     const std::vector<std::string> all(addresses.begin(), addresses.end());
