@@ -86,8 +86,7 @@ public:
 private:
     void on_done() noexcept override {
         Resumption resumption(frame_, destroys_);
-        if (Loop* loop = future_.loop())
-            loop->call_soon(std::move(resumption), Loop::no_location());
+        if (Loop* loop = future_.loop()) loop->call_soon(std::move(resumption), {});
     }
     Future<T> future_;
     std::coroutine_handle<> frame_;
@@ -136,7 +135,7 @@ public:
                     [next = Resumption(frame, true), &self = self]() mutable {
                         if (self.promise.pending()) next(); // else it was cancelled
                     },
-                    Loop::no_location());
+                    {});
             }
             void await_resume() const noexcept {}
         };

@@ -2,6 +2,7 @@
 
 #include <weft/reactor/buffer.hpp>
 #include <weft/reactor/bytes.hpp>
+#include <weft/reactor/source.hpp>
 
 #include <array>
 #include <cstddef>
@@ -13,8 +14,6 @@
 #pragma GCC visibility push(default)
 
 namespace weft::detail {
-
-class Source;
 
 /// Where the small writes of one connection gather, so that they leave with one system call: of the
 /// one whose callback runs, or that a coroutine writes to. A loop has one. Small pieces are copied;
@@ -45,6 +44,11 @@ public:
     void close() noexcept {
         owner_ = nullptr;
         limit_ = next_;
+    }
+
+    /// What has been gathered leaves, and nobody gathers any more.
+    void flush() {
+        if (is_open()) owner_->on_uncork();
     }
 
     /// Adds a copy. False if `piece` must go another way, as it must if it is empty or somebody
@@ -137,6 +141,29 @@ private:
     std::size_t references_ = 0;
     std::size_t referred_size_ = 0;
     std::array<Reference, most_references> referred_;
+};
+
+/// The cork during one callback of `Owner`, a source: its small writes gather, and leave when the
+/// callback has returned. What a callback wrote that throws is dropped.
+template<class Owner>
+class CorkScope {
+public:
+    CorkScope(Cork& cork, Owner& owner, bool gathers) noexcept : cork_(cork), owner_(owner) {
+        cork.open(&owner, gathers);
+    }
+    CorkScope(const CorkScope&) = delete;
+    CorkScope& operator=(const CorkScope&) = delete;
+    /// The callback has returned. May call the owner's user back, to pause.
+    void flush() { owner_.on_uncork(); }
+    /// It threw.
+    void drop() noexcept {
+        cork_.close();
+        cork_.clear();
+    }
+
+private:
+    Cork& cork_;
+    Owner& owner_;
 };
 
 } // namespace weft::detail

@@ -1,6 +1,6 @@
 #include <weft/reactor/future.hpp>
 #include <weft/reactor/log.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 namespace weft::detail {
 
@@ -61,7 +61,7 @@ public:
     void operator()() {
         const auto error = std::exchange(error_, nullptr);
         if (Loop* loop = mailbox_->loop())
-            loop->report({"a future's error was never retrieved", error, Loop::no_location()});
+            core_of(*loop).report({"a future's error was never retrieved", error, {}});
     }
 
 private:
@@ -71,8 +71,8 @@ private:
 
 } // namespace
 
-FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(loop.mailbox()) {
-    loop.begin_future(static_cast<ListNode&>(*this));
+FutureStateBase::FutureStateBase(Loop& loop) : mailbox_(core_of(loop).mailbox()) {
+    core_of(loop).begin_future(static_cast<ListNode&>(*this));
 }
 
 FutureStateBase::~FutureStateBase() {
@@ -83,11 +83,12 @@ FutureStateBase::~FutureStateBase() {
         code == Errc::broken_promise || code == Errc::aborted)
         return;
     // The last reference may go on any thread, so the report travels by post.
-    (void)mailbox_->post(LostError(mailbox_.get(), std::move(error_)), Loop::no_location());
+    (void)mailbox_->post(LostError(mailbox_.get(), std::move(error_)), {});
 }
 
 void FutureStateBase::check_thread(const char* what) const {
-    if (Loop* loop = mailbox_->loop(); loop != nullptr && loop->debug()) loop->check_usable(what);
+    if (Loop* loop = mailbox_->loop(); loop != nullptr && loop->debug())
+        core_of(*loop).check_usable(what);
 }
 
 CallbackId FutureStateBase::add_callback(Function<void(FutureStateBase&)> function,
@@ -145,7 +146,7 @@ void FutureStateBase::drop_callbacks() noexcept {
 // keep their place among everything else that is queued.
 void FutureStateBase::schedule(std::size_t count) {
     Runner runner(*this, count);
-    if (Loop* loop = mailbox_->loop()) loop->call_soon(std::move(runner), Loop::no_location());
+    if (Loop* loop = mailbox_->loop()) loop->call_soon(std::move(runner), {});
 }
 
 void FutureStateBase::run_callbacks(std::size_t count) {
@@ -165,8 +166,9 @@ void FutureStateBase::run_callbacks(std::size_t count) {
         --rest.count;
         // Moved out: what it adds may move the vector.
         Callback callback = std::move(callbacks_[next_callback_++]);
-        mailbox_->loop()->call_guarded([&] { callback.function(*this); },
-                                       "a future's done callback", callback.location);
+        core_of(*mailbox_->loop())
+            .call_guarded([&] { callback.function(*this); }, "a future's done callback",
+                          callback.location);
     }
 }
 

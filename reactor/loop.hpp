@@ -1,147 +1,38 @@
 #pragma once
 
-#include <weft/reactor/buffer_pool.hpp>
+#include <weft/reactor/call_queue.hpp>
 #include <weft/reactor/clock.hpp>
-#include <weft/reactor/cork.hpp>
 #include <weft/reactor/error.hpp>
+#include <weft/reactor/executor_job.hpp>
+#include <weft/reactor/function.hpp>
 #include <weft/reactor/future.hpp>
-#include <weft/reactor/kernel/kernel.hpp>
-#include <weft/reactor/log.hpp>
-#include <weft/reactor/mailbox.hpp>
+#include <weft/reactor/loop_options.hpp>
 #include <weft/reactor/remote_loop.hpp>
+#include <weft/reactor/reporter.hpp>
 #include <weft/reactor/result.hpp>
-#include <weft/reactor/source.hpp>
+#include <weft/reactor/thread_pool.hpp>
 #include <weft/reactor/timer.hpp>
-#include <weft/reactor/timer_queue.hpp>
 #include <weft/reactor/watch.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
-#include <optional>
 #include <source_location>
-#include <string_view>
-#include <thread>
-#include <vector>
+#include <system_error>
+#include <type_traits>
+#include <utility>
 
 #pragma GCC visibility push(default)
 
 namespace weft {
 
-class ThreadPool;
-
 namespace detail {
-class StdWatcher;
-}
-
-namespace detail {
-
-/// A job given to an executor, as the loop sees it.
-struct JobBase : ListNode {
-    virtual ~JobBase() = default;
-    virtual void deliver() = 0; ///< completes the future with the outcome
-    virtual void abort() = 0;   ///< completes it because the loop ends
-    virtual FutureStateBase& state() noexcept = 0;
-
-    /// it runs on the loop's own executor, and ends before the loop does
-    bool of_loop = false;
-    /// it has run, or never will: no other thread touches it any more
-    std::atomic<bool> returned{false};
-    std::shared_ptr<JobBase> self; ///< the loop's hold on it, while it stands in its list
-};
-
-/// Whose job the calling thread runs, null if none's.
-Mailbox*& job_on_this_thread() noexcept;
-
-/// Travels with a job through the pool. Wherever it ends, after the run, with a cancelled or a
-/// dropped job, it sends the job back to the loop, where alone its future may be touched.
-class JobTicket {
-public:
-    JobTicket(std::shared_ptr<JobBase> job, std::shared_ptr<Mailbox> loop) noexcept
-        : job_(std::move(job)), loop_(std::move(loop)) {}
-    JobTicket(JobTicket&&) noexcept = default;
-    JobTicket& operator=(JobTicket&&) = delete;
-    ~JobTicket();
-    Mailbox* loop() const noexcept { return loop_.get(); }
-
-private:
-    std::shared_ptr<JobBase> job_;
-    std::shared_ptr<Mailbox> loop_;
-};
-
+class LoopCore;
+/// What transports and front-ends use of a loop.
+LoopCore& core_of(Loop& loop) noexcept;
+const LoopCore& core_of(const Loop& loop) noexcept;
 } // namespace detail
-
-/// How a loop is made. The bounds keep one busy party from starving the others; the constructor
-/// throws `UsageError` for one that is 0 or less, and names it.
-struct LoopOptions {
-    /// The seam to the system; empty: `make_default_kernel()`.
-    std::unique_ptr<Kernel> kernel = {};
-    /// Checks that cost something: wrong threads, slow callbacks, unread errors, a poisoned receive
-    /// buffer. Empty: on iff the environment has `WEFT_DEBUG` set to anything but "" and "0".
-    std::optional<bool> debug = {};
-    /// In debug mode, a callback that runs longer is reported with the place that scheduled it. 0:
-    /// every one.
-    Duration slow_callback = std::chrono::milliseconds(100);
-    /// Bytes (1 or more) of the one buffer that `data_received` is served from: small messages use
-    /// its beginning over and over, and megabytes come in a quarter of the calls that 64 KiB would
-    /// take.
-    std::size_t receive_buffer = 256 * 1024;
-    /// Reads of one connection, or sends of what has waited, before the others get their turn.
-    int reads_per_turn = 16;
-    /// Bytes of one connection likewise. After so many a turn costs others as much as a small
-    /// request does: 256 KiB take some 100 us.
-    std::size_t bytes_per_turn = 256 * 1024;
-    /// A connection with more to read or send than fits into one call goes on in the same turn only
-    /// until the turn is as old as this (0: not at all); those that have used up their share wait
-    /// for a later one.
-    Duration bulk_time_per_turn = std::chrono::milliseconds(1);
-    /// Connections accepted from one listener before the rest of the loop gets its turn.
-    int accepts_per_turn = 64;
-    /// Turns of queued callbacks that may pass without looking at the kernel, as long as they take
-    /// less than 20 us together, which is looked at in every fourth. 1 looks every turn.
-    int turns_per_poll = 64;
-    /// Threads of the default executor; they are started when first needed.
-    unsigned executor_threads = 0; ///< 0: one per processor, plus 4
-};
-
-/// What nobody caught.
-struct Unhandled {
-    /// what was going on: "data_received of 127.0.0.1:80 <- 127.0.0.1:4711"
-    std::string_view message = {};
-    std::exception_ptr exception = {};   ///< may be empty
-    std::source_location scheduled = {}; ///< where the callback came from; line 0 if not known
-};
-
-namespace detail {
-
-/// A callback that `call_soon` has queued. Nodes come from the loop's free list and keep their
-/// memory, so that a stale `Handle` is recognised by its sequence number.
-struct CallNode {
-    CallNode* next = nullptr;
-    Function<void()> function;
-    std::uint64_t sequence = 0; // 0: in the free list
-    std::source_location location;
-};
-
-} // namespace detail
-
-/// Names one queued callback. A weak handle: copy and drop it at will, while the loop lives.
-class Handle {
-public:
-    Handle() = default;
-    /// The callback will not run, and its captures are destroyed now. False: it already ran, runs,
-    /// or was cancelled.
-    bool cancel() noexcept;
-    /// Whether it still waits to be run.
-    bool pending() const noexcept;
-
-private:
-    friend class Loop;
-    Handle(detail::CallNode* node, std::uint64_t sequence) : node_(node), sequence_(sequence) {}
-    detail::CallNode* node_ = nullptr;
-    std::uint64_t sequence_ = 0;
-};
 
 /// What a call of `Loop::step` left behind. A host calls again at once if `more_ready`, at
 /// `next_deadline` at the latest, and when the pollable descriptor or `on_wake` tells it to; it may
@@ -208,23 +99,23 @@ public:
     /// is an error. In debug mode the handles that are still held are reported with the place where
     /// they were made.
     void close();
-    bool running() const noexcept { return running_; }
+    bool running() const noexcept;
     /// The loop that runs on this thread, null if there is none.
     static Loop* current() noexcept;
-    bool closed() const noexcept { return state_ == State::closed; }
+    bool closed() const noexcept;
     /// From the begin of `close` on: everything that is still pending is aborted.
-    bool closing() const noexcept { return state_ != State::open; }
+    bool closing() const noexcept;
 
     // Time and callbacks.
     /// What the clock shows, read anew each time: what is due a while from `now()` counts from now,
     /// however long the callback that asks has run. Once the loop is closed, what it showed last.
-    TimePoint now() noexcept { return kernel_ ? kernel_->now() : now_; }
+    TimePoint now() noexcept;
     /// `now() + delay`, or never where that is beyond the clock: the one way to make a deadline of
     /// a delay.
     TimePoint deadline_in(Duration delay) noexcept { return add_saturated(now(), delay); }
     /// Runs `function` in the next turn, in order of the calls.
-    template<class F>
-    Handle call_soon(F&& function, std::source_location location = std::source_location::current());
+    Handle call_soon(Function<void()> function,
+                     std::source_location location = std::source_location::current());
     /// Runs `function` when `delay` has passed from this call on, never before. Destroying the
     /// timer cancels it.
     [[nodiscard]] Timer
@@ -243,11 +134,9 @@ public:
     /// of one thread keep their order. `Errc::closed` from the begin of `close` on; a handle from
     /// `remote()` outlives the loop.
     std::error_code post(Function<void()> function,
-                         std::source_location location = std::source_location::current()) {
-        return mailbox_->post(std::move(function), location);
-    }
+                         std::source_location location = std::source_location::current());
     /// What other threads may keep: its `post` is safe whatever has become of the loop.
-    RemoteLoop remote() const noexcept { return RemoteLoop(mailbox_); }
+    RemoteLoop remote() const noexcept;
 
     // The outside.
     /// Watches a descriptor that is not weft's, level-triggered. The descriptor stays the caller's,
@@ -268,13 +157,10 @@ public:
     auto run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_result_t<F&>>;
     /// The default executor, started on first use.
     ThreadPool& executor();
-    /// Receives what nobody caught; the default logs it, as `log_limited` does, since peers can
-    /// cause it. What the handler itself throws is logged, too, and so is what goes wrong while it
-    /// runs. It may replace itself.
+    /// Receives what nobody caught; the default logs it, `LogLimit::usual` messages a second, since
+    /// peers can cause it. What the handler itself throws is logged, too, and so is what goes wrong
+    /// while it runs. It may replace itself.
     void on_unhandled(Function<void(const Unhandled&)> handler);
-    /// Logs what others can cause as often as they like: `LogLimit::usual` messages a second pass,
-    /// the rest is counted.
-    void log_limited(LogLevel level, std::string_view text) noexcept;
 
     // Embedding in a foreign main loop.
     /// Readable whenever a `step` would find something to do: I/O, timers, posts, signals. It may
@@ -321,7 +207,7 @@ public:
     /// is aborted is closed without a reset.
     Result<void> after_fork();
 
-    bool debug() const noexcept { return debug_; }
+    bool debug() const noexcept;
     /// Counts of what is alive; all are 0 when everything has been ended.
     struct Stats {
         std::size_t sources = 0; ///< transports, listeners, watches, connection attempts
@@ -334,301 +220,46 @@ public:
     };
     Stats stats() const noexcept;
 
-    // For transports.
-    const std::shared_ptr<detail::Mailbox>& mailbox() const noexcept { return mailbox_; }
-    Kernel& kernel() noexcept { return *kernel_; }
-    const LoopOptions& options() const noexcept { return options_; }
-    /// A slot for `source`, counted as alive until `remove_source`.
-    Token add_source(detail::Source& source);
-    void remove_source(Token token) noexcept;
-    /// Events for `token` go to `source` from now on.
-    void replace_source(Token token, detail::Source& source) noexcept;
-    detail::Source* find_source(Token token) noexcept;
-    /// `on_ready(ready)` again in the next turn.
-    void again(Token token, std::uint32_t ready);
-    /// `on_finish()` in this turn's closing phase, or the next one's.
-    void finish_later(detail::Source& source);
-    /// `on_flush()` in this turn's flush phase; outside a turn, the next one's.
-    void flush_later(detail::Source& source);
-    bool in_turn() const noexcept { return in_turn_; }
-    /// Whether a `step` bounds what may be done: then one thing at a time, and `spend` before each
-    /// further one.
-    bool limited() const noexcept { return limited_; }
-    /// Counts one thing of the budget. False: there is none left, and it is for the next turn.
-    bool spend() {
-        if (allowance_.left == 0 && !refill()) [[unlikely]]
-            return false;
-        --allowance_.left;
-        return true;
-    }
-    /// How often one source may read, or accept, before it stands in line again.
-    int reads_per_turn() const noexcept { return limited_ ? 1 : options_.reads_per_turn; }
-    int accepts_per_turn() const noexcept { return limited_ ? 1 : options_.accepts_per_turn; }
-    /// Something happens now. The clock is read when the turn ends, once for all of them: what
-    /// blocks the turn, a callback that computes, does not count as time in which nothing happened.
-    void note_activity(detail::Activity& activity) noexcept {
-        if (!in_turn_) {
-            activity.at = now();
-        } else if (!activity.linked()) {
-            active_.push_back(activity);
-        }
-    }
-    /// Whether the kernel may know of more events than this turn was told of: who has not been
-    /// heard may still be.
-    bool more_events() const noexcept { return more_events_; }
-    /// Whether this turn has been going on for so long that bulk waits for a later one.
-    bool turn_is_long() noexcept { return kernel_->now() - now_ >= options_.bulk_time_per_turn; }
-    detail::TimerQueue& timers() noexcept { return timers_; }
-    void arm(detail::TimerNode& node, TimePoint when);
-    void recycle(detail::TimerRecord* record) noexcept;
-    /// The buffer that input is received into, for whoever asks next: nobody keeps any of it.
-    MutableBytes receive_buffer() {
-        if (receive_kept_) [[unlikely]]
-            renew_receive_buffer();
-        return {const_cast<std::byte*>(receive_.data()), receive_.size()};
-    }
-    /// In debug mode: what was received last is gone.
-    void spoil_receive_buffer(std::size_t size) noexcept {
-        if (!receive_kept_) std::memset(const_cast<std::byte*>(receive_.data()), 0xDD, size);
-    }
-    /// An owner of `bytes`: without a copy if they lie in the receive buffer and are a good part of
-    /// it.
-    Buffer keep(Bytes bytes);
-    /// Fewer bytes are not worth the block that they would keep.
-    static constexpr std::size_t worth_a_block = 8 * 1024;
-    std::size_t receive_buffer_size() const noexcept { return receive_.size(); }
-    /// Whether `bytes` lie in the receive buffer, and so stay there until it is asked for again.
-    bool received(Bytes bytes) const noexcept {
-        return bytes.data() >= receive_.data() && bytes.data() < receive_.data() + receive_.size();
-    }
-    /// Blocks for input and for output that waits.
-    detail::BlockPool& blocks() noexcept { return *blocks_; }
-    /// Small writes of one connection gather here.
-    detail::Cork& cork() noexcept { return cork_; }
-    /// What has been gathered leaves, and nobody gathers any more.
-    void uncork() {
-        if (cork_.is_open()) cork_.owner()->on_uncork();
-    }
-    /// Whether something was queued for the next turn since the front-end's phase began.
-    bool work_queued() const noexcept { return work_queued_; }
-    /// Signal watches that a front-end made for itself, and that do not count as something to wait
-    /// for.
-    void set_own_signals(std::size_t count) noexcept { own_signals_ = count; }
-    /// How many watches of this signal there are.
-    int signal_watches(int number) const noexcept {
-        return static_cast<int>(signal_uses_[static_cast<std::size_t>(number)]);
-    }
-    detail::FrontEnd* front_end() const noexcept { return front_end_.get(); }
-    /// `FrontEnd::run` in this turn's phase for it, or the next one's.
-    void run_front_end() noexcept {
-        front_end_ready_ = true;
-        if (!in_turn_) outside_change();
-    }
-    void set_front_end(std::unique_ptr<detail::FrontEnd> front_end) noexcept {
-        front_end_ = std::move(front_end);
-    }
-    /// What the datagram endpoints share: made by the first of them and gone with the last.
-    std::weak_ptr<void>& datagram_memory() noexcept { return datagram_memory_; }
-    /// To be called in a catch block: rethrows a `FatalError`, hands anything else to
-    /// `on_unhandled`.
-    void report_exception(std::string_view message, std::source_location scheduled = no_location());
-    void report(const Unhandled& unhandled) noexcept;
-    /// Throws `UsageError` if the loop is closed, or (debug mode) if it belongs to another thread.
-    /// It belongs to the one that runs it, as long as it runs; an embedded one to the one that
-    /// stepped it last. A loop that does not run may be set up by any thread.
-    void check_usable(std::string_view what) const;
-    /// Calls `function`. What it throws goes to `report_exception`; in debug mode a slow one is
-    /// reported.
-    template<class F>
-    void call_guarded(F&& function, std::string_view what, std::source_location scheduled) {
-        const TimePoint start = debug_ ? kernel_->now() : TimePoint();
-        try {
-            function();
-        } catch (...) {
-            report_exception(what, scheduled);
-        }
-        if (debug_) [[unlikely]]
-            check_duration(start, what, scheduled);
-    }
-    static std::source_location no_location() noexcept { return {}; }
-    detail::StdWatcher& std_watcher();
-    void begin_future(detail::ListNode& state);
-    void begin_job(std::shared_ptr<detail::JobBase> job) noexcept;
-    /// Takes it out of the list; whoever still needs it keeps what is returned.
-    std::shared_ptr<detail::JobBase> end_job(detail::JobBase& job) noexcept;
-
 private:
-    friend struct detail::TimerRecord;
-    friend class detail::WatchedFd;
-    friend class detail::WatchedSignal;
-    enum class State : std::uint8_t { open, closing, closed };
-    struct Slot {
-        detail::Source* source = nullptr;
-        std::uint32_t generation = 0;
-        std::uint32_t next_free = 0;
-    };
-    struct CallQueue {
-        detail::CallNode* head = nullptr;
-        detail::CallNode* tail = nullptr;
-        std::size_t size = 0;
-        void push(detail::CallNode* node) noexcept;
-        detail::CallNode* pop() noexcept;
-        void append(CallQueue& other) noexcept;
-    };
-    /// What a turn may still do. `run` has no bound; `step` hands it out one by one, to look at the
-    /// clock each time.
-    struct Allowance {
-        std::size_t left = SIZE_MAX; ///< may be spent without asking
-        std::size_t in_reserve = 0;  ///< may be moved to `left` while there is time
-        TimePoint until = TimePoint::max();
-        std::size_t spent = 0; ///< of the reserve
-    };
-    /// Sources that want a call in one phase, of those that are there when the phase begins.
-    struct SourceQueue {
-        std::vector<detail::Source*> coming;
-        std::vector<detail::Source*> now;
-        std::size_t next = 0; ///< of `now`
-        bool empty() const noexcept { return coming.empty() && next == now.size(); }
-    };
-    template<class Each>
-    bool call_each(SourceQueue& queue, Each each);
-    class Entered;
-    enum class Phase : std::uint8_t { wait, events, timers, callbacks, coroutines, flush, closing };
-
-    void turn(TimePoint wait_until);
-    bool go_on();
-    void wait(TimePoint until);
-    TimePoint sleep_until(TimePoint until);
-    void collect();
-    void look_ahead() const noexcept;
-    bool dispatch_events();
-    bool fire_timers();
-    bool run_callbacks();
-    bool run_coroutines();
-    void forget_posted() noexcept;
-    bool flush();
-    bool finish_closing();
-    void settle_activity() noexcept;
-
-    bool refill() noexcept;
-    bool may_skip_poll() noexcept;
-    void watched_call(Function<void()>& function, std::string_view what,
-                      std::source_location location) {
-        call_guarded(function, what, location);
-    }
-    void check_duration(TimePoint start, std::string_view what,
-                        std::source_location scheduled) const;
-    void note_signals();
-    bool deliver_signals();
-    void renew_receive_buffer();
-    TimePoint trim_blocks(TimePoint until) noexcept;
-    void outside_change();
-    void hand_to_host() noexcept;
-    void arm_kernel(TimePoint next) noexcept;
-    void end_everything() noexcept;
-    void abort_jobs(bool running_too) noexcept;
-    std::size_t running_jobs() const noexcept;
-    void abandon_futures() noexcept;
-    void end_callbacks() noexcept;
-    bool anything_alive() const noexcept;
-    bool could_call_back() const noexcept;
-    void note_stale(bool by_kernel);
-    Result<void> rebuild_kernel();
-    void run_turns(bool until_idle);
-    void end_sources();
-    bool leftovers() const noexcept { return phase_ != Phase::wait; }
-    std::size_t make_turn(TimePoint wait_until);
-    bool ready_now() const noexcept;
-    detail::CallNode* new_node();
-    void recycle(detail::CallNode* node) noexcept;
+    friend detail::LoopCore& detail::core_of(Loop& loop) noexcept;
+    friend const detail::LoopCore& detail::core_of(const Loop& loop) noexcept;
     void run_until_done(detail::FutureStateBase& state);
-    bool idle() const noexcept;
+    void check_usable(const char* what) const;
+    void submit(ThreadPool& pool, const std::shared_ptr<detail::JobBase>& job);
 
-    // Hot: touched every turn, kept together.
-    struct CloseBlocks {
-        void operator()(detail::BlockPool* pool) const noexcept { pool->close(); }
-    };
-    std::unique_ptr<detail::BlockPool, CloseBlocks> blocks_{detail::BlockPool::make()};
-    std::unique_ptr<Kernel> kernel_;
-    std::vector<Event> events_;
-    std::size_t event_next_ = 0;
-    std::size_t event_end_ = 0;
-    std::size_t fresh_events_ = 0; // the first ones are the kernel's, the others those of `again_`
-    std::vector<Slot> slots_;
-    std::vector<Event> again_;
-    bool work_queued_ = false;
-    CallQueue soon_;
-    CallQueue batch_;
-    std::vector<detail::Posted> posted_; // this turn's, of which the first `posted_next_` have run
-    std::size_t posted_next_ = 0;
-    detail::TimerQueue timers_;
-    detail::ListNode due_;
-    detail::ListNode active_; // since the turn began
-    SourceQueue closing_;
-    SourceQueue flushing_;
-    TimePoint now_{};
-    Allowance allowance_;
-    std::shared_ptr<detail::Mailbox> mailbox_;
-    Buffer receive_;
-    bool receive_kept_ = true; // a part of it has another owner, or it is still to be made
-    detail::Cork cork_;
-    std::uint64_t turns_ = 0;
-    int turns_since_poll_ = 0;
-    bool front_end_ready_ = false;
-    bool more_events_ = false;
-    Phase phase_ = Phase::wait; // where a turn that was cut short goes on
-    bool limited_ = false;
-    bool removed_ = false; // a source, since the last look at the kernel
-    bool in_turn_ = false;
-    bool running_ = false;
-    bool stopping_ = false;
-    bool debug_ = false;
-    bool embedded_ = false;
-    State state_ = State::open;
-
-    LoopOptions options_;
-    std::uint32_t free_slot_ = 0; // 0: none; slot 0 is never used
-    std::size_t sources_ = 0;
-    detail::ListNode jobs_;
-    std::size_t job_count_ = 0;
-    detail::ListNode pending_futures_;
-    detail::ListNode futures_of_running_jobs_; // while the loop is being closed
-    std::uint64_t sequence_ = 0;
-    std::vector<detail::TimerRecord*> timer_records_; // all there are, in use or not
-    detail::TimerRecord* free_timers_ = nullptr;
-    detail::CallNode* free_nodes_ = nullptr;
-    std::uint64_t stale_events_ = 0;
-    int stale_turns_ = 0;
-    std::uint64_t stale_turn_ = 0;
-    bool rebuild_wanted_ = false;
-    TimePoint polled_at_{};
-    TimePoint trim_at_ = TimePoint::max(); // when blocks that nobody needs go back to the system
-    // what the host of an embedded loop knows to be the next deadline
-    TimePoint announced_ = TimePoint::max();
-    // when the kernel makes the pollable descriptor readable
-    TimePoint armed_ = TimePoint::max();
-    bool in_hook_ = false;
-    detail::ListNode signals_;
-    std::size_t signal_count_ = 0;
-    std::uint16_t signal_uses_[65] = {}; // watches per signal number
-    bool signals_due_ = false;
-    std::unique_ptr<ThreadPool> executor_;
-    std::unique_ptr<detail::StdWatcher> std_watcher_;
-    std::weak_ptr<void> datagram_memory_;
-    std::unique_ptr<detail::FrontEnd> front_end_;
-    std::size_t own_signals_ = 0;
-    Function<void(const Unhandled&)> unhandled_;
-    LogLimit unhandled_limit_;
-    LogLimit peers_limit_;
-    std::uint64_t unhandled_changes_ = 0;
-    Function<void()> wake_hook_;
-    std::uint64_t hook_changes_ = 0;
+    const std::unique_ptr<detail::LoopCore> core_;
 };
 
-inline RemoteLoop::RemoteLoop(const Loop& loop) noexcept : mailbox_(loop.mailbox()) {}
+inline detail::LoopCore& detail::core_of(Loop& loop) noexcept {
+    return *loop.core_;
+}
+inline const detail::LoopCore& detail::core_of(const Loop& loop) noexcept {
+    return *loop.core_;
+}
+
+template<class T>
+T Loop::run_until(Future<T> future) {
+    if (!future.valid()) detail::throw_no_state("run_until");
+    run_until_done(*future.state_ref());
+    return future.take();
+}
+
+template<class F>
+auto Loop::run_in_executor(F function) -> Future<std::invoke_result_t<F&>> {
+    return run_in_executor(executor(), std::move(function));
+}
+
+template<class F>
+auto Loop::run_in_executor(ThreadPool& pool, F function) -> Future<std::invoke_result_t<F&>> {
+    check_usable("run_in_executor");
+    const auto job = std::make_shared<detail::ExecutorJob<F>>(*this, std::move(function));
+    auto future = job->promise.future();
+    submit(pool, job);
+    return future;
+}
 
 } // namespace weft
 
 #pragma GCC visibility pop
 
-#include <weft/reactor/loop_inline.hpp>
+#include <weft/reactor/std_future.hpp>

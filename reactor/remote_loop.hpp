@@ -12,8 +12,8 @@
 namespace weft {
 
 /// A loop as other threads may know it: copy it, keep it, use it from any thread, also when the
-/// loop is closed or gone. `Loop::remote()` makes one; `coro::RemoteLoop` is one that starts tasks
-/// as well. Two are equal if they are the same loop's.
+/// loop is closed or gone. `Loop::remote()` makes one. `coro::start` starts tasks through it. Two
+/// are equal if they are the same loop's.
 class RemoteLoop {
 public:
     /// While the loop lives.

@@ -70,22 +70,42 @@ protected:
     Source& operator=(const Source&) = delete;
 };
 
-/// What a front-end keeps for a loop: given to it with `Loop::set_front_end`, and gone with it.
+/// What a front-end keeps for a loop: given to it with `LoopCore::add_front_end`, and gone with it.
+/// A loop may have several, each of a type of its own, which `LoopCore::front_end` finds it by.
 class FrontEnd {
 public:
+    /// Names a type of front-ends: `static constexpr char kind`, of which only the address counts.
+    explicit FrontEnd(const char& kind) noexcept : kind_(&kind) {}
+    FrontEnd(const FrontEnd&) = delete;
+    FrontEnd& operator=(const FrontEnd&) = delete;
     virtual ~FrontEnd() = default;
+
     /// The loop is being closed: end everything, now. Called in rounds, as long as `alive()`.
     virtual void on_loop_closing() noexcept = 0;
     virtual bool alive() const noexcept = 0;
     /// The loop is about to wait without a deadline, and nothing that is registered with it could
     /// end that wait. What this queues is run first.
     virtual void on_nothing_to_wait_for() = 0;
-    /// The phase of its own that it asked for with `Loop::run_front_end`.
+    /// Its part of the front-ends' phase, which it asked for with `LoopCore::run_front_end`.
     virtual void run() = 0;
     /// Another loop is stepped inside a callback of this one: what runs here is out of sight until
-    /// `step_back`, which is given what this returned.
-    virtual void* step_aside() noexcept = 0;
-    virtual void step_back(void* running) noexcept = 0;
+    /// `step_back`.
+    virtual void step_aside() noexcept = 0;
+    virtual void step_back() noexcept = 0;
+    /// The sources of the events after the one that is handled next, each null if there is none:
+    /// memory that they are going to touch can be asked for now, so that a batch of connections
+    /// does not wait for it once per connection. Asked of the first front-end of a loop.
+    struct Upcoming {
+        const Source* first;
+        const Source* second;
+        const Source* third;
+    };
+    virtual void look_ahead(const Upcoming& upcoming) const noexcept { (void)upcoming; }
+
+private:
+    friend class LoopCore;
+    const char* const kind_;
+    bool wants_run_ = false;
 };
 
 } // namespace detail

@@ -1,7 +1,8 @@
 #include <weft/reactor/log.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/timer.hpp>
 
+#include <memory>
 #include <string>
 
 namespace weft {
@@ -12,7 +13,7 @@ namespace {
 void drop_if_unused(detail::TimerRecord* record) noexcept {
     if (record->held || record->running || record->wanted) return;
     if (record->loop != nullptr) {
-        record->loop->recycle(record);
+        record->loop->timer_records().give_back(*record);
     } else {
         delete record;
     }
@@ -44,6 +45,28 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
 
 namespace detail {
 
+TimerRecord& TimerRecords::take(LoopCore& loop) {
+    if (free_ == nullptr) {
+        auto made = std::make_unique<TimerRecord>();
+        made->loop = &loop;
+        all_.push_back(made.get());
+        free_ = made.release();
+    }
+    return *std::exchange(free_, free_->next_free);
+}
+
+void TimerRecords::let_go() noexcept {
+    for (TimerRecord* record : all_) {
+        if (record->held) {
+            record->loop = nullptr;
+        } else {
+            delete record;
+        }
+    }
+    all_.clear();
+    free_ = nullptr;
+}
+
 void TimerRecord::on_timer() {
     // The callable is on the stack while it runs: cancelling or destroying the timer inside it is
     // fine. A repeating one is armed again first, so that it can be asked, moved and cancelled
@@ -61,7 +84,7 @@ void TimerRecord::on_timer() {
         }
     } ended{this, &callable};
     if (wanted) loop->arm(*this, next_tick(deadline(), interval, loop->now()));
-    loop->watched_call(callable, "a timer's callback", location);
+    loop->call_guarded(callable, "a timer's callback", location);
 }
 
 void TimerRecord::on_abandoned() noexcept {

@@ -6,6 +6,7 @@
 
 #include <source_location>
 #include <utility>
+#include <vector>
 
 #pragma GCC visibility push(default)
 
@@ -15,13 +16,15 @@ class Loop;
 
 namespace detail {
 
+class LoopCore;
+
 /// A timer's place in the queue, its callback and its state. Shared between the loop and at most
 /// one `Timer`; recycled by the loop, so that setting a timer does not allocate.
 struct TimerRecord final : TimerNode {
     void on_timer() override;
     void on_abandoned() noexcept override;
 
-    Loop* loop = nullptr; ///< null once the loop is closed
+    LoopCore* loop = nullptr; ///< null once the loop is closed
     Function<void()> function;
     Duration interval{-1}; ///< below 0: fires once
     std::source_location location;
@@ -29,6 +32,23 @@ struct TimerRecord final : TimerNode {
     bool running = false; ///< its callback is on the stack
     bool wanted = false;  ///< waiting to be fired (again)
     TimerRecord* next_free = nullptr;
+};
+
+/// The records of a loop's timers, in use or not: setting a timer does not allocate.
+class TimerRecords {
+public:
+    /// One that nobody uses, of `loop`.
+    TimerRecord& take(LoopCore& loop);
+    void give_back(TimerRecord& record) noexcept {
+        record.next_free = free_;
+        free_ = &record;
+    }
+    /// The loop is closed: the last to hold one deletes it.
+    void let_go() noexcept;
+
+private:
+    std::vector<TimerRecord*> all_;
+    TimerRecord* free_ = nullptr;
 };
 
 } // namespace detail
@@ -60,7 +80,7 @@ public:
     void detach() noexcept;
 
 private:
-    friend class Loop;
+    friend class detail::LoopCore;
     explicit Timer(detail::TimerRecord* record) noexcept : record_(record) { record_->held = true; }
     detail::TimerRecord* record_ = nullptr;
 };

@@ -1,7 +1,6 @@
 #include "watch_impl.hpp"
 
 #include <weft/reactor/log.hpp>
-#include <weft/reactor/loop.hpp>
 #include <weft/reactor/watch.hpp>
 
 #include <cstring>
@@ -14,7 +13,7 @@ namespace {
 
 constexpr std::uint32_t broken = ready::error | ready::hangup;
 
-void report_leak(const Loop& loop, const std::string& what, const std::source_location& made) {
+void report_leak(const LoopCore& loop, const std::string& what, const std::source_location& made) {
     if (!loop.debug()) return;
     log(LogLevel::warning, what + " made at " + made.file_name() + ":" +
                                std::to_string(made.line()) +
@@ -23,9 +22,9 @@ void report_leak(const Loop& loop, const std::string& what, const std::source_lo
 
 } // namespace
 
-WatchedFd::WatchedFd(Loop& loop, int fd, std::source_location location)
+WatchedFd::WatchedFd(LoopCore& loop, int fd, std::source_location location)
     : loop_(&loop), fd_(fd), location_(location) {
-    token_ = loop.add_source(*this);
+    token_ = loop.sources().add(*this);
 }
 
 void WatchedFd::on_loop_closing() {
@@ -92,7 +91,7 @@ void WatchedFd::apply(std::uint32_t ready) noexcept {
 
 bool WatchedFd::call(Interest direction) {
     Callback callback = slot(direction);
-    loop_->watched_call(*callback, "a watched descriptor's callback", location_);
+    loop_->call_guarded(*callback, "a watched descriptor's callback", location_);
     return loop_ != nullptr;
 }
 
@@ -116,12 +115,10 @@ void WatchedFd::on_ready(std::uint32_t ready) {
     if (writer_ && (ready & (ready::writable | broken))) (void)call(Interest::write);
 }
 
-WatchedSignal::WatchedSignal(Loop& loop, int number, Function<void()> function,
+WatchedSignal::WatchedSignal(LoopCore& loop, int number, Function<void()> function,
                              std::source_location location)
     : loop_(&loop), number_(number), location_(location), function_(std::move(function)) {
-    loop.signals_.push_back(*this);
-    ++loop.signal_count_;
-    ++loop.signal_uses_[number];
+    loop.signals().add(*this);
 }
 
 void WatchedSignal::deliver() {
@@ -133,7 +130,7 @@ void WatchedSignal::deliver() {
             if (self->orphan_) delete self;
         }
     } ended{this};
-    loop_->watched_call(function_, "a signal's callback", location_);
+    loop_->call_guarded(function_, "a signal's callback", location_);
 }
 
 void WatchedSignal::on_loop_closing() noexcept {
@@ -144,9 +141,8 @@ void WatchedSignal::on_loop_closing() noexcept {
 
 void WatchedSignal::end() noexcept {
     if (loop_ == nullptr) return;
-    unlink();
-    --loop_->signal_count_;
-    if (--loop_->signal_uses_[number_] == 0) (void)loop_->kernel().unwatch_signal(number_);
+    loop_->signals().remove(*this);
+    if (loop_->signals().watching(number_) == 0) (void)loop_->kernel().unwatch_signal(number_);
     loop_ = nullptr;
 }
 
@@ -157,6 +153,46 @@ void WatchedSignal::dispose() noexcept {
     } else {
         delete this;
     }
+}
+
+void SignalWatches::add(WatchedSignal& watched) noexcept {
+    watches_.push_back(watched);
+    ++size_;
+    ++uses_[static_cast<std::size_t>(watched.number())];
+}
+
+void SignalWatches::remove(WatchedSignal& watched) noexcept {
+    watched.unlink();
+    --size_;
+    --uses_[static_cast<std::size_t>(watched.number())];
+}
+
+void SignalWatches::note(std::uint64_t seen) noexcept {
+    if (seen == 0) return;
+    for (auto* node = watches_.next; node != &watches_; node = node->next) {
+        auto& watched = static_cast<WatchedSignal&>(*node);
+        if ((seen >> (watched.number() - 1)) & 1) watched.due = due_ = true;
+    }
+}
+
+// A callback may end any of the watches or add new ones, so the walk starts over after each.
+WatchedSignal* SignalWatches::next_due() noexcept {
+    for (auto* node = watches_.next; node != &watches_; node = node->next) {
+        auto& watched = static_cast<WatchedSignal&>(*node);
+        if (watched.due) return &watched;
+    }
+    return nullptr;
+}
+
+void SignalWatches::deliver(WatchedSignal& watched) {
+    watched.due = false;
+    watched.deliver();
+}
+
+void SignalWatches::close() noexcept {
+    while (watches_.linked())
+        static_cast<WatchedSignal*>(watches_.next)->on_loop_closing();
+    due_ = false;
 }
 
 void WatchDeleter::operator()(WatchedFd* watched) const noexcept {
@@ -192,9 +228,9 @@ int Watch::fd() const noexcept {
     return watched_ ? watched_->fd() : -1;
 }
 
-Result<Watch> Loop::watch(int fd, std::source_location location) {
+Result<Watch> detail::LoopCore::watch(int fd, std::source_location location) {
     check_usable("watch");
-    Watch watch(new detail::WatchedFd(*this, fd, location));
+    Watch watch(new WatchedFd(*this, fd, location));
     if (const Sys added = watch.watched_->start(); !added.ok()) {
         const bool file = added.error() == EPERM;
         return Error{file ? make_error_code(Errc::not_an_event_fd) : added.code(),
@@ -203,16 +239,16 @@ Result<Watch> Loop::watch(int fd, std::source_location location) {
     return watch;
 }
 
-Result<SignalWatch> Loop::on_signal(int number, Function<void()> function,
-                                    std::source_location location) {
+Result<SignalWatch> detail::LoopCore::on_signal(int number, Function<void()> function,
+                                                std::source_location location) {
     check_usable("on_signal");
     if (number < 1 || number > 64)
         return Error{errno_code(EINVAL), "watch signal " + std::to_string(number)};
-    if (signal_uses_[number] == 0) {
+    if (signals_.watching(number) == 0) {
         if (const Sys done = kernel_->watch_signal(number); !done.ok())
             return Error{done.code(), "watch signal " + std::to_string(number)};
     }
-    return SignalWatch(new detail::WatchedSignal(*this, number, std::move(function), location));
+    return SignalWatch(new WatchedSignal(*this, number, std::move(function), location));
 }
 
 } // namespace weft

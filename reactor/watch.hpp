@@ -15,6 +15,7 @@ class Watch;
 class SignalWatch;
 
 namespace detail {
+class LoopCore;
 class WatchedFd;
 class WatchedSignal;
 struct WatchDeleter {
@@ -44,7 +45,7 @@ public:
     int fd() const noexcept; ///< -1 once cancelled
 
 private:
-    friend class Loop;
+    friend class detail::LoopCore;
     explicit Watch(detail::WatchedFd* watched) noexcept : watched_(watched) {}
     std::unique_ptr<detail::WatchedFd, detail::WatchDeleter> watched_;
 };
@@ -58,7 +59,7 @@ public:
     bool active() const noexcept { return watched_ != nullptr; }
 
 private:
-    friend class Loop;
+    friend class detail::LoopCore;
     explicit SignalWatch(detail::WatchedSignal* watched) noexcept : watched_(watched) {}
     std::unique_ptr<detail::WatchedSignal, detail::WatchDeleter> watched_;
 };

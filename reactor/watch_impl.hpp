@@ -1,7 +1,7 @@
 #pragma once
 
 #include <weft/reactor/kernel/kernel.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/source.hpp>
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace weft::detail {
 /// put off.
 class WatchedFd final : public Source {
 public:
-    WatchedFd(Loop& loop, int fd, std::source_location location);
+    WatchedFd(LoopCore& loop, int fd, std::source_location location);
     Sys start() noexcept;
     /// Ends the watch and destroys it, after the running callback if there is one.
     void dispose() noexcept;
@@ -42,7 +42,7 @@ private:
     void apply(std::uint32_t ready) noexcept;
     bool call(Interest direction);
 
-    Loop* loop_; // null once the watch has ended
+    LoopCore* loop_; // null once the watch has ended
     int fd_;
     Token token_ = 0;
     Interest registered_ = Interest::none;
@@ -57,7 +57,8 @@ private:
 /// The loop's side of a `SignalWatch`, in the loop's list of them.
 class WatchedSignal final : public ListNode {
 public:
-    WatchedSignal(Loop& loop, int number, Function<void()> function, std::source_location location);
+    WatchedSignal(LoopCore& loop, int number, Function<void()> function,
+                  std::source_location location);
     /// Calls the callback.
     void deliver();
     int number() const noexcept { return number_; }
@@ -68,7 +69,7 @@ public:
     bool due = false; ///< it came and was not delivered to this watch yet
 
 private:
-    Loop* loop_;
+    LoopCore* loop_;
     int number_;
     bool busy_ = false;
     bool orphan_ = false;

@@ -39,7 +39,7 @@ public:
         write_message(line);
     }
     void framing_error(const Error& error) override {
-        Loop::current()->log_limited(LogLevel::warning, error.message());
+        log_peer_error(error.message());
         ++counters_.failed;
         transport().close();
     }

@@ -45,7 +45,7 @@ template<void (*serve)(coro::Stream&, EchoCounters&)>
 coro::StreamHandler counted(EchoCounters& counters) {
     return [&counters](coro::Stream& peer) {
         const auto refuse = [&](const std::exception& error) {
-            coro::this_loop().log_limited(LogLevel::warning, error.what());
+            log_peer_error(error.what());
             ++counters.failed;
         };
         try {

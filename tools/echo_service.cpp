@@ -1,8 +1,15 @@
 #include "echo_service.hpp"
 
+#include <weft/reactor/log.hpp>
+
 #include <utility>
 
 namespace weft::tools {
+
+void log_peer_error(std::string_view text) {
+    static thread_local LogLimit limit;
+    if (limit.admits(LogLevel::warning, Loop::current()->now())) log(LogLevel::warning, text);
+}
 
 void EchoCounters::add(const EchoCounters& other) noexcept {
     connections += other.connections;

@@ -22,6 +22,9 @@ struct EchoCounters {
     void add(const EchoCounters& other) noexcept;
 };
 
+/// Logs what peers can cause, so many lines a second for each thread's loop.
+void log_peer_error(std::string_view text);
+
 /// How the service is written: the same behaviour in two styles.
 class EchoStyle {
 public:

@@ -88,7 +88,7 @@ public:
 
     // For the clients.
     const Pattern& pattern() const noexcept { return pattern_; }
-    TimePoint now() { return loop_.kernel().now(); }
+    TimePoint now() { return loop_.now(); }
     void joined(LoadClient& client);
     void left(LoadClient& client);
     /// An answer to the message that was due at `due` has come at `now`.

@@ -21,7 +21,7 @@ void Scheduler::run() {
     if (changed_.linked()) [[unlikely]]
         update_now();
     if (watched) [[unlikely]]
-        if (const TimePoint now = loop_.now(); now != last_run)
+        if (const TimePoint now = core_.now(); now != last_run)
             run_before = std::exchange(last_run, now);
     if (aside_ != nullptr) {
         (ready_ != nullptr ? ready_last_->next_ready : ready_) = aside_;
@@ -36,14 +36,14 @@ void Scheduler::run() {
         explicit InRun(Scheduler& s) noexcept : scheduler(s) { s.in_run_ = true; }
         ~InRun() {
             scheduler.in_run_ = false;
-            if (scheduler.any_ready()) scheduler.loop_.run_front_end();
+            if (scheduler.any_ready()) scheduler.core_.run_front_end(scheduler);
         }
     } in_run(*this);
-    if (loop_.limited()) { // each comes back here, to be counted
+    if (core_.limited()) { // each comes back here, to be counted
         jumps_left_ = 0;
         while (ready_ != nullptr) {
             enter(*std::exchange(ready_, ready_->next_ready));
-            if (--jumps == 0 || !loop_.spend()) return;
+            if (--jumps == 0 || !core_.spend()) return;
         }
         return;
     }
@@ -74,7 +74,7 @@ std::uint64_t next_random(std::uint64_t& state) noexcept {
 
 std::size_t Scheduler::draw(std::size_t count) noexcept {
     if (draw_state_ == 0) [[unlikely]] {
-        loop_.kernel().random(std::as_writable_bytes(std::span(&draw_state_, 1)));
+        core_.kernel().random(std::as_writable_bytes(std::span(&draw_state_, 1)));
         draw_state_ |= 1;
     }
     return static_cast<std::size_t>(next_random(draw_state_) >> 32) % count;
@@ -94,8 +94,8 @@ int Scheduler::shuffle_ready() {
 }
 
 void Scheduler::check_duration(const Coroutine& self) {
-    const Duration took = loop_.kernel().now() - running_since_;
-    if (took <= loop_.options().slow_callback) return;
+    const Duration took = core_.kernel().now() - running_since_;
+    if (took <= core_.options().slow_callback) return;
     log(LogLevel::warning,
         "the coroutine " + describe(self) + " ran for " +
             std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
@@ -118,14 +118,16 @@ void Scheduler::update_now() noexcept {
 
 Scheduler& Scheduler::of(Loop& loop) {
     if (Scheduler* found = find(loop)) return *found;
-    loop.check_usable("starting a coroutine");
-    auto made = std::make_unique<Scheduler>(loop);
+    weft::detail::LoopCore& core = weft::detail::core_of(loop);
+    core.check_usable("starting a coroutine");
+    auto made = std::make_unique<Scheduler>(core);
     Scheduler& scheduler = *made;
-    loop.set_front_end(std::move(made));
+    core.add_front_end(std::move(made));
     return scheduler;
 }
 
-Scheduler::Scheduler(Loop& loop) : loop_(loop), debug_(loop.debug()), root_(loop) {
+Scheduler::Scheduler(weft::detail::LoopCore& core)
+    : FrontEnd(kind), core_(core), debug_(core.debug()), root_(core.loop()) {
     root_.scope = &root_scope_;
     root_scope_.entered_ = true; // by nobody, and cancelled as those that are
 }
@@ -134,7 +136,7 @@ Scheduler::~Scheduler() = default;
 
 Coroutine& Scheduler::make(TaskBase& task, std::size_t stack_size, std::size_t body_size,
                            void (*entry)(Context&)) {
-    if (loop_.closing()) throw UsageError("spawn: the loop is closed");
+    if (core_.closing()) throw UsageError("spawn: the loop is closed");
     const Stack stack = stacks_.take(stack_size);
     const auto down = [](std::byte* at, std::size_t size, std::size_t alignment) {
         return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(at) - size) &
@@ -176,7 +178,7 @@ void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
 
 void Scheduler::end_writing(Coroutine& self) noexcept {
     try {
-        if (loop_.cork().is_open()) loop_.uncork();
+        core_.cork().flush();
     } catch (...) {
         report_exception("sending what the coroutine " + describe(self) + " wrote last");
     }
@@ -214,22 +216,22 @@ void Scheduler::end(Coroutine& self) noexcept {
 
 void Scheduler::report_exception(const std::string& what) noexcept {
     try {
-        loop_.report_exception(what);
+        core_.report_exception(what);
     } catch (...) {
         fatal_ = std::current_exception(); // thrown when the loop's own stack runs again
     }
 }
 
 void Scheduler::Trimming::begin() noexcept {
-    if (!armed() && !scheduler.loop_.closing())
-        scheduler.loop_.arm(*this, scheduler.loop_.deadline_in(patience));
+    if (!armed() && !scheduler.core_.closing())
+        scheduler.core_.arm(*this, scheduler.core_.deadline_in(patience));
 }
 
 void Scheduler::Trimming::on_timer() {
     const StackPool::Left left = scheduler.stacks_.trim_some();
     if (left == StackPool::Left::nothing) return;
-    scheduler.loop_.arm(
-        *this, scheduler.loop_.deadline_in(left == StackPool::Left::more ? interval : patience));
+    scheduler.core_.arm(
+        *this, scheduler.core_.deadline_in(left == StackPool::Left::more ? interval : patience));
 }
 
 // --- The end of everything ---
@@ -259,7 +261,7 @@ void Scheduler::report_leftovers() {
         if (left.wait != nullptr) text += ": it waits for " + left.wait->describe();
         if (kind.others != 0)
             text += "; nor had " + std::to_string(kind.others) + " more that were spawned there";
-        loop_.report({text, nullptr, left.task.spawned});
+        core_.report({text, nullptr, left.task.spawned});
     }
 }
 
@@ -274,18 +276,45 @@ void Scheduler::on_loop_closing() noexcept {
         try {
             run();
         } catch (...) { // a FatalError: there is no `run` of the loop's to leave
-            loop_.report(
-                {"while the loop was closed", std::current_exception(), Loop::no_location()});
+            core_.report({"while the loop was closed", std::current_exception(), {}});
         }
     }
 }
 
-void* Scheduler::step_aside() noexcept {
-    return std::exchange(current, nullptr);
+void Scheduler::step_aside() noexcept {
+    set_aside_ = std::exchange(current, nullptr);
 }
 
-void Scheduler::step_back(void* running) noexcept {
-    current = static_cast<Coroutine*>(running);
+void Scheduler::step_back() noexcept {
+    current = std::exchange(set_aside_, nullptr);
+}
+
+namespace {
+
+/// Asks for `size` bytes from `at` on. Inlined early: g++ 12 takes a call of a function that only
+/// prefetches for one without an effect, and drops it.
+[[gnu::always_inline]] inline void fetch(const void* at, std::size_t size) noexcept {
+    constexpr std::size_t line = 64;
+    for (std::size_t i = 0; i < size; i += line)
+        __builtin_prefetch(static_cast<const char*>(at) + i);
+}
+
+} // namespace
+
+/// What the next event's path names, the path of the one behind it, the source of the one behind
+/// that. In a batch of 512 connections each resumed on a stack of its own, whose lines and page
+/// table entry the connections before it had pushed out of the cache, for 6 to 8 % of a request's
+/// time.
+void Scheduler::look_ahead(const Upcoming& upcoming) const noexcept {
+    if (upcoming.third != nullptr) fetch(upcoming.third, 192);
+    if (upcoming.second != nullptr && upcoming.second->path != nullptr)
+        fetch(upcoming.second->path, 192);
+    // Nothing is mapped at null, which the processor would find out each time.
+    if (upcoming.first == nullptr || upcoming.first->path == nullptr ||
+        upcoming.first->path->object == nullptr)
+        return;
+    fetch(upcoming.first->path->object, 128);
+    fetch(upcoming.first->path->stack, 448);
 }
 
 void Scheduler::on_nothing_to_wait_for() {

@@ -2,7 +2,7 @@
 
 #include <weft/coro/core/coroutine.hpp>
 #include <weft/coro/tasks/cancel_scope.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -48,12 +48,14 @@ public:
     /// The loop's, made if there is none.
     static Scheduler& of(Loop& loop);
     static Scheduler* find(Loop& loop) noexcept {
-        return static_cast<Scheduler*>(loop.front_end());
+        return weft::detail::core_of(loop).front_end<Scheduler>();
     }
-    explicit Scheduler(Loop& loop);
+    static constexpr char kind = 0; // names it among the front-ends of a loop
+    explicit Scheduler(weft::detail::LoopCore& core);
     ~Scheduler() override;
 
-    Loop& loop() noexcept { return loop_; }
+    weft::detail::LoopCore& core() noexcept { return core_; }
+    Loop& loop() noexcept { return core_.loop(); }
     StackPool& stacks() noexcept { return stacks_; }
     Family& root() noexcept { return root_; }
     CancelScope& root_scope() noexcept { return root_scope_; }
@@ -120,7 +122,7 @@ public:
         coroutine.next_ready = nullptr;
         (ready_ != nullptr ? ready_last_->next_ready : ready_) = &coroutine;
         ready_last_ = &coroutine;
-        if (!in_run_) loop_.run_front_end();
+        if (!in_run_) core_.run_front_end(*this);
     }
     /// Runs it now. From the loop's own stack only.
     void resume(Coroutine& coroutine);
@@ -139,7 +141,7 @@ public:
     /// The same, and queues it.
     void start(Coroutine& coroutine, Family& family, Coroutine* parent);
     /// Whether what somebody writes is being gathered.
-    bool writing() noexcept { return loop_.cork().is_open(); }
+    bool writing() noexcept { return core_.cork().is_open(); }
     /// Before the end: what was written last leaves. Reports what goes wrong with that.
     void end_writing(Coroutine& self) noexcept;
     /// The coroutine that runs has ended, and its task has its outcome. Calls nobody's code.
@@ -167,8 +169,9 @@ public:
     bool alive() const noexcept override { return count_ != 0; }
     void on_nothing_to_wait_for() override;
     void run() override;
-    void* step_aside() noexcept override;
-    void step_back(void* running) noexcept override;
+    void step_aside() noexcept override;
+    void step_back() noexcept override;
+    void look_ahead(const Upcoming& upcoming) const noexcept override;
 
     /// Stops the loop when this task of the root has ended, or, with null, when all have.
     void stop_loop_after(const TaskBase* task) noexcept {
@@ -251,9 +254,10 @@ private:
     static bool same_place(const std::source_location& a, const std::source_location& b) noexcept;
     void report_leftovers();
 
-    Loop& loop_;
-    Context main_;               // the loop's own stack
-    Coroutine* ready_ = nullptr; // the next to be run
+    weft::detail::LoopCore& core_;
+    Context main_;                   // the loop's own stack
+    Coroutine* set_aside_ = nullptr; // what ran when another loop was stepped inside of it
+    Coroutine* ready_ = nullptr;     // the next to be run
     Coroutine* ready_last_ = nullptr;
     // had their share of this turn, and stand in the queue from the next phase of theirs on
     Coroutine* aside_ = nullptr;

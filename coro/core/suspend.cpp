@@ -16,9 +16,9 @@ namespace {
 class WaitTimer final : public TimerNode {
 public:
     WaitTimer(Coroutine& coroutine, TimePoint deadline) : coroutine_(coroutine) {
-        coroutine.scheduler.loop().arm(*this, deadline);
+        coroutine.scheduler.core().arm(*this, deadline);
     }
-    ~WaitTimer() { coroutine_.scheduler.loop().timers().cancel(*this); }
+    ~WaitTimer() { coroutine_.scheduler.core().timers().cancel(*this); }
     void on_timer() override { coroutine_.end_wait(Wake::timed_out); }
 
 private:
@@ -33,7 +33,7 @@ Coroutine* Scheduler::park(Wait& wait) {
     if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
         refuse_to_wait(wait);
     self.wait = &wait;
-    if (self.consumer != nullptr || loop_.cork().is_open() || debug_) [[unlikely]]
+    if (self.consumer != nullptr || core_.cork().is_open() || debug_) [[unlikely]]
         return park_slowly(self);
     Context* to = &main_;
     Coroutine* const next = next_ready();
@@ -73,9 +73,9 @@ void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
 
 // A function of its own, so that the one below needs no registers saved.
 [[gnu::noinline]] Coroutine* Scheduler::yield_slowly(Coroutine& self) {
-    if (loop_.cork().is_open()) loop_.uncork();
+    core_.cork().flush();
     // What is queued in the loop has its turn, too, and first if it is that which runs this.
-    if (!in_run_ || loop_.work_queued()) jumps_left_ = 0;
+    if (!in_run_ || core_.work_queued()) jumps_left_ = 0;
     make_ready(self);
     switch_away(self);
     return &self;
@@ -83,7 +83,7 @@ void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
 
 [[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
     Coroutine* next = ready_;
-    if (next == nullptr || jumps_left_ <= 0 || loop_.work_queued() || loop_.cork().is_open() ||
+    if (next == nullptr || jumps_left_ <= 0 || core_.work_queued() || core_.cork().is_open() ||
         self.consumer != nullptr) [[unlikely]]
         return yield_slowly(self);
     --jumps_left_;
@@ -131,12 +131,12 @@ void Scheduler::stand_aside(Coroutine& self) {
     self.next_ready = nullptr;
     (aside_ != nullptr ? aside_last_->next_ready : aside_) = &self;
     aside_last_ = &self;
-    if (!in_run_) loop_.run_front_end();
+    if (!in_run_) core_.run_front_end(*this);
     switch_away(self);
 }
 
 void Scheduler::checkpoint_in_memory_slowly(Coroutine& self) {
-    if (ready_ != nullptr || loop_.work_queued() || self.cancel_pending || unwinding())
+    if (ready_ != nullptr || core_.work_queued() || self.cancel_pending || unwinding())
         return checkpoint_slowly(self);
     self.immediate = immediate_limit - 1;
 }
@@ -162,7 +162,7 @@ void Scheduler::throw_cancelled(Coroutine& self) {
 // The cancellation of a scope was caught inside, and not thrown on.
 void Scheduler::note_swallowed(Coroutine& self) {
     if (++self.swallowed == 1)
-        loop_.report(
+        core_.report(
             {"the coroutine " + describe(self) +
                  " has caught a weft::Cancelled and goes on; a catch (...) must throw it on",
              nullptr, self.task.spawned});

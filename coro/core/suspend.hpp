@@ -27,7 +27,7 @@ namespace weft::coro::detail {
 [[gnu::always_inline]] inline void Scheduler::begin_running(Coroutine& self) noexcept {
     count_switch(self);
     if (debug_) [[unlikely]]
-        running_since_ = loop_.kernel().now();
+        running_since_ = core_.kernel().now();
 }
 
 // Another shall run. Returns when this one does again.
@@ -37,7 +37,7 @@ namespace weft::coro::detail {
         begin_running(consumer);
         return switch_context(self, consumer);
     }
-    if (loop_.cork().is_open()) loop_.uncork();
+    core_.cork().flush();
     if (debug_) [[unlikely]]
         check_duration(self);
     if (Coroutine* next = next_ready()) {
@@ -67,7 +67,7 @@ namespace weft::coro::detail {
 }
 
 [[gnu::always_inline]] inline void Scheduler::resume(Coroutine& coroutine) {
-    jumps_left_ = loop_.limited() ? 0 : -jumps_;
+    jumps_left_ = core_.limited() ? 0 : -jumps_;
     enter(coroutine);
 }
 

@@ -327,7 +327,7 @@ TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {
     if (!protocol) throw UsageError("release: the protocol is null");
     Transport& transport = state.connection("release");
     const bool paused = state.writing_paused;
-    transport.loop().uncork();
+    weft::detail::core_of(transport.loop()).cork().flush();
     if (state.buffered() != 0) transport.unread(state.input());
     const TransportRef ref = transport.ref();
     Protocol& next = *protocol;

@@ -63,7 +63,7 @@ void handle(StreamHandler& handler, Stream& stream, Scheduler& scheduler) {
         const bool silent = dynamic_cast<const TimeoutError*>(&error) != nullptr;
         const bool wrong = dynamic_cast<const FramingError*>(&error) != nullptr;
         if (silent || wrong || dynamic_cast<const IncompleteRead*>(&error) != nullptr) {
-            scheduler.loop().log_limited(silent || wrong ? LogLevel::info : LogLevel::debug,
+            scheduler.core().log_limited(silent || wrong ? LogLevel::info : LogLevel::debug,
                                          error.what());
             return stream.close();
         }

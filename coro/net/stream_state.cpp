@@ -254,7 +254,7 @@ void StreamState::reserve(Coroutine& self, std::size_t more) {
         std::size_t wanted = std::max(usual, capacity);
         while (wanted < size + more || (wanted == capacity && size > capacity / 2))
             wanted *= 2;
-        BlockPool& blocks = self.scheduler.loop().blocks();
+        BlockPool& blocks = self.scheduler.core().blocks();
         Buffer larger = wanted == BlockPool::block_size   ? blocks.take()
                         : wanted == BlockPool::large_size ? blocks.take_large()
                                                           : Buffer(wanted);
@@ -270,7 +270,7 @@ Buffer StreamState::keep(Bytes part) const {
     const bool held = before(block_.data(), part.data()) &&
                       before(part.data() + part.size(), block_.data() + end_);
     // Of a message that fills most of what it came in, a block is no waste.
-    if (!held || part.size() < end_ / 2 || part.size() < Loop::worth_a_block)
+    if (!held || part.size() < end_ / 2 || part.size() < weft::detail::LoopCore::worth_a_block)
         return Buffer::copy(part);
     return block_.share(static_cast<std::size_t>(part.data() - block_.data()), part.size());
 }
@@ -280,7 +280,7 @@ Buffer StreamState::take_all(Coroutine& self) {
     all.truncate(end_);
     all.remove_prefix(begin_);
     begin_ = end_ = 0;
-    copy_if_many(self.scheduler.loop().blocks(), all);
+    copy_if_many(self.scheduler.core().blocks(), all);
     return all;
 }
 
@@ -342,7 +342,8 @@ void StreamState::write_borrowed(Coroutine& self, Bytes data, TimePoint deadline
     };
     {
         const Borrowing borrowing(*this);
-        if (transport != nullptr && !transport->write_error()) transport->loop().uncork();
+        if (transport != nullptr && !transport->write_error())
+            weft::detail::core_of(transport->loop()).cork().flush();
         wait_for_room(self, "write", deadline);
     }
     (void)connection("write");

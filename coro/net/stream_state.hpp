@@ -198,7 +198,7 @@ private:
 /// one.
 inline void copy_if_many(const weft::detail::BlockPool& blocks, Buffer& data) {
     constexpr std::size_t many = 16;
-    if (blocks.out() > many && data.size() < Loop::worth_a_block) [[unlikely]]
+    if (blocks.out() > many && data.size() < weft::detail::LoopCore::worth_a_block) [[unlikely]]
         data = Buffer::copy(data);
 }
 
@@ -254,7 +254,7 @@ StreamState::receive(Coroutine& self, MutableBytes into, const char* what, TimeP
 
 [[gnu::always_inline]] inline ReadResult::State StreamState::receive_block(Coroutine& self,
                                                                            Buffer& data) {
-    weft::detail::BlockPool& blocks = self.scheduler.loop().blocks();
+    weft::detail::BlockPool& blocks = self.scheduler.core().blocks();
     data = fills_blocks_ ? blocks.take_large() : blocks.take();
     const ReadResult got = try_read({const_cast<std::byte*>(data.data()), data.size()});
     if (got.state != ReadResult::State::data) [[unlikely]] {

@@ -12,7 +12,7 @@ namespace weft::coro {
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add(state.source, data))
+    if (self.scheduler.goes_on(self) && self.scheduler.core().cork().add(state.source, data))
         [[likely]]
         return;
     const detail::StreamState::Use use(state);
@@ -27,7 +27,7 @@ void Stream::write(Bytes data, Deadline deadline) {
 void Stream::write(Buffer&& data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.loop().cork().add_small(state.source, data))
+    if (self.scheduler.goes_on(self) && self.scheduler.core().cork().add_small(state.source, data))
         [[likely]]
         return data.clear();
     write_otherwise(state, self, data, deadline);
@@ -67,7 +67,7 @@ void Stream::write_all(std::initializer_list<std::string_view> pieces, Deadline 
 }
 
 void Stream::flush() {
-    state("flush").connection("flush").loop().uncork();
+    weft::detail::core_of(state("flush").connection("flush").loop()).cork().flush();
 }
 
 void Stream::drain(Deadline deadline) {
@@ -75,7 +75,7 @@ void Stream::drain(Deadline deadline) {
     detail::Coroutine& self = detail::running("drain");
     const detail::StreamState::Use use(state);
     self.scheduler.checkpoint(self);
-    state.connection("drain").loop().uncork();
+    weft::detail::core_of(state.connection("drain").loop()).cork().flush();
     state.wait_for_room(self, "drain", deadline.at());
     (void)state.connection("drain");
 }

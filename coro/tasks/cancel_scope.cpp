@@ -39,7 +39,7 @@ void CancelScope::enter() {
 
 bool CancelScope::leave(bool cancelled) noexcept {
     detail::Coroutine& self = *std::exchange(owner_, nullptr);
-    self.scheduler.loop().timers().cancel(timer_);
+    self.scheduler.core().timers().cancel(timer_);
     left_ = true;
     const bool from_outside = !shield_ && parent_->effective_;
     caught_ = cancelled && cancelled_ && !from_outside && !self.scheduler.ending();
@@ -143,7 +143,7 @@ void CancelScope::DeadlineTimer::on_timer() {
 }
 
 void CancelScope::arm() {
-    Loop& loop = owner_->scheduler.loop();
+    weft::detail::LoopCore& loop = owner_->scheduler.core();
     loop.timers().cancel(timer_);
     if (deadline_ == TimePoint::max() || cancelled_) return;
     if (deadline_ <= loop.now()) {

@@ -35,7 +35,9 @@ bool Backoff::pause() {
     const double full = std::min(next_, static_cast<double>(policy_.longest_pause.count()));
     next_ = std::min(next_ * policy_.factor, 9e18); // which is still a duration
     const double drawn =
-        policy_.jitter == 0 ? 0 : full * policy_.jitter * random_part(loop.kernel());
+        policy_.jitter == 0
+            ? 0
+            : full * policy_.jitter * random_part(weft::detail::core_of(loop).kernel());
     const TimePoint until =
         loop.deadline_in(std::chrono::duration<double, std::nano>(full - drawn));
     if (until > policy_.deadline.at()) return false;

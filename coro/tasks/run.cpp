@@ -83,7 +83,7 @@ Runner::Runner(RunOptions options) : options_(std::move(options)), loop_(std::mo
         // Kernels without signals (simulated ones) do without.
         if (auto watch = loop_.on_signal(SIGINT, [this] { interrupted(); })) {
             interrupt_ = std::move(*watch);
-            loop_.set_own_signals(1);
+            weft::detail::core_of(loop_).signals().set_own(1);
             // A simulated signal has no handler.
             struct sigaction now {};
             handling_ = sigaction(SIGINT, nullptr, &now) == 0 && now.sa_handler != SIG_DFL &&
@@ -101,12 +101,13 @@ Runner::~Runner() {
 void Runner::stop_handling() noexcept {
     if (std::exchange(handling_, false)) leave_interrupts_alone();
     interrupt_ = SignalWatch();
-    loop_.set_own_signals(0);
+    weft::detail::core_of(loop_).signals().set_own(0);
 }
 
 void Runner::interrupted() {
     unheard_since = 0;
-    if (loop_.signal_watches(SIGINT) > 1) return; // somebody else's business
+    if (weft::detail::core_of(loop_).signals().watching(SIGINT) > 1)
+        return; // somebody else's business
     was_told = true;
     if (std::exchange(was_interrupted_, true)) {
         // Who asks twice has lost patience.
@@ -117,7 +118,7 @@ void Runner::interrupted() {
 }
 
 void Runner::deadlocked() {
-    if (!loop_.kernel().alone()) return;
+    if (!weft::detail::core_of(loop_).kernel().alone()) return;
     if (handling_ && main_ != nullptr && Scheduler::of(loop_).endless != 0) return;
     if (deadlock_.empty() && main_ != nullptr) {
         deadlock_ = "nothing can ever wake any of the coroutines:";
@@ -129,9 +130,9 @@ void Runner::deadlocked() {
     }
     // They were cancelled, and wait all the same for what is shielded or can not be cancelled.
     for (const TaskInfo& task : all_tasks(loop_))
-        loop_.log_limited(LogLevel::error,
-                          "the task " + static_cast<const TaskBase*>(task.id)->describe() +
-                              " can not be ended: it waits for " + task.waiting_for);
+        weft::detail::core_of(loop_).log_limited(
+            LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +
+                                 " can not be ended: it waits for " + task.waiting_for);
     loop_.stop();
 }
 
@@ -159,7 +160,7 @@ void Runner::run(TaskBase& main) {
 void Runner::end_leftovers() {
     Scheduler& scheduler = Scheduler::of(loop_);
     for (const TaskInfo& task : all_tasks(loop_))
-        loop_.log_limited(
+        weft::detail::core_of(loop_).log_limited(
             LogLevel::warning,
             "main has ended, and the task " + static_cast<const TaskBase*>(task.id)->describe() +
                 " is cancelled" +

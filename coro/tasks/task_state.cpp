@@ -33,7 +33,7 @@ TaskBase::~TaskBase() {
     if (status != Status::failed || error_seen || !error) return;
     const std::string text = "the error of the task " + describe() + " was never looked at";
     if (Loop* loop = Loop::current()) {
-        loop->report({text, error, spawned});
+        weft::detail::core_of(*loop).report({text, error, spawned});
     } else {
         log(LogLevel::error, text + ": " + text_of(error));
     }
@@ -104,7 +104,7 @@ void TaskBase::take_value(const char* what) {
 
 void TaskBase::drop_outcome() noexcept {
     if (error && !std::exchange(error_seen, true))
-        coroutine->scheduler.loop().report(
+        coroutine->scheduler.core().report(
             {"the error of the task " + describe() + " was never looked at", error, spawned});
     error = nullptr;
     drop_value();
@@ -138,7 +138,7 @@ struct DoneCallback final : TaskWaiter {
         try {
             (void)loop.call_soon(std::move(function), where);
         } catch (...) {
-            loop.report(
+            weft::detail::core_of(loop).report(
                 {"calling what waits for the end of a task", std::current_exception(), where});
         }
     }

@@ -20,7 +20,7 @@ bool quiet_turn(detail::Scheduler& scheduler) {
 // Whether anything happened in the meantime.
 bool wait_for_quiet(detail::Scheduler& scheduler) {
     // So many turns may go by without a look at the kernel.
-    const int enough = scheduler.loop().options().turns_per_poll + 1;
+    const int enough = scheduler.core().options().turns_per_poll + 1;
     bool noise = false;
     for (int quiet = 0; quiet < enough;) {
         if (quiet_turn(scheduler)) {

@@ -32,13 +32,14 @@ void RemoteState::note_waiting(const std::shared_ptr<RemoteState>& self, bool wa
 void RemoteState::count_waiting(int change) noexcept {
     if (settled_) return; // it has gone on
     waiting_jobs_ += change;
-    loop->loop()->kernel().outside_work(-change);
+    weft::detail::core_of(*loop->loop()).kernel().outside_work(-change);
 }
 
 bool RemoteState::settle_now() noexcept {
     if (settled_) return false;
     // Before they can know: the clock must not jump in between.
-    if (waiting_jobs_ != 0) loop->loop()->kernel().outside_work(std::exchange(waiting_jobs_, 0));
+    if (waiting_jobs_ != 0)
+        weft::detail::core_of(*loop->loop()).kernel().outside_work(std::exchange(waiting_jobs_, 0));
     return settled_ = true;
 }
 

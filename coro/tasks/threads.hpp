@@ -184,7 +184,11 @@ public:
     }
 
 private:
-    friend class RemoteLoop;
+    template<class F>
+    friend RemoteTask<detail::SpawnResult<F>>
+    start(const RemoteLoop& loop, F&& function, SpawnOptions options, std::source_location where);
+    RemoteTask(std::shared_ptr<detail::RemoteState> state, std::future<T> future) noexcept
+        : state_(std::move(state)), future_(std::move(future)) {}
     static constexpr Duration for_ever = std::chrono::hours(24 * 365 * 100); // plus now is a time
     /// A job of the loop's that waits for the loop.
     struct Waiting {
@@ -213,51 +217,41 @@ private:
     std::future<T> future_;
 };
 
-/// A `weft::RemoteLoop` that starts tasks as well as posting callbacks: copy it, keep it, use it
-/// from any thread, also when the loop is gone.
-class RemoteLoop : public weft::RemoteLoop {
-public:
-    using weft::RemoteLoop::RemoteLoop;
-    RemoteLoop(const weft::RemoteLoop& loop) noexcept : weft::RemoteLoop(loop) {}
-
-    /// Starts `function()` as a task of the loop itself, soon; from any thread, also the loop's.
-    /// Does not suspend or block. When the loop is closed, or closes before the task begins, the
-    /// function is destroyed without being called and the outcome is
-    /// `Errc::aborted`; one that runs then is cancelled. Nothing that it throws is lost or
-    /// reported: it is the outcome. If the task cannot be started, for want of memory, that is the
-    /// outcome. What the function has captured is gone when the outcome is there.
-    template<class F>
-    RemoteTask<detail::SpawnResult<F>>
-    start(F&& function, SpawnOptions options = {},
-          std::source_location where = std::source_location::current()) const {
-        using T = detail::SpawnResult<F>;
-        using Work = detail::RemoteWork<T, std::decay_t<F>>;
-        auto work = std::make_shared<Work>(mailbox(), std::forward<F>(function));
-        RemoteTask<T> remote;
-        remote.state_ = work;
-        remote.future_ = work->promise.get_future();
-        auto begin = [duty = detail::RemoteDuty<Work>(std::move(work)),
-                      name = std::string(options.name), size = options.stack_size,
-                      where]() mutable {
-            Work& job = *duty;
-            if (job.cancelled.load()) return; // and the duty says so
-            try {
-                auto task = spawn(*job.loop->loop(), detail::RemoteBody<Work>(duty.shared()),
-                                  {.name = name, .stack_size = size}, where);
-                job.set_task(task.state());
-                job.spawned = true;
-                duty.release();
-                task.detach();
-            } catch (...) {
-                job.drop();
-                job.fail(std::current_exception());
-            }
-        };
-        // If it is refused, destroying it tells the outcome.
-        (void)post(std::move(begin), where);
-        return remote;
-    }
-};
+/// Starts `function()` as a task of the loop that `loop` names, soon; from any thread, also the
+/// loop's. Does not suspend or block. When the loop is closed, or closes before the task begins,
+/// the function is destroyed without being called and the outcome is `Errc::aborted`; one that runs
+/// then is cancelled. Nothing that it throws is lost or reported: it is the outcome. If the task
+/// cannot be started, for want of memory, that is the outcome. What the function has captured is
+/// gone when the outcome is there.
+template<class F>
+RemoteTask<detail::SpawnResult<F>>
+start(const RemoteLoop& loop, F&& function, SpawnOptions options = {},
+      std::source_location where = std::source_location::current()) {
+    using T = detail::SpawnResult<F>;
+    using Work = detail::RemoteWork<T, std::decay_t<F>>;
+    auto work = std::make_shared<Work>(loop.mailbox(), std::forward<F>(function));
+    auto future = work->promise.get_future();
+    RemoteTask<T> remote(work, std::move(future));
+    auto begin = [duty = detail::RemoteDuty<Work>(std::move(work)),
+                  name = std::string(options.name), size = options.stack_size, where]() mutable {
+        Work& job = *duty;
+        if (job.cancelled.load()) return; // and the duty says so
+        try {
+            auto task = spawn(*job.loop->loop(), detail::RemoteBody<Work>(duty.shared()),
+                              {.name = name, .stack_size = size}, where);
+            job.set_task(task.state());
+            job.spawned = true;
+            duty.release();
+            task.detach();
+        } catch (...) {
+            job.drop();
+            job.fail(std::current_exception());
+        }
+    };
+    // If it is refused, destroying it tells the outcome.
+    (void)loop.post(std::move(begin), where);
+    return remote;
+}
 
 } // namespace weft::coro
 

@@ -69,7 +69,7 @@ int callables() {
 void coroutines() {
     coro::run([] {
         auto task = coro::spawn([] { coro::sleep(1ms); });
-        auto remote = coro::RemoteLoop(coro::this_loop()).start([] { return 1; });
+        auto remote = coro::start(coro::this_loop().remote(), [] { return 1; });
         remote.cancel();
         const auto value = coro::with_timeout(1s, [] { return 1; });
         coro::task_group(

@@ -1,5 +1,7 @@
 #include "coro_support.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <stdexcept>
 
 using namespace weft;
@@ -132,7 +134,8 @@ TEST_CASE("a deadline can be moved while it runs, and not after", "[s45][s63][co
 
 TEST_CASE("an outer deadline holds although an inner one was handled late", "[s46][coro]") {
     in_virtual_time([] {
-        auto& kernel = dynamic_cast<sim::SimKernel&>(coro::this_loop().kernel());
+        auto& kernel =
+            dynamic_cast<sim::SimKernel&>(weft::detail::core_of(coro::this_loop()).kernel());
         const TimePoint start = now();
         coro::CancelScope outer(5s);
         CHECK_FALSE(outer.run([&] {

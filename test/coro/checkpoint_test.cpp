@@ -3,6 +3,7 @@
 #include <weft/coro/tasks/co_await.hpp>
 #include <weft/coro/tasks/testing.hpp>
 #include <weft/protocols/codecs/line_framing.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 #include <atomic>
 #include <coroutine>
@@ -378,14 +379,14 @@ Operations waiting_for_others() {
          }},
         {"Descriptor::wait_readable",
          [](const Attempt& attempt) {
-             SocketPair pair(coro::this_loop().kernel());
+             SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
              coro::Descriptor descriptor(pair.near);
              pair.send("x");
              attempt([&] { descriptor.wait_readable(); }, nothing);
          }},
         {"Descriptor::wait_writable",
          [](const Attempt& attempt) {
-             SocketPair pair(coro::this_loop().kernel());
+             SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
              coro::Descriptor descriptor(pair.near);
              attempt([&] { descriptor.wait_writable(); }, nothing);
          }},

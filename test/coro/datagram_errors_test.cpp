@@ -3,6 +3,8 @@
 #include "stream_support.hpp"
 #include "support/heap.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <array>
 #include <string_view>
 
@@ -128,7 +130,8 @@ TEST_CASE("Of a batch of datagrams all are taken or none, whatever is wrong with
 TEST_CASE("drain waits until everything has left", "[s91][coro]") {
     WEFT_TEST_KERNEL(simulated_kernels);
     run_on(kernel_kind, [] {
-        auto& network = dynamic_cast<sim::SimKernel&>(coro::this_loop().kernel());
+        auto& network =
+            dynamic_cast<sim::SimKernel&>(weft::detail::core_of(coro::this_loop()).kernel());
         network.set_latency(10ms, 10ms);
         auto here = DatagramSocket::bind("127.0.0.1:0");
         auto there = DatagramSocket::bind("127.0.0.1:0");
@@ -153,7 +156,7 @@ TEST_CASE("The memory of a burst is given back when it was read", "[F17][coro]")
     WEFT_TEST_KERNEL(simulated_kernels);
     const bool batches = GENERATE(false, true);
     run_on(kernel_kind, [&] {
-        dynamic_cast<sim::SimKernel&>(coro::this_loop().kernel())
+        dynamic_cast<sim::SimKernel&>(weft::detail::core_of(coro::this_loop()).kernel())
             .set_buffer_sizes(8 << 20, 8 << 20);
         auto here = DatagramSocket::bind("127.0.0.1:0");
         const std::string text(60000, 'x');

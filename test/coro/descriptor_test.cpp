@@ -3,6 +3,7 @@
 #include "coro_support.hpp"
 
 #include <weft/coro/tasks/testing.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 #include <cstdio>
 #include <fcntl.h>
@@ -14,7 +15,7 @@ using namespace weft::test;
 TEST_CASE("A coroutine waits for somebody else's descriptor, in both directions", "[s18][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        SocketPair pair(coro::this_loop().kernel());
+        SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
         coro::Descriptor descriptor(pair.near);
         CHECK(descriptor.fd() == pair.near);
         descriptor.wait_writable();
@@ -42,7 +43,7 @@ TEST_CASE(
     "[s68][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        SocketPair pair(coro::this_loop().kernel());
+        SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
         coro::Descriptor descriptor(pair.near);
         int woken = 0;
         const auto wait = [&] { descriptor.wait_readable(), ++woken; };
@@ -67,7 +68,7 @@ TEST_CASE(
 TEST_CASE("Nothing is watched while nobody waits", "[s18][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        SocketPair pair(coro::this_loop().kernel());
+        SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
         coro::Descriptor descriptor(pair.near);
         pair.send("x");
         descriptor.wait_readable();
@@ -82,7 +83,7 @@ TEST_CASE("Those that wait hear that the object has gone, and what cannot be wai
           "[coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        SocketPair pair(coro::this_loop().kernel());
+        SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
         auto descriptor = std::make_unique<coro::Descriptor>(pair.near);
         std::error_code code;
         auto waiting = coro::spawn([&] {

@@ -1,6 +1,7 @@
 #include "checkpoint_support.hpp"
 
 #include <weft/protocols/codecs/line_framing.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 using namespace weft;
 using namespace weft::test;
@@ -188,11 +189,11 @@ Operations without_waiting_for_tasks() {
         {"current_task",
          [](const Attempt& attempt) { attempt([] { coro::current_task(); }, nothing); }},
         {"all_tasks", [](const Attempt& attempt) { attempt([] { coro::all_tasks(); }, nothing); }},
-        {"RemoteLoop::start",
+        {"start",
          [](const Attempt& attempt) {
-             const coro::RemoteLoop remote(coro::this_loop());
+             const weft::RemoteLoop remote(coro::this_loop());
              bool ran = false;
-             attempt([&] { (void)remote.start([&] { ran = true; }); }, nothing);
+             attempt([&] { (void)coro::start(remote, [&] { ran = true; }); }, nothing);
              while (!ran)
                  coro::yield();
          }},
@@ -249,7 +250,7 @@ Operations without_waiting_for_connections() {
          }},
         {"Descriptor",
          [](const Attempt& attempt) {
-             SocketPair pair(coro::this_loop().kernel());
+             SocketPair pair(weft::detail::core_of(coro::this_loop()).kernel());
              attempt([&] { coro::Descriptor{pair.near}; }, nothing);
          }},
         {"Listener",

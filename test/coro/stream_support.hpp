@@ -3,6 +3,7 @@
 #include "coro_support.hpp"
 #include "support/buffers.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <unistd.h>
@@ -25,7 +26,7 @@ inline std::pair<coro::Stream, coro::Stream> connected_to(coro::Listener& listen
     coro::Stream near = coro::connect(address);
     coro::Stream far = listener.accept();
     for (const coro::Stream* stream : {&near, &far})
-        fix_buffers(coro::this_loop().kernel(), stream->transport()->fd());
+        fix_buffers(weft::detail::core_of(coro::this_loop()).kernel(), stream->transport()->fd());
     return {std::move(near), std::move(far)};
 }
 

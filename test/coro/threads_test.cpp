@@ -19,7 +19,7 @@ void from_a_thread(const KernelKind& kind, F&& body) {
         [&] {
             std::thread thread;
             Promise<void> done(coro::this_loop());
-            const coro::RemoteLoop loop(coro::this_loop());
+            const weft::RemoteLoop loop(coro::this_loop());
             thread = std::thread([&, mailbox = coro::this_loop().remote()] {
                 body(loop);
                 (void)mailbox->post([&] { done.set_value(); }, {});
@@ -34,29 +34,31 @@ void from_a_thread(const KernelKind& kind, F&& body) {
 
 TEST_CASE("another thread starts tasks and has their values and errors", "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    from_a_thread(kernel_kind, [](const coro::RemoteLoop& loop) {
-        auto value = loop.start([] {
+    from_a_thread(kernel_kind, [](const weft::RemoteLoop& loop) {
+        auto value = coro::start(loop, [] {
             coro::yield();
             return std::this_thread::get_id();
         });
         CHECK(value.get() != std::this_thread::get_id());
-        auto name = loop.start([] { return coro::current_task()->name; }, {.name = "remote"});
+        auto name =
+            coro::start(loop, [] { return coro::current_task()->name; }, {.name = "remote"});
         CHECK(name.get() == "remote");
-        auto fails = loop.start([]() -> int { throw std::out_of_range("there"); });
+        auto fails = coro::start(loop, []() -> int { throw std::out_of_range("there"); });
         CHECK_THROWS_AS(fails.get(), std::out_of_range);
-        auto nothing = loop.start([] { coro::sleep(1ms); });
+        auto nothing = coro::start(loop, [] { coro::sleep(1ms); });
         nothing.get();
     });
 }
 
 TEST_CASE("another thread may wait for a limited time and go on waiting", "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    from_a_thread(kernel_kind, [](const coro::RemoteLoop& loop) {
+    from_a_thread(kernel_kind, [](const weft::RemoteLoop& loop) {
         std::promise<void> gate;
-        auto task = loop.start([opened = std::make_shared<std::future<void>>(gate.get_future())] {
-            coro::run_in_executor([opened] { opened->wait(); });
-            return 1;
-        });
+        auto task =
+            coro::start(loop, [opened = std::make_shared<std::future<void>>(gate.get_future())] {
+                coro::run_in_executor([opened] { opened->wait(); });
+                return 1;
+            });
         CHECK_FALSE(task.wait_for(1ms));
         gate.set_value();
         CHECK(task.get() == 1);
@@ -67,9 +69,9 @@ TEST_CASE("a task that another thread cancels is cancelled in the loop and shows
           "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
     std::atomic<bool> cancelled = false;
-    from_a_thread(kernel_kind, [&](const coro::RemoteLoop& loop) {
+    from_a_thread(kernel_kind, [&](const weft::RemoteLoop& loop) {
         std::promise<void> begun;
-        auto task = loop.start([&] {
+        auto task = coro::start(loop, [&] {
             begun.set_value();
             try {
                 coro::sleep_forever();
@@ -87,7 +89,7 @@ TEST_CASE("a task that another thread cancels is cancelled in the loop and shows
             CHECK(error.code() == std::errc::operation_canceled);
         }
         task.cancel(); // harmless
-        auto itself = loop.start([] { throw Cancelled(); });
+        auto itself = coro::start(loop, [] { throw Cancelled(); });
         CHECK_THROWS_WITH(itself.get(), Catch::Contains("cancelled"));
     });
     CHECK(cancelled);
@@ -98,8 +100,8 @@ TEST_CASE("what is cancelled from outside before it begins never runs", "[s23][s
     run_on(kernel_kind, [] {
         bool ran = false;
         auto capture = std::make_shared<int>();
-        const coro::RemoteLoop loop(coro::this_loop());
-        auto task = loop.start([&ran, capture] { ran = true; });
+        const weft::RemoteLoop loop(coro::this_loop());
+        auto task = coro::start(loop, [&ran, capture] { ran = true; });
         task.cancel();
         coro::yield();
         coro::sleep(1ms);
@@ -118,14 +120,14 @@ TEST_CASE("a closed loop refuses tasks, and ends those that it has not run or fi
     LoopOptions options;
     options.kernel = kernel_kind.make();
     auto loop = std::make_unique<Loop>(std::move(options));
-    const coro::RemoteLoop remote(*loop);
-    auto running = remote.start([] { coro::sleep_forever(); });
+    const weft::RemoteLoop remote(*loop);
+    auto running = coro::start(remote, [] { coro::sleep_forever(); });
     for (int i = 0; i < 10; ++i)
         loop->run_once();
     bool ran = false;
-    auto never = remote.start([&] { ran = true; });
+    auto never = coro::start(remote, [&] { ran = true; });
     loop.reset();
-    auto refused = remote.start([&] { ran = true; });
+    auto refused = coro::start(remote, [&] { ran = true; });
     const auto code_of = [](coro::RemoteTask<void>& task) {
         try {
             task.get();
@@ -163,15 +165,15 @@ TEST_CASE("what is cancelled after it was spawned and before its first step is t
     LoopOptions options;
     options.kernel = kernel_kind.make();
     Loop loop(std::move(options));
-    const coro::RemoteLoop remote(loop);
+    const weft::RemoteLoop remote(loop);
     bool ran = false;
     auto capture = std::make_shared<int>();
-    auto task = remote.start([&ran, capture] {
+    auto task = coro::start(remote, [&ran, capture] {
         ran = true;
         coro::sleep_forever();
     });
     task.cancel(); // noticed when it is to be spawned
-    auto spawned = remote.start([&ran, capture] {
+    auto spawned = coro::start(remote, [&ran, capture] {
         ran = true;
         coro::sleep_forever();
     });
@@ -194,8 +196,8 @@ TEST_CASE("a task that was cancelled while it waited to be run may be cancelled 
     WEFT_TEST_KERNEL(waking_kernels);
     run_unshuffled_on(kernel_kind, [] {
         bool ran = false;
-        const coro::RemoteLoop remote(coro::this_loop());
-        auto task = remote.start([&ran] { ran = true; });
+        const weft::RemoteLoop remote(coro::this_loop());
+        auto task = coro::start(remote, [&ran] { ran = true; });
         // From the same batch of callbacks as the one that spawns it.
         (void)remote.post([&] { CHECK(coro::all_tasks(coro::this_loop()).size() == 2); });
         (void)remote.post([&] { task.cancel(); });
@@ -218,13 +220,13 @@ TEST_CASE("a task that was cancelled while it waited to be run may be cancelled 
 
 TEST_CASE("an empty RemoteTask refuses to be asked, and has nothing to cancel", "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    from_a_thread(kernel_kind, [](const coro::RemoteLoop& loop) {
+    from_a_thread(kernel_kind, [](const weft::RemoteLoop& loop) {
         coro::RemoteTask<int> empty;
         empty.cancel();
         CHECK_THROWS_AS(empty.get(), UsageError);
         CHECK_THROWS_AS(empty.wait_for(1ms), UsageError);
         CHECK_THROWS_AS(std::move(empty).to_std(), UsageError);
-        auto task = loop.start([] { return 5; });
+        auto task = coro::start(loop, [] { return 5; });
         auto moved = std::move(task);
         task.cancel();
         CHECK_THROWS_AS(task.get(), UsageError);
@@ -238,9 +240,9 @@ TEST_CASE("an empty RemoteTask refuses to be asked, and has nothing to cancel", 
 TEST_CASE("a task that cannot be started says why, and not that the loop was closed",
           "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    from_a_thread(kernel_kind, [](const coro::RemoteLoop& loop) {
+    from_a_thread(kernel_kind, [](const weft::RemoteLoop& loop) {
         auto capture = std::make_shared<int>();
-        auto task = loop.start([capture] {}, {.stack_size = std::size_t{1} << 50});
+        auto task = coro::start(loop, [capture] {}, {.stack_size = std::size_t{1} << 50});
         std::string text = "nothing";
         try {
             task.get();
@@ -254,12 +256,12 @@ TEST_CASE("a task that cannot be started says why, and not that the loop was clo
 
 TEST_CASE("what a remote task has captured is gone when its outcome is there", "[s23][coro]") {
     WEFT_TEST_KERNEL(waking_kernels);
-    from_a_thread(kernel_kind, [](const coro::RemoteLoop& loop) {
+    from_a_thread(kernel_kind, [](const weft::RemoteLoop& loop) {
         for (int i = 0; i < 20; ++i) {
             auto capture = std::make_shared<int>();
-            loop.start([capture] {}).get();
+            coro::start(loop, [capture] {}).get();
             CHECK(capture.use_count() == 1);
-            auto throws = loop.start([capture] { throw std::out_of_range("there"); });
+            auto throws = coro::start(loop, [capture] { throw std::out_of_range("there"); });
             CHECK_THROWS_AS(throws.get(), std::out_of_range);
             CHECK(capture.use_count() == 1);
         }
@@ -274,7 +276,7 @@ TEST_CASE("RemoteTask::get on the thread that steps an embedded loop is a UsageE
     options.kernel = kernel_kind.make();
     Loop loop(std::move(options));
     loop.step();
-    auto task = coro::RemoteLoop(loop).start([] { return 42; });
+    auto task = coro::start(loop.remote(), [] { return 42; });
     CHECK_THROWS_AS(task.get(), UsageError);
     CHECK_THROWS_AS(task.wait_for(100ms), UsageError);
     std::thread([&] { CHECK_FALSE(task.wait_for(0ms)); }).join();
@@ -289,10 +291,10 @@ TEST_CASE("a job may wait for a task that sleeps, also where the clock is simula
           "[s117][s119][coro]") {
     WEFT_TEST_KERNEL(all_kernels);
     run_on(kernel_kind, [] {
-        const coro::RemoteLoop remote(coro::this_loop());
+        const weft::RemoteLoop remote(coro::this_loop());
         const auto before = coro::this_loop().now();
         const int value = coro::run_in_executor([remote] {
-            auto task = remote.start([] {
+            auto task = coro::start(remote, [] {
                 coro::sleep(20ms);
                 return 7;
             });
@@ -302,7 +304,7 @@ TEST_CASE("a job may wait for a task that sleeps, also where the clock is simula
         });
         CHECK(value == 7);
         CHECK(coro::this_loop().now() - before >= 20ms);
-        coro::run_in_executor([remote] { remote.start([] { coro::sleep(20ms); }).get(); });
+        coro::run_in_executor([remote] { coro::start(remote, [] { coro::sleep(20ms); }).get(); });
     });
 }
 

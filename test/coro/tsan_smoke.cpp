@@ -53,11 +53,11 @@ bool handed_from_thread_to_thread() {
         coro::run_in_executor([&] { numbers.push_back(i); });
     bool right = numbers.size() == 100;
 
-    const coro::RemoteLoop remote(coro::this_loop());
+    const weft::RemoteLoop remote(coro::this_loop());
     Promise<void> ended(coro::this_loop());
     std::thread other([&, mailbox = coro::this_loop().remote()] {
         for (int i = 0; i < 100; ++i) {
-            auto task = remote.start([&numbers] {
+            auto task = coro::start(remote, [&numbers] {
                 coro::yield();
                 numbers.push_back(0);
                 return std::to_string(numbers.size());

@@ -4,6 +4,8 @@
 
 #include "connection_model.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <cerrno>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -76,7 +78,7 @@ void connect(Round& round, Loop& loop, World& world) {
         (void)connected_pair(loop, std::move(first), std::move(second));
         return;
     }
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = weft::detail::core_of(loop).kernel();
     int fds[2] = {-1, -1};
     if (kind == 1) {
         RANDOM_CHECK(kernel.socketpair(SOCK_STREAM, fds).ok());
@@ -123,7 +125,7 @@ void connect(Round& round, Loop& loop, World& world) {
 
 void turn(Round& round, Loop& loop) {
     if (round.simulated() && round.random.one_in(20))
-        dynamic_cast<sim::SimKernel&>(loop.kernel())
+        dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel())
             .advance(std::chrono::milliseconds(round.random.size(5000)));
     loop.run_once();
 }
@@ -161,7 +163,7 @@ void play(Round& round) {
     options.slow_callback = std::chrono::hours(1);
     Loop loop(std::move(options));
     if (round.simulated() && round.random.one_in(3))
-        dynamic_cast<sim::SimKernel&>(loop.kernel())
+        dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel())
             .set_segment_size(1 + round.random.size(5000), 1);
     loop.on_unhandled([&](const Unhandled&) {});
     connect(round, loop, world);

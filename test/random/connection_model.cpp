@@ -1,5 +1,7 @@
 #include "connection_model.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -288,7 +290,7 @@ void Side::gather() {
         sent += lent.size();
         transport->write(Buffer::unowned(bytes_of(lent)));
     }
-    loop.uncork();
+    weft::detail::core_of(loop).cork().flush();
     transport->own_queued();
     std::fill(lent.begin(), lent.end(), '?');
 }

@@ -4,6 +4,7 @@
 
 #include "connection_model.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/transports/datagram/udp.hpp>
 
 #include <algorithm>
@@ -693,7 +694,7 @@ void World::make() {
     round.operation("a new endpoint of kind %", number(kind));
     const Call call(*this);
     const UdpOptions chosen = options();
-    Kernel& kernel = loop->kernel();
+    Kernel& kernel = weft::detail::core_of(*loop).kernel();
     if (kind == 5) { // connected to one that is bound
         const Address* to = nullptr;
         for (const Endpoint& each : endpoints)
@@ -724,7 +725,7 @@ void World::make_pair() {
     const bool unix_sockets = random.one_in(2);
     round.operation("a connected pair, Unix: %", unix_sockets);
     const Call call(*this);
-    Kernel& kernel = loop->kernel();
+    Kernel& kernel = weft::detail::core_of(*loop).kernel();
     int fds[2];
     if (unix_sockets) {
         RANDOM_CHECK(kernel.socketpair(SOCK_DGRAM, fds).ok());
@@ -775,7 +776,7 @@ void World::check_end() {
 
 void turn(Round& round, Loop& loop) {
     if (round.simulated() && round.random.one_in(10))
-        dynamic_cast<sim::SimKernel&>(loop.kernel())
+        dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel())
             .advance(std::chrono::microseconds(round.random.size(100000)));
     if (round.random.one_in(6)) {
         (void)loop.step({.time = std::chrono::hours(1), .count = 1 + round.random.below(20)});
@@ -825,7 +826,7 @@ void play(Round& round) {
     world.token =
         static_cast<std::uint32_t>(round.random.next()) ^ static_cast<std::uint32_t>(::getpid());
     if (round.simulated()) {
-        auto& kernel = dynamic_cast<sim::SimKernel&>(loop.kernel());
+        auto& kernel = dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel());
         if (round.random.one_in(2))
             kernel.set_latency(Duration(0), std::chrono::microseconds(round.random.size(5000)));
         if (round.random.one_in(6)) kernel.set_loss(0.1), world.losses = true;
@@ -883,9 +884,12 @@ void play(Round& round) {
     world.check_end();
     until(world, "nothing is left in the loop",
           [&] { return loop.stats().sources == 0 && loop.stats().timers == 0; });
-    RANDOM_CHECK(loop.datagram_memory().expired(), "what endpoints share is still there");
+    RANDOM_CHECK(weft::detail::core_of(loop).datagram_memory().expired(),
+                 "what endpoints share is still there");
     if (round.simulated())
-        RANDOM_EQUAL(dynamic_cast<sim::SimKernel&>(loop.kernel()).open_descriptors(), 0u);
+        RANDOM_EQUAL(
+            dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel()).open_descriptors(),
+            0u);
 }
 
 const RegisterFamily

@@ -7,6 +7,7 @@
 
 #include <weft/coro/coro.hpp>
 #include <weft/reactor/log.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/transports/connect/connect.hpp>
 #include <weft/transports/datagram/udp.hpp>
 #include <weft/transports/server/server.hpp>
@@ -338,7 +339,7 @@ void World::start() {
     auto connected = udp::connect(loop, here->local_address(), std::make_unique<Echo>(*this));
     RANDOM_CHECK(connected.ok());
     there = *connected;
-    RANDOM_CHECK(loop.kernel().socketpair(SOCK_STREAM, watched).ok());
+    RANDOM_CHECK(weft::detail::core_of(loop).kernel().socketpair(SOCK_STREAM, watched).ok());
     watch = std::move(*loop.watch(watched[0]));
     watch.on_readable([this] {
         char bytes[64];

@@ -6,6 +6,7 @@
 #include "family.hpp"
 
 #include <weft/coro/coro.hpp>
+#include <weft/reactor/loop_core.hpp>
 
 #include <algorithm>
 #include <array>
@@ -301,7 +302,7 @@ private:
 };
 
 void make(World& world) {
-    Kernel& kernel = coro::this_loop().kernel();
+    Kernel& kernel = weft::detail::core_of(coro::this_loop()).kernel();
     const auto options = [&] {
         UdpOptions chosen;
         chosen.report_errors = world.draw.one_in(3);

@@ -6,6 +6,7 @@
 #include "family.hpp"
 
 #include <weft/coro/coro.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/transports/connect/connect.hpp>
 #include <weft/transports/server/server.hpp>
 
@@ -628,7 +629,7 @@ void connect(World& world) {
         (void)connected_pair(loop, std::move(first), std::move(second));
     } else if (kind == 1) {
         int fds[2];
-        RANDOM_CHECK(loop.kernel().socketpair(SOCK_STREAM, fds).ok());
+        RANDOM_CHECK(weft::detail::core_of(loop).kernel().socketpair(SOCK_STREAM, fds).ok());
         RANDOM_CHECK(adopt_connection(loop, fds[0], std::move(first)).ok());
         RANDOM_CHECK(adopt_connection(loop, fds[1], std::move(second)).ok());
     } else {
@@ -642,8 +643,10 @@ void connect(World& world) {
         // real TCP waits for its timers then
         if (kind == 0 || !small || (kind == 2 && !world.round.simulated())) continue;
         const int fd = end.stream.transport()->fd(), size = 4096;
-        (void)loop.kernel().set_option(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-        (void)loop.kernel().set_option(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+        (void)weft::detail::core_of(loop).kernel().set_option(fd, SOL_SOCKET, SO_SNDBUF, &size,
+                                                              sizeof size);
+        (void)weft::detail::core_of(loop).kernel().set_option(fd, SOL_SOCKET, SO_RCVBUF, &size,
+                                                              sizeof size);
     }
     for (End& end : world.ends) {
         if (!world.draw.one_in(3)) continue;

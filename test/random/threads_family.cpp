@@ -34,7 +34,7 @@ private:
 };
 
 /// What other threads may do with a loop whatever has become of it.
-void use(Round& round, Random random, const coro::RemoteLoop& remote, std::atomic<int>& alive) {
+void use(Round& round, Random random, const weft::RemoteLoop& remote, std::atomic<int>& alive) {
     std::vector<coro::RemoteTask<int>> tasks;
     const std::size_t count = 20 + random.below(60);
     for (std::size_t i = 0; i < count; ++i) {
@@ -48,7 +48,7 @@ void use(Round& round, Random random, const coro::RemoteLoop& remote, std::atomi
         case 3: {
             const auto kind = random.below(4);
             round.operation("start a task of kind %", static_cast<std::int64_t>(kind));
-            tasks.push_back(remote.start([kind, captured = Counted(alive)]() mutable {
+            tasks.push_back(coro::start(remote, [kind, captured = Counted(alive)]() mutable {
                 captured();
                 if (kind == 1) coro::yield();
                 if (kind == 2) coro::sleep_forever();
@@ -95,7 +95,7 @@ void play(Round& round) {
         options.executor_threads = 2;
         std::optional<Loop> loop(std::in_place, std::move(options));
         loop->on_unhandled([](const Unhandled&) {});
-        const coro::RemoteLoop remote(*loop);
+        const weft::RemoteLoop remote(*loop);
         const std::size_t count = 1 + round.random.below(4);
         for (std::size_t i = 0; i < count; ++i)
             threads.emplace_back([&round, &alive, remote, random = round.random.split()] {

@@ -3,6 +3,8 @@
 
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <atomic>
 #include <csignal>
 #include <functional>
@@ -74,11 +76,11 @@ private:
 /// A registration that outlives its descriptor, as a forked child's copy makes it.
 struct Stale : weft::detail::Source {
     explicit Stale(TestLoop& loop) : pair(loop.kernel) {
-        const auto token = loop->add_source(*this);
+        const auto token = weft::detail::core_of(*loop).sources().add(*this);
         REQUIRE(loop.kernel.add(pair.near, token, weft::Interest::read).ok());
         duplicate = dup(pair.near);
         pair.close_near();
-        loop->remove_source(token);
+        weft::detail::core_of(*loop).remove_source(token);
         pair.send("x");
     }
     ~Stale() { close(duplicate); }

@@ -1,6 +1,8 @@
 #include "support/child.hpp"
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
@@ -165,21 +167,21 @@ TEST_CASE("Errors that nobody caught are logged ten times a second, and counted 
         weft::LoopOptions options;
         options.kernel = kernel_kind.make();
         weft::Loop loop(std::move(options));
-        loop.report({"of a peer", std::make_exception_ptr(std::runtime_error("why")),
-                     weft::Loop::no_location()});
+        weft::detail::core_of(loop).report(
+            {"of a peer", std::make_exception_ptr(std::runtime_error("why")), {}});
         CHECK(log.taken() == std::vector<std::string>{"of a peer: why"});
-        loop.report({"without an exception", nullptr, weft::Loop::no_location()});
+        weft::detail::core_of(loop).report({"without an exception", nullptr, {}});
         CHECK(log.taken() == std::vector<std::string>{"without an exception"});
         for (int i = 0; i < 5000; ++i)
-            loop.report({"of a peer", nullptr, weft::Loop::no_location()});
+            weft::detail::core_of(loop).report({"of a peer", nullptr, {}});
         for (int i = 0; i < 5000; ++i)
-            loop.log_limited(LogLevel::info, "of a peer");
+            weft::detail::core_of(loop).log_limited(LogLevel::info, "of a peer");
         // On a real kernel a second may begin meanwhile.
         CHECK(log.taken().size() < 1000);
         loop.on_unhandled(
             [](const weft::Unhandled&) { weft::log(LogLevel::info, "a handler has all of them"); });
         for (int i = 0; i < 50; ++i)
-            loop.report({"of a peer", nullptr, weft::Loop::no_location()});
+            weft::detail::core_of(loop).report({"of a peer", nullptr, {}});
         CHECK(log.taken().size() == 50);
     }
     CHECK_THAT(log.text(), Catch::Contains("more like the last of these were suppressed"));

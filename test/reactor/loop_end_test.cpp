@@ -1,6 +1,8 @@
 #include "support/heap.hpp"
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <atomic>
 #include <functional>
 #include <sys/resource.h>
@@ -17,7 +19,7 @@ namespace {
 
 /// A source that counts what it is told and does as a transport does: it ends through finish_later.
 struct Counted final : weft::detail::Source {
-    explicit Counted(Loop& l) : loop(l), token(l.add_source(*this)) {}
+    explicit Counted(Loop& l) : loop(l), token(weft::detail::core_of(l).sources().add(*this)) {}
     void on_ready(std::uint32_t) override { ++events; }
     void on_flush() override {
         ++flushes;
@@ -25,11 +27,11 @@ struct Counted final : weft::detail::Source {
     }
     void on_finish() override {
         ++finishes;
-        loop.remove_source(token);
+        weft::detail::core_of(loop).remove_source(token);
         if (finish) finish();
     }
     void on_loop_closing() override {
-        if (!closing) loop.finish_later(*this);
+        if (!closing) weft::detail::core_of(loop).finish_later(*this);
         closing = true;
     }
     Loop& loop;
@@ -73,8 +75,8 @@ TEST_CASE("Closing a loop with everything alive ends each thing once and leaks n
         job.add_done_callback([capture](const auto&) { ++*capture; });
         loop->call_later(2h, [kept = std::move(promise)] {}).detach();
         source.emplace(loop);
-        loop->again(source->token, weft::ready::readable);
-        loop->flush_later(*source);
+        weft::detail::core_of(*loop).again(source->token, weft::ready::readable);
+        weft::detail::core_of(*loop).flush_later(*source);
         const auto hooks = *capture; // the hook's calls
         pair.close_near();
         pair.close_far();
@@ -130,7 +132,7 @@ TEST_CASE(
         try {
             throw weft::FatalError("in connection_lost");
         } catch (...) {
-            loop->report_exception("connection_lost of a connection");
+            weft::detail::core_of(*loop).report_exception("connection_lost of a connection");
         }
     };
     loop->close();
@@ -148,8 +150,8 @@ TEST_CASE("A FatalError in the flush or the closing phase costs the other source
     second.finish = [] { throw weft::FatalError("finish"); };
     loop->call_soon([&] {
         for (Counted* each : {&first, &second, &third}) {
-            loop->flush_later(*each);
-            loop->finish_later(*each);
+            weft::detail::core_of(*loop).flush_later(*each);
+            weft::detail::core_of(*loop).finish_later(*each);
         }
     });
     CHECK_THROWS_WITH(loop->run_once(), "flush");
@@ -171,8 +173,8 @@ TEST_CASE("Sources queued in the closing phase are finished in the next turn [F7
     WEFT_TEST_KERNEL(all_kernels);
     TestLoop loop(kernel_kind);
     Counted first(loop), second(loop);
-    first.finish = [&] { loop->finish_later(second); };
-    loop->finish_later(first);
+    first.finish = [&] { weft::detail::core_of(*loop).finish_later(second); };
+    weft::detail::core_of(*loop).finish_later(first);
     loop->run_once();
     CHECK(first.finishes == 1);
     CHECK(second.finishes == 0);

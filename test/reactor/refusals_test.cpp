@@ -2,6 +2,7 @@
 
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <cerrno>
@@ -123,9 +124,9 @@ TEST_CASE("Events of the loop's own for what is gone are no stale ones of the ke
     } source;
     SocketPair one(loop.kernel), two(loop.kernel);
     for (int i = 0; i < 250; ++i) {
-        const auto token = loop->add_source(source);
-        loop->again(token, 0);
-        loop->remove_source(token);
+        const auto token = weft::detail::core_of(*loop).sources().add(source);
+        weft::detail::core_of(*loop).again(token, 0);
+        weft::detail::core_of(*loop).remove_source(token);
         // And one of two whose events come together ends the other.
         auto first = loop->watch(one.near).value(), second = loop->watch(two.near).value();
         first.on_writable([&] { second.cancel(); });
@@ -154,7 +155,7 @@ TEST_CASE("No descriptor of a loop is 0, 1 or 2 when a program begins without th
             options.kernel = kernel_kind.make();
             weft::Loop loop(std::move(options));
             if (!free()) answer = 1;
-            weft::Kernel& kernel = loop.kernel();
+            weft::Kernel& kernel = weft::detail::core_of(loop).kernel();
             if (const auto fd = loop.pollable_fd(); fd.ok() && *fd < 3) answer = 2;
             if (!free()) answer = 3;
             int pair[2];

@@ -1,5 +1,6 @@
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/thread_pool.hpp>
 
 using namespace std::chrono_literals;
@@ -17,12 +18,13 @@ namespace {
 
 /// Something that wants to be flushed, and to be told of its end.
 struct Ending final : weft::detail::Source {
-    explicit Ending(TestLoop& used) : loop(used), token(used->add_source(*this)) {}
+    explicit Ending(TestLoop& used)
+        : loop(used), token(weft::detail::core_of(*used).sources().add(*this)) {}
     void on_ready(std::uint32_t) override { note(events); }
     void on_flush() override { note(flushes); }
     void on_finish() override {
         note(ends);
-        loop->remove_source(token);
+        weft::detail::core_of(*loop).remove_source(token);
     }
     void on_loop_closing() override {}
     void note(int& count) {
@@ -59,23 +61,23 @@ TEST_CASE("Closings, flushes and what stands in line again count, by number and 
     };
     SECTION("closings") {
         for (auto& one : all)
-            loop->finish_later(*one);
+            weft::detail::core_of(*loop).finish_later(*one);
         check_in_tens(&Ending::ends);
     }
     SECTION("flushes") {
         for (auto& one : all)
-            loop->flush_later(*one);
+            weft::detail::core_of(*loop).flush_later(*one);
         check_in_tens(&Ending::flushes);
     }
     SECTION("another turn") {
         for (auto& one : all)
-            loop->again(one->token, 0);
+            weft::detail::core_of(*loop).again(one->token, 0);
         check_in_tens(&Ending::events);
     }
     SECTION("time") {
         for (auto& one : all) {
             one->cost = 1ms;
-            loop->finish_later(*one);
+            weft::detail::core_of(*loop).finish_later(*one);
         }
         const auto begin = loop->now();
         CHECK(loop->step({5ms, 1000}).ran == 5);
@@ -87,7 +89,7 @@ TEST_CASE("Closings, flushes and what stands in line again count, by number and 
         CHECK(!loop->step().more_ready);
     }
     for (auto& one : all)
-        if (one->ends == 0) loop->finish_later(*one);
+        if (one->ends == 0) weft::detail::core_of(*loop).finish_later(*one);
     while (loop->step().more_ready) {
     }
     CHECK(done(&Ending::ends) == 100);
@@ -110,8 +112,8 @@ TEST_CASE("However small its steps are, a loop gets to everything [s127]") {
     again = &chain;
     chain();
     Ending ending(loop);
-    loop->flush_later(ending);
-    loop->finish_later(ending);
+    weft::detail::core_of(*loop).flush_later(ending);
+    weft::detail::core_of(*loop).finish_later(ending);
     for (int i = 0; i < 100; ++i)
         CHECK(loop->step({1h, 1}).ran == 1);
     CHECK(events > 10);
@@ -128,8 +130,8 @@ TEST_CASE("A loop that was left in the middle of its closings can be run and clo
     std::vector<std::unique_ptr<Ending>> all;
     for (int i = 0; i < 10; ++i) {
         all.push_back(std::make_unique<Ending>(loop));
-        loop->flush_later(*all.back());
-        loop->finish_later(*all.back());
+        weft::detail::core_of(*loop).flush_later(*all.back());
+        weft::detail::core_of(*loop).finish_later(*all.back());
     }
     CHECK(loop->step({1h, 13}).ran == 13);
     int ends = 0;

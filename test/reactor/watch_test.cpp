@@ -1,5 +1,7 @@
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -238,12 +240,12 @@ TEST_CASE("Events for a closed descriptor that has a duplicate are dropped, and 
         void on_ready(std::uint32_t) override {}
         void on_loop_closing() override {}
     } careless;
-    const auto token = loop->add_source(careless);
+    const auto token = weft::detail::core_of(*loop).sources().add(careless);
     REQUIRE(loop.kernel.add(pair.near, token, weft::Interest::read).ok());
     const int duplicate = dup(pair.near);
     close(pair.near);
     pair.near = -1;
-    loop->remove_source(token);
+    weft::detail::core_of(*loop).remove_source(token);
     auto watch = loop->watch(healthy.near).value();
     int readable = 0;
     watch.on_readable([&] {

@@ -6,6 +6,7 @@
 
 #include <weft/reactor/kernel/kernel.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <catch2/catch.hpp>
@@ -67,15 +68,18 @@ class TestLoop {
 
 public:
     explicit TestLoop(const KernelKind& kind, LoopOptions options = {})
-        : loop((options.kernel = kind.make(), std::move(options))), kernel(loop.kernel()),
-          kernel_name(kernel.name()) {
+        : loop((options.kernel = kind.make(), std::move(options))),
+          kernel(weft::detail::core_of(loop).kernel()), kernel_name(kernel.name()) {
         loop.on_unhandled([this](const Unhandled& what) { unhandled.push_back(text_of(what)); });
     }
     Loop* operator->() noexcept { return &loop; }
+    Loop& operator*() noexcept { return loop; }
     operator Loop&() noexcept { return loop; }
     bool simulated() const noexcept { return kernel_name == "sim"; }
     /// The kernel of a loop that is `simulated`.
-    sim::SimKernel& sim() { return dynamic_cast<sim::SimKernel&>(loop.kernel()); }
+    sim::SimKernel& sim() {
+        return dynamic_cast<sim::SimKernel&>(weft::detail::core_of(loop).kernel());
+    }
 
     std::vector<std::string> unhandled; ///< "message: what()" of each
     Loop loop;

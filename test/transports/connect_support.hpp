@@ -3,6 +3,8 @@
 #include "stream_support.hpp"
 #include "support/heap.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <catch2/catch.hpp>
 #include <future>
 #include <map>
@@ -123,7 +125,7 @@ inline std::pair<int, int> make_pair_of(Kernel& kernel, const std::string& kind)
 
 /// The faulty kernel of a loop that was made with `faulty_kernels`.
 inline sim::FaultyKernel& faults(Loop& loop) {
-    return dynamic_cast<sim::FaultyKernel&>(loop.kernel());
+    return dynamic_cast<sim::FaultyKernel&>(weft::detail::core_of(loop).kernel());
 }
 
 /// All kernels, each inside a faulty one.

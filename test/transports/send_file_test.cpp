@@ -1,5 +1,6 @@
 #include "stream_support.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
 
 #include <cstdlib>
@@ -90,7 +91,7 @@ TEST_CASE("A file that the kernel can not send is read and written [s93]") {
     World world([&]() -> std::unique_ptr<Kernel> {
         return std::make_unique<sim::FaultyKernel>(kernel_kind.make());
     });
-    auto& kernel = dynamic_cast<sim::FaultyKernel&>(world.loop->kernel());
+    auto& kernel = dynamic_cast<sim::FaultyKernel&>(weft::detail::core_of(*world.loop).kernel());
     world.listen();
     RawPeer peer = world.connect();
     const std::string content = pattern(100'000);

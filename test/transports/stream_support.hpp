@@ -3,6 +3,7 @@
 #include "support/buffers.hpp"
 #include "support/kernels.hpp"
 
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
 #include <weft/transports/connect/connect.hpp>
 #include <weft/transports/server/server.hpp>
@@ -66,7 +67,7 @@ public:
         journal_->made = true;
         journal_->transport = &transport;
         journal_->ref = transport.ref();
-        fix_buffers(transport.loop().kernel(), transport.fd());
+        fix_buffers(weft::detail::core_of(transport.loop()).kernel(), transport.fd());
         step("made");
     }
     void data_received(Bytes data) override {
@@ -154,7 +155,7 @@ inline void settle(Loop& loop) {
 /// the loopback of a busy system may take any time: the case's deadline is the only one.
 template<class Done>
 void until(Loop& loop, Done&& done) {
-    const bool simulated = loop.kernel().name() == "sim";
+    const bool simulated = weft::detail::core_of(loop).kernel().name() == "sim";
     int idle = 0; // in a row; beside busy programs each yield takes as long as their turns
     for (int turn = 0; !simulated || turn < 1'000'000; ++turn) {
         if (done()) return;
@@ -244,11 +245,13 @@ public:
     /// Calls `make` for the kernel, so that what it opens is accounted for.
     explicit HostLoop(const std::function<std::unique_ptr<Kernel>()>& make,
                       LoopOptions options = {})
-        : loop((options.kernel = make(), std::move(options))), kernel(loop.kernel()) {
+        : loop((options.kernel = make(), std::move(options))),
+          kernel(weft::detail::core_of(loop).kernel()) {
         loop.on_unhandled(
             [this](const Unhandled& what) { unhandled.push_back(TestLoop::text_of(what)); });
     }
     Loop* operator->() noexcept { return &loop; }
+    Loop& operator*() noexcept { return loop; }
     operator Loop&() noexcept { return loop; }
 
     std::vector<std::string> unhandled; ///< "message: what()" of each

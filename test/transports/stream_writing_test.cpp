@@ -1,5 +1,7 @@
 #include "stream_support.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 using namespace weft;
 using namespace weft::test;
 
@@ -452,7 +454,7 @@ TEST_CASE("A peer that pipelines and never reads is held back at a bound [F18]")
         REQUIRE(sent < 64u << 20);
     }
     // What one receive buffer of requests makes, beyond the high-water mark.
-    CHECK(most <= 64 * 1024 + 10 * world.loop->options().receive_buffer);
+    CHECK(most <= 64 * 1024 + 10 * weft::detail::core_of(*world.loop).options().receive_buffer);
     CHECK(!world.transport().is_reading());
     receive(world, peer, sent * 10);
     CHECK(peer.received.size() == sent * 10);

@@ -3,6 +3,8 @@
 
 #include "udp_support.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <cerrno>
 #include <linux/netlink.h>
 #include <net/if.h>
@@ -51,7 +53,7 @@ TEST_CASE(
     Lines served, got;
     std::vector<std::string> answers;
     Bench bench(every_kernel());
-    const bool real = bench.loop.kernel().name() != "sim";
+    const bool real = weft::detail::core_of(bench.loop).kernel().name() != "sim";
     const char* asked = GENERATE("239.1.2.3", "127.255.255.255", "127.0.0.2");
     const bool dual = GENERATE(false, true);
     INFO(asked << (dual ? ", on an IPv6 socket" : ""));
@@ -84,7 +86,7 @@ TEST_CASE(
 TEST_CASE("A question to a group of IPv6 is answered [s104]") {
     Lines served, got;
     Bench bench(every_kernel());
-    const bool real = bench.loop.kernel().name() != "sim";
+    const bool real = weft::detail::core_of(bench.loop).kernel().name() != "sim";
     const unsigned interface = real ? if_nametoindex("lo") : 1;
     UdpOptions options;
     options.packet_info = true;
@@ -178,7 +180,8 @@ TEST_CASE("A mapped group is IPv4's [s104]") {
     Lines lines;
     Bench bench(every_kernel());
     auto endpoint = weft::udp::bind(bench.loop, "*:0", recorder(lines)).value();
-    const unsigned interface = bench.loop.kernel().name() == "sim" ? 1 : if_nametoindex("lo");
+    const unsigned interface =
+        weft::detail::core_of(bench.loop).kernel().name() == "sim" ? 1 : if_nametoindex("lo");
     CHECK(endpoint->join(at("[::ffff:239.1.2.4]:0"), interface).ok());
     CHECK(endpoint->leave(at("239.1.2.4:0"), interface).ok());
     bench.settle();

@@ -2,6 +2,8 @@
 
 #include "udp_support.hpp"
 
+#include <weft/reactor/loop_core.hpp>
+
 #include <cstdlib>
 #include <filesystem>
 #include <sys/socket.h>
@@ -13,7 +15,7 @@ namespace {
 
 /// Three bare sockets with names: one that sends, and two that may receive.
 struct Sockets {
-    explicit Sockets(Bench& bench) : kernel(bench.loop.kernel()) {
+    explicit Sockets(Bench& bench) : kernel(weft::detail::core_of(bench.loop).kernel()) {
         if (kernel.name() == "sim") {
             folder = "/run";
         } else {
@@ -136,7 +138,7 @@ TEST_CASE("A receiver that is gone is told of, and what waited for it goes [s104
     for (int i = 0; i < 2000; ++i)
         endpoint->send_to("x", sockets.address("lazy"));
     REQUIRE(endpoint->write_buffer_size() > 0);
-    bench.loop.kernel().close(sockets.lazy);
+    weft::detail::core_of(bench.loop).kernel().close(sockets.lazy);
     sockets.lazy = sockets.make("other");
     while (endpoint->write_buffer_size() > 0)
         bench.loop.run_once(true);

@@ -22,7 +22,7 @@ class Connecting;
 /// One socket on its way to one address.
 class Attempt final : public Source {
 public:
-    Attempt(std::shared_ptr<Connecting> owner, Loop& loop, const Address& to);
+    Attempt(std::shared_ptr<Connecting> owner, LoopCore& core, const Address& to);
     ~Attempt();
     /// Starts it. An error means that it is over already.
     std::error_code start(const ConnectOptions& options);
@@ -39,7 +39,7 @@ private:
     std::error_code outcome() noexcept;
 
     std::shared_ptr<Connecting> owner_;
-    Loop& loop_;
+    LoopCore& core_;
     Address address_;
     int fd_ = -1;
     bool borrowed_ = false; // the user's socket: never closed here
@@ -90,19 +90,19 @@ private:
     Future<void> look_up_;
 };
 
-Attempt::Attempt(std::shared_ptr<Connecting> owner, Loop& loop, const Address& to)
-    : owner_(std::move(owner)), loop_(loop), address_(to), token_(loop.add_source(*this)) {}
+Attempt::Attempt(std::shared_ptr<Connecting> owner, LoopCore& core, const Address& to)
+    : owner_(std::move(owner)), core_(core), address_(to), token_(core.sources().add(*this)) {}
 
 Attempt::~Attempt() {
     if (fd_ < 0) return;
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     if (registered_) (void)kernel.remove(fd_);
     if (!borrowed_) kernel.close(fd_);
-    loop_.remove_source(token_);
+    core_.remove_source(token_);
 }
 
 std::error_code Attempt::start(const ConnectOptions& options) {
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     borrowed_ = options.socket >= 0;
     if (borrowed_) {
         fd_ = options.socket;
@@ -110,7 +110,7 @@ std::error_code Attempt::start(const ConnectOptions& options) {
     } else {
         const Sys made = kernel.socket(address_.data()->sa_family, SOCK_STREAM, 0);
         if (!made.ok()) {
-            loop_.remove_source(token_);
+            core_.remove_source(token_);
             return made.code();
         }
         fd_ = made.fd();
@@ -135,7 +135,7 @@ std::error_code Attempt::start(const ConnectOptions& options) {
 }
 
 std::error_code Attempt::outcome() noexcept {
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     int error = 0;
     if (const Sys asked = kernel.get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
         !asked.ok())
@@ -209,7 +209,7 @@ void Connecting::look_up(const std::string& host, std::uint16_t port) {
         std::vector<Address> addresses;
     };
     auto answer = std::make_shared<Answer>();
-    look_up_ = loop_.run_in_executor([kernel = &loop_.kernel(), host, port, answer] {
+    look_up_ = loop_.run_in_executor([kernel = &core_of(loop_).kernel(), host, port, answer] {
         answer->error = kernel->resolve(host, port, answer->addresses);
     });
     look_up_.add_done_callback([self = shared_from_this(), answer](Future<void> done) {
@@ -229,7 +229,7 @@ void Connecting::try_addresses(std::vector<Address> addresses) {
             return !local_for(*options_.local_address, address);
         });
     if (options_.socket >= 0) {
-        Kernel& kernel = loop_.kernel();
+        Kernel& kernel = core_of(loop_).kernel();
         const std::string which = "descriptor " + std::to_string(options_.socket);
         if (kernel.kind_of(options_.socket) != FileKind::stream_socket)
             return fail({errno_code(ENOTSOCK), which});
@@ -260,7 +260,7 @@ bool Connecting::may_try_another() const noexcept {
 void Connecting::next_attempt() {
     while (!over() && next_ < addresses_.size()) {
         attempts_.push_back(
-            std::make_unique<Attempt>(shared_from_this(), loop_, addresses_[next_++]));
+            std::make_unique<Attempt>(shared_from_this(), core_of(loop_), addresses_[next_++]));
         Attempt& attempt = *attempts_.back();
         if (const auto error = attempt.start(options_)) {
             note_failure(attempt.address(), error);
@@ -306,10 +306,10 @@ void Connecting::connected(Attempt& attempt, std::uint32_t ready) {
     const auto kind = attempt.address().is_ip() ? StreamKind::tcp : StreamKind::unix_socket;
     const Address peer = attempt.address();
     const int fd = attempt.release();
-    auto* transport = new StreamTransport(loop_, fd, kind, peer);
-    loop_.replace_source(token, *transport);
+    auto* transport = new StreamTransport(core_of(loop_), fd, kind, peer);
+    core_of(loop_).sources().replace(token, *transport);
     auto protocol = std::move(protocol_);
-    auto ref = TransportRef(loop_.mailbox(), token);
+    auto ref = TransportRef(core_of(loop_).mailbox(), token);
     end();
     transport->open(token, std::move(protocol), ready);
     // What ended inside `connection_made` is there until the closing phase.
@@ -360,7 +360,7 @@ std::string printable(std::string_view text) {
 
 std::shared_ptr<Connecting> make(Loop& loop, std::string_view target,
                                  std::unique_ptr<Protocol> protocol, ConnectOptions options) {
-    loop.check_usable("connect");
+    core_of(loop).check_usable("connect");
     if (!protocol) throw UsageError("connect to " + printable(target) + ": the protocol is null");
     check_not_negative("ConnectOptions: timeout", options.timeout);
     check_not_negative("ConnectOptions: attempt_delay", options.attempt_delay);

@@ -105,7 +105,7 @@ Sys set_options(Kernel& kernel, int fd, Address::Family family,
 
 void check(Loop& loop, const char* what, const std::unique_ptr<DatagramProtocol>& protocol,
            const UdpOptions& options) {
-    loop.check_usable(what);
+    detail::core_of(loop).check_usable(what);
     if (!protocol) throw UsageError(std::string(what) + ": the protocol is null");
     constexpr std::size_t most = detail::DatagramRoom::max_batch;
     detail::check_option(options.batch >= 1 && options.batch <= most, "UdpOptions: batch",
@@ -119,8 +119,8 @@ void check(Loop& loop, const char* what, const std::unique_ptr<DatagramProtocol>
 /// Makes the endpoint; on success the loop owns it from then on, and it the descriptor.
 Result<DatagramRef> start(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
                           const Address& peer, const UdpOptions& options, std::string what) {
-    auto endpoint =
-        std::make_unique<DatagramEndpoint>(loop, fd, std::move(protocol), peer, options);
+    auto endpoint = std::make_unique<DatagramEndpoint>(detail::core_of(loop), fd,
+                                                       std::move(protocol), peer, options);
     const Sys started = endpoint->start();
     if (!started.ok()) return Error{started.code(), std::move(what)};
     return endpoint.release()->ref();
@@ -129,7 +129,7 @@ Result<DatagramRef> start(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
 Result<DatagramRef> bind_to(Loop& loop, const Address& address,
                             std::unique_ptr<DatagramProtocol>& protocol,
                             const UdpOptions& options) {
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = detail::core_of(loop).kernel();
     const std::string what = on(bind_text, address);
     const auto failed = [&](Sys sys) { return Error{sys.code(), what}; };
     const Sys made = kernel.socket(address.data()->sa_family, SOCK_DGRAM, 0);
@@ -176,7 +176,7 @@ Result<DatagramRef> connect(Loop& loop, const Address& peer,
         local = detail::local_for(*options.local_address, peer);
         if (!local) return Error{errno_code(EAFNOSUPPORT), what};
     }
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = detail::core_of(loop).kernel();
     const Sys made = kernel.socket(peer.data()->sa_family, SOCK_DGRAM, 0);
     if (!made.ok()) return Error{made.code(), what};
     Socket socket(kernel, made.fd());
@@ -207,7 +207,7 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
                           const UdpOptions& options) {
     check(loop, "udp::adopt", protocol, options);
     const std::string what = "adopt a datagram endpoint from descriptor " + std::to_string(fd);
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = detail::core_of(loop).kernel();
     const FileKind kind = kernel.kind_of(fd);
     if (kind == FileKind::none) return Error{errno_code(EBADF), what};
     if (kind != FileKind::datagram_socket)

@@ -37,20 +37,20 @@ void copy_address(sockaddr_storage& out, const Address& address) noexcept {
 
 Address DatagramEndpoint::local_address() const {
     Address address;
-    (void)loop_.kernel().local_address(fd_, address);
+    (void)core_.kernel().local_address(fd_, address);
     return address;
 }
 
 Result<void> DatagramEndpoint::set_broadcast(bool on) {
     const int value = on;
-    return outcome(loop_.kernel().set_option(fd_, SOL_SOCKET, SO_BROADCAST, &value, sizeof value),
+    return outcome(core_.kernel().set_option(fd_, SOL_SOCKET, SO_BROADCAST, &value, sizeof value),
                    describe("set_broadcast"));
 }
 
 /// Sets an option that both protocols have. An IPv6 socket that also speaks IPv4 gets both.
 Result<void> DatagramEndpoint::set_number(const char* what, int number, int ipv4_option,
                                           int ipv6_option, bool ipv4_takes_a_byte) {
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     const auto family = local_address().family();
     if (family != Address::Family::ipv4 && family != Address::Family::ipv6)
         return Error{errno_code(EOPNOTSUPP), describe(what)};
@@ -79,7 +79,7 @@ Result<void> DatagramEndpoint::set_multicast_loop(bool on) {
 }
 
 Result<void> DatagramEndpoint::set_multicast_interface(std::uint32_t interface) {
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     const std::string what = describe("set_multicast_interface");
     ip_mreqn chosen{};
     chosen.imr_ifindex = static_cast<int>(interface);
@@ -92,7 +92,7 @@ Result<void> DatagramEndpoint::set_multicast_interface(std::uint32_t interface) 
 
 Result<void> DatagramEndpoint::change_membership(const char* what, bool joins, const Address& asked,
                                                  std::uint32_t interface, const Address* from) {
-    Kernel& kernel = loop_.kernel();
+    Kernel& kernel = core_.kernel();
     // A mapped address means the group of IPv4, whatever the socket is.
     const Address group = asked.unmapped();
     const std::optional<Address> source = from ? std::optional(from->unmapped()) : std::nullopt;

@@ -118,7 +118,7 @@ void DatagramEndpoint::after_append() {
         return check_high_water();
     }
     const bool full = queue_->count() >= gathered_datagrams || queue_->bytes() >= gathered_bytes;
-    if (full || !(has(in_callback) || loop_.in_turn())) {
+    if (full || !(has(in_callback) || core_.in_turn())) {
         flush_queue();
     } else if (!has(in_callback)) {
         request_flush();
@@ -144,7 +144,7 @@ void DatagramEndpoint::send_queue() {
     while (queue_) {
         const bool gso = !has(split_here);
         const std::size_t count = queue_->describe(room_->out, gso);
-        const Sys sent = loop_.kernel().send_batch(fd_, std::span(room_->out).first(count));
+        const Sys sent = core_.kernel().send_batch(fd_, std::span(room_->out).first(count));
         if (sent.value() > 0) {
             flags_ &= ~retried;
             queue_->pop(sent.count(), gso);
@@ -208,7 +208,7 @@ void DatagramEndpoint::drop_queue() noexcept {
 void DatagramEndpoint::request_flush() {
     if (has(flush_queued)) return;
     flags_ |= flush_queued;
-    loop_.flush_later(*this);
+    core_.flush_later(*this);
 }
 
 void DatagramEndpoint::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
@@ -228,7 +228,7 @@ void DatagramEndpoint::check_high_water() {
     try {
         protocol_->pause_writing();
     } catch (...) {
-        loop_.report_exception(describe("pause_writing"));
+        core_.report_exception(describe("pause_writing"));
     }
 }
 

@@ -49,11 +49,11 @@ std::size_t slots_wanted(const UdpOptions& options) noexcept {
 
 // --- What endpoints share ---
 
-std::shared_ptr<DatagramRoom> DatagramRoom::of(Loop& loop) {
-    auto room = std::static_pointer_cast<DatagramRoom>(loop.datagram_memory().lock());
+std::shared_ptr<DatagramRoom> DatagramRoom::of(LoopCore& core) {
+    auto room = std::static_pointer_cast<DatagramRoom>(core.datagram_memory().lock());
     if (!room) {
-        room = std::make_shared<DatagramRoom>(loop);
-        loop.datagram_memory() = room;
+        room = std::make_shared<DatagramRoom>(core);
+        core.datagram_memory() = room;
     }
     return room;
 }
@@ -66,11 +66,11 @@ void DatagramRoom::reserve(std::size_t count, std::size_t size, std::size_t view
 
 std::span<DatagramSlot> DatagramRoom::slots(std::size_t count, std::size_t size) {
     // The loop's buffer is another one when somebody has kept what a stream received.
-    const bool moved = borrowed_ != nullptr && loop_.receive_buffer().data() != borrowed_;
+    const bool moved = borrowed_ != nullptr && core_.receive_buffer().room().data() != borrowed_;
     if (size != slot_size_ || count > slots_.size() || moved) {
         const std::size_t slots = std::max(count, slots_.size());
         const std::size_t stride = slot_stride(size);
-        MutableBytes memory = loop_.receive_buffer();
+        MutableBytes memory = core_.receive_buffer().room();
         slot_size_ = 0;
         slots_.resize(slots);
         borrowed_ = memory.data();
@@ -137,16 +137,17 @@ struct DatagramEndpoint::Backlog {
     }
 };
 
-DatagramEndpoint::DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
-                                   const Address& peer, const UdpOptions& options)
-    : loop_(loop), room_(DatagramRoom::of(loop)), protocol_(std::move(protocol)), fd_(fd),
+DatagramEndpoint::DatagramEndpoint(LoopCore& core, int fd,
+                                   std::unique_ptr<DatagramProtocol> protocol, const Address& peer,
+                                   const UdpOptions& options)
+    : core_(core), room_(DatagramRoom::of(core)), protocol_(std::move(protocol)), fd_(fd),
       datagram_size_(std::max<std::size_t>(options.datagram_size, 1)),
       slot_size_(options.gro ? std::max(datagram_size_, gro_slot) : datagram_size_),
       slot_count_(slots_wanted(options)), limits_(options.write_limits.value_or(WriteLimits{})),
       peer_(peer) {
     limits_.low = std::min(limits_.low, limits_.high);
     Address local;
-    if (loop.kernel().local_address(fd, local).ok() && local.is_ip()) flags_ |= internet;
+    if (core.kernel().local_address(fd, local).ok() && local.is_ip()) flags_ |= internet;
     if (has(internet)) {
         if (options.report_errors) flags_ |= errors_queued;
     } else {
@@ -159,10 +160,10 @@ DatagramEndpoint::DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramP
 DatagramEndpoint::~DatagramEndpoint() = default;
 
 Sys DatagramEndpoint::start() {
-    token_ = loop_.add_source(*this);
-    const Sys added = loop_.kernel().add(fd_, token_, armed_);
+    token_ = core_.sources().add(*this);
+    const Sys added = core_.kernel().add(fd_, token_, armed_);
     if (!added.ok()) {
-        loop_.remove_source(token_);
+        core_.remove_source(token_);
     } else {
         queue_again(); // for connection_made
     }
@@ -208,7 +209,7 @@ void DatagramEndpoint::finish(std::error_code reason) {
     flags_ |= closing | finishing;
     backlog_.reset();
     reason_ = reason;
-    loop_.finish_later(*this);
+    core_.finish_later(*this);
 }
 
 void DatagramEndpoint::on_flush() {
@@ -221,14 +222,14 @@ void DatagramEndpoint::on_flush() {
 void DatagramEndpoint::on_finish() {
     // The loop still holds this for the flush phase, which comes first: errors may be waiting
     // there.
-    if (has(flush_queued)) return loop_.finish_later(*this);
+    if (has(flush_queued)) return core_.finish_later(*this);
     std::exception_ptr fatal;
     const auto call = [&](const char* name, auto callback) {
         try {
             callback();
         } catch (...) {
             try {
-                loop_.report_exception(describe(name));
+                core_.report_exception(describe(name));
             } catch (...) {
                 fatal = std::current_exception();
             }
@@ -239,8 +240,8 @@ void DatagramEndpoint::on_finish() {
     waiting_.reset();
     call("connection_lost", [&] { protocol_->connection_lost(reason_); });
     protocol_.reset();
-    loop_.kernel().close(fd_);
-    loop_.remove_source(token_);
+    core_.kernel().close(fd_);
+    core_.remove_source(token_);
     delete this;
     if (fatal) std::rethrow_exception(fatal);
 }
@@ -283,11 +284,11 @@ void DatagramEndpoint::receive(std::uint32_t ready) {
     if (backlog_) deliver_backlog();
     const bool told = (ready & (ready::readable | ready::read_hangup)) != 0;
     // What is left after these is reported again, behind everybody else's.
-    for (int left = loop_.reads_per_turn(); told && left > 0; --left) {
+    for (int left = core_.reads_per_turn(); told && left > 0; --left) {
         if (!can_read() || backlog_) return;
         auto slots = room_->slots(slot_count_, slot_size_);
-        if (loop_.limited()) slots = slots.first(1);
-        const Sys got = loop_.kernel().recv_batch(fd_, slots);
+        if (core_.limited()) slots = slots.first(1);
+        const Sys got = core_.kernel().recv_batch(fd_, slots);
         if (got.ok()) {
             deliver(slots.first(got.count()));
             if (got.count() < slots.size()) return;
@@ -305,9 +306,9 @@ void DatagramEndpoint::receive(std::uint32_t ready) {
 /// Two that wait for each other's queues would never have sent what is left: nobody wants what is
 /// in this one.
 void DatagramEndpoint::discard_input() {
-    for (int left = loop_.reads_per_turn(); left > 0; --left) {
+    for (int left = core_.reads_per_turn(); left > 0; --left) {
         const auto slots = room_->slots(slot_count_, slot_size_);
-        const Sys got = loop_.kernel().recv_batch(fd_, slots);
+        const Sys got = core_.kernel().recv_batch(fd_, slots);
         if (!got.ok() || got.count() < slots.size()) return;
     }
 }
@@ -338,7 +339,7 @@ void DatagramEndpoint::deliver(std::span<DatagramSlot> slots) {
         const Busy busy(*room_);
         hand_over(batch);
     }
-    if (!loop_.debug()) return;
+    if (!core_.debug()) return;
     // Who kept a view beyond the call shall notice.
     for (const DatagramSlot& slot : slots)
         std::memset(slot.data, 0xDD, slot.size);
@@ -393,14 +394,14 @@ void DatagramEndpoint::resume_reading() {
 void DatagramEndpoint::queue_again() {
     if (has(again_queued)) return;
     flags_ |= again_queued;
-    loop_.again(token_, 0);
+    core_.again(token_, 0);
 }
 
 void DatagramEndpoint::update_interest() {
     Interest wanted = can_read() || discards() ? Interest::read : Interest::none;
     if (has(blocked)) wanted = wanted | Interest::write;
     if (wanted == armed_ || has(finishing)) return;
-    const Sys done = loop_.kernel().modify(fd_, token_, wanted);
+    const Sys done = core_.kernel().modify(fd_, token_, wanted);
     if (!done.ok()) return abort(done.code());
     armed_ = wanted;
 }
@@ -420,7 +421,7 @@ std::size_t DatagramEndpoint::take_queued_errors(int except) {
     std::size_t taken = 0;
     for (; taken < errors_per_turn; ++taken) {
         Address to;
-        const Sys got = loop_.kernel().recv_error(fd_, to);
+        const Sys got = core_.kernel().recv_error(fd_, to);
         if (!got.ok()) break;
         const int error = static_cast<int>(got.value());
         if (error != 0 && error != except) note_error(error, to.empty() ? peer_ : to);
@@ -433,7 +434,7 @@ void DatagramEndpoint::take_errors() {
     // A Unix socket has no such queue, and would hand out a datagram instead.
     if (has(internet)) (void)take_queued_errors();
     int error = 0;
-    const Sys got = loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+    const Sys got = core_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
     if (got.ok() && error != 0) note_error(error, peer_);
     deliver_errors();
 }
@@ -464,7 +465,7 @@ namespace weft {
 
 DatagramTransport* DatagramRef::get() const noexcept {
     if (!loop_ || loop_->loop() == nullptr) return nullptr;
-    detail::Source* source = loop_->loop()->find_source(token_);
+    detail::Source* source = detail::core_of(*loop_->loop()).sources().find(token_);
     return source ? source->as_datagram_transport() : nullptr;
 }
 

@@ -4,7 +4,7 @@
 
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/future.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/source.hpp>
 #include <weft/transports/datagram/udp.hpp>
 
@@ -24,8 +24,8 @@ public:
     static constexpr std::size_t max_batch = 64;
 
     /// The loop's room, made if there is none.
-    static std::shared_ptr<DatagramRoom> of(Loop& loop);
-    explicit DatagramRoom(Loop& loop) noexcept : loop_(loop) {}
+    static std::shared_ptr<DatagramRoom> of(LoopCore& core);
+    explicit DatagramRoom(LoopCore& core) noexcept : core_(core) {}
 
     /// Allocates what a receive of `count` slots and a batch of `views` will need, if that can be
     /// done now.
@@ -40,7 +40,7 @@ public:
     std::array<OutDatagram, max_batch> out;
 
 private:
-    Loop& loop_;
+    LoopCore& core_;
     std::vector<DatagramSlot> slots_;
     const std::byte* borrowed_ = nullptr; // the loop's receive buffer, if the slots lie there
     std::unique_ptr<std::byte[]> bytes_;
@@ -58,7 +58,7 @@ private:
 class DatagramEndpoint final : public DatagramTransport, public Source {
 public:
     /// `peer` is empty unless the socket is connected.
-    DatagramEndpoint(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
+    DatagramEndpoint(LoopCore& core, int fd, std::unique_ptr<DatagramProtocol> protocol,
                      const Address& peer, const UdpOptions& options);
     ~DatagramEndpoint();
     /// Registers the descriptor. On failure the caller destroys the endpoint and keeps the
@@ -100,9 +100,9 @@ public:
     Address local_address() const override;
     Address peer_address() const override { return peer_; }
     int fd() const noexcept override { return fd_; }
-    Loop& loop() const noexcept override { return loop_; }
+    Loop& loop() const noexcept override { return core_.loop(); }
     DatagramProtocol& protocol() const noexcept override { return *protocol_; }
-    DatagramRef ref() const override { return {loop_.mailbox(), token_}; }
+    DatagramRef ref() const override { return {core_.mailbox(), token_}; }
 
     void on_ready(std::uint32_t ready) override;
     void on_flush() override;
@@ -202,7 +202,7 @@ private:
                                    std::uint32_t interface, const Address* source);
     std::string describe(const char* what) const;
 
-    Loop& loop_;
+    LoopCore& core_;
     std::shared_ptr<DatagramRoom> room_;
     std::unique_ptr<DatagramProtocol> protocol_;
     std::unique_ptr<DatagramQueue> queue_; // null or not empty
@@ -234,7 +234,7 @@ void DatagramEndpoint::guarded(const char* name, Call&& call, bool throwing_ends
         flags_ = (flags_ & ~in_callback) | outer;
         if (throwing_ends_it) abort(Errc::callback_threw);
         if (!outer) settle();
-        loop_.report_exception(describe(name));
+        core_.report_exception(describe(name));
         return;
     }
     flags_ = (flags_ & ~in_callback) | outer;

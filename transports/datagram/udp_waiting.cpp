@@ -45,7 +45,7 @@ bool DatagramEndpoint::hold_first() {
     queue_ = std::move(rest);
     if (all.retry.active()) return true;
     if (all.pause == Duration::zero()) all.pause = first_pause;
-    all.retry = loop_.call_later(all.pause, [this] { retry_held(); });
+    all.retry = core_.loop().call_later(all.pause, [this] { retry_held(); });
     return true;
 }
 
@@ -79,7 +79,7 @@ bool DatagramEndpoint::all_sent() const noexcept {
 }
 
 Future<void> DatagramEndpoint::drain() {
-    Promise<void> promise(loop_);
+    Promise<void> promise(core_.loop());
     auto future = promise.future();
     flush();
     if (has(finishing)) {

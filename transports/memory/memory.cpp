@@ -19,7 +19,7 @@ namespace {
 /// second close.
 class MemoryPair final : public ByteChannel {
 public:
-    explicit MemoryPair(Loop& loop) noexcept : loop_(loop) {}
+    explicit MemoryPair(LoopCore& core) noexcept : core_(core) {}
     void set_token(int end, Token token) noexcept { ends_[end].token = token; }
 
     Sys recv(int fd, void* data, std::size_t size) noexcept override {
@@ -54,7 +54,7 @@ public:
             if (part == 0) continue;
             if (peer.inbox.empty()) {
                 try {
-                    peer.inbox = loop_.blocks().take();
+                    peer.inbox = core_.blocks().take();
                 } catch (const std::bad_alloc&) {
                     return Sys::fail(ENOMEM);
                 }
@@ -125,10 +125,10 @@ private:
     ~MemoryPair() = default;
     End& other(int fd) noexcept { return ends_[1 - fd]; }
     void tell(End& end, std::uint32_t ready) noexcept {
-        if (!end.closed) loop_.again(end.token, ready);
+        if (!end.closed) core_.again(end.token, ready);
     }
 
-    Loop& loop_;
+    LoopCore& core_;
     End ends_[2];
 };
 
@@ -137,13 +137,14 @@ private:
 
 std::pair<TransportRef, TransportRef> connected_pair(Loop& loop, std::unique_ptr<Protocol> first,
                                                      std::unique_ptr<Protocol> second) {
-    loop.check_usable("connected_pair");
+    detail::LoopCore& core = detail::core_of(loop);
+    core.check_usable("connected_pair");
     if (!first || !second) throw UsageError("connected_pair: a protocol is null");
-    auto* pair = new detail::MemoryPair(loop);
+    auto* pair = new detail::MemoryPair(core);
     const auto make = [&](int end, std::unique_ptr<Protocol> protocol) {
         auto* transport =
-            new detail::StreamTransport(loop, end, detail::StreamKind::memory, Address(), pair);
-        const Token token = loop.add_source(*transport);
+            new detail::StreamTransport(core, end, detail::StreamKind::memory, Address(), pair);
+        const Token token = core.sources().add(*transport);
         pair->set_token(end, token);
         transport->open_later(token, std::move(protocol));
         return transport->ref();

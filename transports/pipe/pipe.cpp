@@ -18,9 +18,9 @@ namespace {
 
 Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol,
                                   detail::StreamKind kind, const char* what) {
-    loop.check_usable(what);
+    detail::core_of(loop).check_usable(what);
     if (!protocol) throw UsageError(std::string(what) + ": the protocol is null");
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = detail::core_of(loop).kernel();
     const auto failed = [&](std::error_code code) {
         return Error{code, std::string(what) + " (descriptor " + std::to_string(fd) + ")"};
     };
@@ -49,8 +49,8 @@ Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> 
                      std::string(what) + " (descriptor " + std::to_string(fd) + " is open for " +
                          (wrong == O_WRONLY ? "writing" : "reading") + " alone)"};
     TransportRef ref;
-    const auto error =
-        detail::StreamTransport::adopt(loop, fd, kind, Address(), std::move(protocol), ref);
+    const auto error = detail::StreamTransport::adopt(detail::core_of(loop), fd, kind, Address(),
+                                                      std::move(protocol), ref);
     // epoll's EPERM: a device without readiness, as /dev/null.
     if (error == std::errc::operation_not_permitted) return failed(Errc::not_an_event_fd);
     if (error) return failed(error);

@@ -68,7 +68,7 @@ SocketFile file_of(Kernel& kernel, const Address& address) {
 }
 
 Result<void> listen_on(ServerState& server, const Address& address, StreamKind kind) {
-    Kernel& kernel = server.loop.kernel();
+    Kernel& kernel = server.core.kernel();
     const auto failed = [&](Sys sys) { return address_error(sys.code(), "listen on", address); };
     const Sys made = kernel.socket(family_of(address), SOCK_STREAM, 0);
     if (!made.ok()) return failed(made);
@@ -159,7 +159,7 @@ bool answers(Kernel& kernel, const Address& address) {
 Result<void> listen_on_path(ServerState& server, std::string_view path) {
     auto address = Address::unix_path(path);
     if (!address.ok()) return address.error();
-    Kernel& kernel = server.loop.kernel();
+    Kernel& kernel = server.core.kernel();
     // Between bind(2) and listen(2) a file refuses connections, as one does that was left behind.
     // So whoever binds or replaces one has the folder to itself meanwhile. Without the lock, where
     // the folder can not be read or another program keeps it locked, two that start at the same
@@ -184,8 +184,9 @@ Result<void> listen_on_path(ServerState& server, std::string_view path) {
 template<class Text, class ListenOnOne>
 Result<Server> listen_on_each(Loop& loop, std::span<const Text> texts, ProtocolFactory factory,
                               ListenOptions options, ListenOnOne listen_on_one) {
-    loop.check_usable("listen");
-    auto state = std::make_shared<ServerState>(loop, std::move(factory), std::move(options));
+    core_of(loop).check_usable("listen");
+    auto state =
+        std::make_shared<ServerState>(core_of(loop), std::move(factory), std::move(options));
     Server server(state);
     for (const Text& text : texts)
         if (auto done = listen_on_one(*state, text); !done.ok()) return done.error();
@@ -239,8 +240,8 @@ Result<Server> listen(Loop& loop, std::span<const std::string> addresses, Protoc
 }
 
 Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options) {
-    loop.check_usable("adopt_listener");
-    Kernel& kernel = loop.kernel();
+    detail::core_of(loop).check_usable("adopt_listener");
+    Kernel& kernel = detail::core_of(loop).kernel();
     detail::Socket socket(kernel, fd);
     const auto failed = [fd](std::error_code code) {
         return Error{code, "adopt listening descriptor " + std::to_string(fd)};
@@ -251,8 +252,8 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
     Address address;
     if (const Sys done = kernel.local_address(fd, address); !done.ok()) return failed(done.code());
     if (address.family() == Address::Family::none) return failed(errno_code(EAFNOSUPPORT));
-    auto state =
-        std::make_shared<detail::ServerState>(loop, std::move(factory), std::move(options));
+    auto state = std::make_shared<detail::ServerState>(detail::core_of(loop), std::move(factory),
+                                                       std::move(options));
     Server server(state);
     const auto kind = address.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     if (auto done = state->add_listener(socket.release(), kind, address, {}); !done.ok())
@@ -261,9 +262,9 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
 }
 
 Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
-    loop.check_usable("adopt_connection");
+    detail::core_of(loop).check_usable("adopt_connection");
     if (!protocol) throw UsageError("adopt_connection: the protocol is null");
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = detail::core_of(loop).kernel();
     const auto failed = [fd](std::error_code code) {
         return Error{code, "adopt connected descriptor " + std::to_string(fd)};
     };
@@ -275,8 +276,8 @@ Result<TransportRef> adopt_connection(Loop& loop, int fd, std::unique_ptr<Protoc
     if (local.family() == Address::Family::none) return failed(errno_code(EAFNOSUPPORT));
     const auto kind = local.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     TransportRef ref;
-    const auto error =
-        detail::StreamTransport::adopt(loop, fd, kind, peer, std::move(protocol), ref);
+    const auto error = detail::StreamTransport::adopt(detail::core_of(loop), fd, kind, peer,
+                                                      std::move(protocol), ref);
     if (error) return failed(error);
     return ref;
 }

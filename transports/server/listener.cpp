@@ -17,20 +17,20 @@ void SocketFile::remove(Kernel& kernel) const noexcept {
 
 Listener::Listener(ServerState& server, int fd, StreamKind kind, const Address& address,
                    SocketFile file)
-    : server_(server), fd_(fd), kind_(kind), token_(server.loop.add_source(*this)),
+    : server_(server), fd_(fd), kind_(kind), token_(server.core.sources().add(*this)),
       address_(address), file_(std::move(file)) {}
 
 Listener::~Listener() {
-    Kernel& kernel = server_.loop.kernel();
+    Kernel& kernel = server_.core.kernel();
     // Before it is closed: a file that refuses connections may be replaced by others at any time.
     if (fd_ >= 0 && kernel.owns(fd_)) file_.remove(kernel);
     if (registered_) (void)kernel.remove(fd_); // it may have been passed on to other processes
     if (fd_ >= 0) kernel.close(fd_);
-    server_.loop.remove_source(token_);
+    server_.core.remove_source(token_);
 }
 
 Sys Listener::start() noexcept {
-    const Sys added = server_.loop.kernel().add(fd_, token_, Interest::read);
+    const Sys added = server_.core.kernel().add(fd_, token_, Interest::read);
     registered_ = added.ok();
     if (added.error() == EEXIST) fd_ = -1; // another's here already, who goes on with it
     return added;
@@ -39,10 +39,10 @@ Sys Listener::start() noexcept {
 void Listener::set_armed(bool armed) noexcept {
     if (armed == armed_) return;
     const Interest wanted = armed ? Interest::read : Interest::none;
-    if (server_.loop.kernel().modify(fd_, token_, wanted).ok()) {
+    if (server_.core.kernel().modify(fd_, token_, wanted).ok()) {
         armed_ = armed;
     } else if (armed) {
-        server_.loop.again(token_, 0); // looks by itself, and tries once more
+        server_.core.again(token_, 0); // looks by itself, and tries once more
     }
 }
 
@@ -50,13 +50,13 @@ void Listener::on_ready(std::uint32_t) {
     // A callback may close the server, and this listener with it.
     const auto server = server_.shared_from_this();
     const Token token = token_;
-    Loop& loop = server->loop;
+    LoopCore& core = server->core;
     set_armed(server->may_accept()); // which may have failed
     Sys got = 0;
-    for (int left = loop.accepts_per_turn(); left > 0; --left) {
-        if (loop.find_source(token) != this || !server->may_accept()) return;
+    for (int left = core.accepts_per_turn(); left > 0; --left) {
+        if (core.sources().find(token) != this || !server->may_accept()) return;
         Address peer;
-        got = loop.kernel().accept(fd_, peer);
+        got = core.kernel().accept(fd_, peer);
         if (got.ok()) {
             failures_ = 0;
             server->accepted(got.fd(), kind_, peer);
@@ -86,7 +86,7 @@ void Listener::on_ready(std::uint32_t) {
         }
     }
     // Nothing but failures: whatever it is does not go away by being asked again at once.
-    if (loop.find_source(token) == this && failures_ >= most_failures)
+    if (core.sources().find(token) == this && failures_ >= most_failures)
         server->back_off(got.error());
 }
 

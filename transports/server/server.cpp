@@ -19,8 +19,8 @@ constexpr int shed_per_wake = 64;
 
 } // namespace
 
-ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_options)
-    : loop(l), options(std::move(listen_options)), remote_(l.mailbox()),
+ServerState::ServerState(LoopCore& c, ProtocolFactory factory, ListenOptions listen_options)
+    : core(c), options(std::move(listen_options)), remote_(c.mailbox()),
       factory_(std::move(factory)) {
     if (!factory_) throw UsageError("listen: the protocol factory is empty");
     check_option(options.backlog >= 0, "ListenOptions: backlog", options.backlog,
@@ -35,7 +35,7 @@ ServerState::ServerState(Loop& l, ProtocolFactory factory, ListenOptions listen_
 
 void ServerState::open_reserve() noexcept {
     if (reserve_ >= 0) return;
-    if (const Sys fd = loop.kernel().open_reserve(); fd.ok()) reserve_ = fd.fd();
+    if (const Sys fd = core.kernel().open_reserve(); fd.ok()) reserve_ = fd.fd();
 }
 
 Result<void> ServerState::add_listener(int fd, StreamKind kind, const Address& address,
@@ -84,15 +84,15 @@ bool ServerState::may_accept() const noexcept {
 }
 
 void ServerState::accepted(int fd, StreamKind kind, const Address& peer) {
-    Socket socket(loop.kernel(), fd);
+    Socket socket(core.kernel(), fd);
     ++counters.accepted;
     back_off_ = Duration::zero();
     auto protocol = make_protocol(peer);
     if (!protocol) return;
-    auto transport = std::make_unique<StreamTransport>(loop, fd, kind, peer);
-    const Token token = loop.add_source(*transport);
-    if (const Sys added = loop.kernel().add(fd, token, Interest::stream); !added.ok()) {
-        loop.remove_source(token);
+    auto transport = std::make_unique<StreamTransport>(core, fd, kind, peer);
+    const Token token = core.sources().add(*transport);
+    if (const Sys added = core.kernel().add(fd, token, Interest::stream); !added.ok()) {
+        core.remove_source(token);
         return back_off(added.error());
     }
     (void)socket.release();
@@ -107,7 +107,7 @@ std::unique_ptr<Protocol> ServerState::make_protocol(const Address& peer) {
     try {
         if (!options.admit || options.admit(peer)) protocol = factory_();
     } catch (...) {
-        loop.report_exception("making a protocol for " + peer.to_string());
+        core.report_exception("making a protocol for " + peer.to_string());
     }
     if (!protocol) ++counters.refused;
     return protocol;
@@ -123,7 +123,7 @@ void ServerState::configure(StreamTransport& transport) {
 // --- When resources run out ---
 
 void ServerState::shed(int listener) {
-    Kernel& kernel = loop.kernel();
+    Kernel& kernel = core.kernel();
     report_exhaustion(EMFILE);
     if (reserve_ < 0) return back_off(EMFILE);
     kernel.close(std::exchange(reserve_, -1));
@@ -150,7 +150,7 @@ void ServerState::back_off(int error) {
     update_armed();
     back_off_ = back_off_ == Duration::zero() ? first_back_off
                                               : std::min<Duration>(back_off_ * 2, last_back_off);
-    back_off_timer_ = loop.call_later(back_off_, [this] {
+    back_off_timer_ = core.loop().call_later(back_off_, [this] {
         backing_off_ = false;
         open_reserve();
         update_armed();
@@ -158,7 +158,7 @@ void ServerState::back_off(int error) {
 }
 
 void ServerState::report_exhaustion(int error) {
-    const TimePoint now = loop.now();
+    const TimePoint now = core.now();
     if (reported_ && now - last_report_ < report_interval) return;
     reported_ = true;
     last_report_ = now;
@@ -172,7 +172,7 @@ void ServerState::report_exhaustion(int error) {
 void ServerState::listener_lost(std::error_code error, const Address& address) {
     auto exception =
         std::make_exception_ptr(std::system_error(error, "accept on " + address.to_string()));
-    loop.report({"a listening socket failed", std::move(exception), Loop::no_location()});
+    core.report({"a listening socket failed", std::move(exception), std::source_location()});
     close();
 }
 
@@ -194,7 +194,7 @@ void ServerState::close() {
     const auto keep = shared_from_this();
     back_off_timer_.cancel();
     listeners_.clear();
-    if (reserve_ >= 0) loop.kernel().close(std::exchange(reserve_, -1));
+    if (reserve_ >= 0) core.kernel().close(std::exchange(reserve_, -1));
     check_done();
 }
 
@@ -212,7 +212,7 @@ std::size_t ServerState::abort_clients(std::error_code reason) {
 }
 
 Future<std::size_t> ServerState::drain(Duration deadline) {
-    Promise<std::size_t> promise(loop);
+    Promise<std::size_t> promise(core.loop());
     auto future = promise.future();
     close();
     drain_waiters_.push_back(std::move(promise));
@@ -222,13 +222,13 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
     }
     // Never before returning: the protocols hear of it in the next turn, one by one.
     each_connection([this](StreamTransport& transport) {
-        loop.call_soon([ref = transport.ref()] {
+        core.loop().call_soon([ref = transport.ref()] {
             if (Transport* open = ref.get()) static_cast<StreamTransport&>(*open).tell_draining();
         });
     });
-    const TimePoint end = loop.deadline_in(deadline);
+    const TimePoint end = core.deadline_in(deadline);
     if (!drain_timer_.active() || end < drain_timer_.when()) {
-        drain_timer_ = loop.call_at(end, [this] {
+        drain_timer_ = core.loop().call_at(end, [this] {
             aborted_by_drain_ += abort_clients(std::make_error_code(std::errc::timed_out));
         });
     }
@@ -236,7 +236,7 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
 }
 
 Future<void> ServerState::wait_closed() {
-    Promise<void> promise(loop);
+    Promise<void> promise(core.loop());
     auto future = promise.future();
     closed_waiters_.push_back(std::move(promise));
     check_done();

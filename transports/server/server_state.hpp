@@ -3,7 +3,7 @@
 #include "../connect/socket_options.hpp"
 #include "../stream/stream_transport.hpp"
 
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/source.hpp>
 #include <weft/transports/server/server.hpp>
 
@@ -54,7 +54,7 @@ private:
 class ServerState final : public std::enable_shared_from_this<ServerState> {
 public:
     /// `UsageError` for options that cannot be meant.
-    ServerState(Loop& loop, ProtocolFactory factory, ListenOptions options);
+    ServerState(LoopCore& core, ProtocolFactory factory, ListenOptions options);
     /// A handle may outlive the loop, which has then closed this.
     bool loop_alive() const noexcept { return remote_->loop() != nullptr; }
 
@@ -84,7 +84,7 @@ public:
     void back_off(int error);
     void listener_lost(std::error_code error, const Address& address);
 
-    Loop& loop;
+    LoopCore& core;
     ListenOptions options;
     Server::Counters counters;
     std::size_t connection_count = 0;

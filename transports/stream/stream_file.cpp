@@ -19,7 +19,7 @@ constexpr std::size_t copy_size = 16 * 1024;
 
 Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
                                                  std::optional<std::uint64_t> count) {
-    Promise<std::uint64_t> promise(loop_);
+    Promise<std::uint64_t> promise(core_.loop());
     auto future = promise.future();
     if (has(closing | write_broken)) {
         promise.set_error(
@@ -31,8 +31,8 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
     if (has(eof_wanted)) throw UsageError(describe("send_file: write_eof was called"));
     if (!has(queued)) begin_queue();
     if (in_callback()) {
-        loop_.cork().for_each([this](Bytes piece, Buffer* owner) { queue_rest(piece, owner); });
-        loop_.cork().clear();
+        core_.cork().for_each([this](Bytes piece, Buffer* owner) { queue_rest(piece, owner); });
+        core_.cork().clear();
     }
     note_room();
     // Whose future is over may close the file, and a part of it has left perhaps.
@@ -84,7 +84,7 @@ std::size_t StreamTransport::flush_file(FilePart& part) {
 bool StreamTransport::copy_file(const FilePart& part, std::size_t size, Sys& done) {
     std::byte buffer[copy_size];
     const Sys got =
-        loop_.kernel().read_file(part.file, part.offset, buffer, std::min(size, copy_size));
+        core_.kernel().read_file(part.file, part.offset, buffer, std::min(size, copy_size));
     if (!got.ok()) {
         fail_file(got.error());
         return false;

@@ -27,9 +27,9 @@ constexpr unsigned most_put_off = 1000;
 
 } // namespace
 
-StreamTransport::StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer,
+StreamTransport::StreamTransport(LoopCore& core, int fd, StreamKind kind, const Address& peer,
                                  ByteChannel* pair)
-    : loop_(loop), fd_(fd),
+    : core_(core), fd_(fd),
       flags_(writable | (kind == StreamKind::tcp ? std::uint32_t{short_read_empties} : 0U)),
       kind_(kind) {
     // A pipe has one direction; the other one counts as having ended already.
@@ -72,11 +72,11 @@ void StreamTransport::open_later(Token token, std::unique_ptr<Protocol> protocol
     queue_again();
 }
 
-std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
+std::error_code StreamTransport::adopt(LoopCore& core, int fd, StreamKind kind, const Address& peer,
                                        std::unique_ptr<Protocol> protocol, TransportRef& ref) {
-    Kernel& kernel = loop.kernel();
-    auto transport = std::make_unique<StreamTransport>(loop, fd, kind, peer);
-    const Token token = loop.add_source(*transport);
+    Kernel& kernel = core.kernel();
+    auto transport = std::make_unique<StreamTransport>(core, fd, kind, peer);
+    const Token token = core.sources().add(*transport);
     Sys done = kernel.add(fd, token, Interest::stream);
     // Only now: what is refused shall stay as it is.
     if (done.ok()) {
@@ -84,7 +84,7 @@ std::error_code StreamTransport::adopt(Loop& loop, int fd, StreamKind kind, cons
         if (!done.ok()) (void)kernel.remove(fd);
     }
     if (!done.ok()) {
-        loop.remove_source(token);
+        core.remove_source(token);
         return done.code();
     }
     transport->open_later(token, std::move(protocol));
@@ -127,31 +127,29 @@ std::string StreamTransport::describe(const char* what) const {
 /// free.
 template<class Call>
 [[gnu::always_inline]] inline bool StreamTransport::guarded(const char* name, Call&& call) {
-    cork();
+    CorkScope gathering(core_.cork(), *this, may_gather());
     try {
         call();
     } catch (...) {
+        gathering.drop();
         callback_threw(name);
         return false;
     }
-    uncork();
+    gathering.flush();
     return true;
 }
 
-/// In a catch block: what the callback wrote is dropped with the connection.
+/// In a catch block: the connection ends.
 void StreamTransport::callback_threw(const char* name) {
-    Cork& gathered = loop_.cork();
-    gathered.close();
-    gathered.clear();
     abort(Errc::callback_threw);
-    loop_.report_exception(describe(name));
+    core_.report_exception(describe(name));
 }
 
 /// In a catch block: hands the exception on. One that is to leave `run` is returned, to be thrown
 /// when the connection's state is whole.
 std::exception_ptr StreamTransport::reported(const char* name) {
     try {
-        loop_.report_exception(describe(name));
+        core_.report_exception(describe(name));
     } catch (...) {
         return std::current_exception();
     }
@@ -211,17 +209,17 @@ bool StreamTransport::see_eof_again() noexcept {
 }
 
 void StreamTransport::receive_pushed() {
-    Share share(loop_);
+    Share share(core_);
     for (;;) {
-        const MutableBytes buffer = loop_.receive_buffer();
+        const MutableBytes buffer = core_.receive_buffer().room();
         const Sys got = read_some(buffer);
         if (got.value() <= 0) return read_ended(got);
         const std::size_t size = got.count();
         if (!guarded("data_received", [&] { protocol_->data_received(buffer.first(size)); }))
             return;
         // Whoever kept the span beyond the call shall notice.
-        if (loop_.debug()) [[unlikely]]
-            loop_.spoil_receive_buffer(size);
+        if (core_.debug()) [[unlikely]]
+            core_.receive_buffer().spoil(size);
         if (!can_read()) [[likely]]
             return;
         // It had its share, or the protocol was exchanged for one that reads otherwise.
@@ -240,18 +238,18 @@ void StreamTransport::receive_otherwise() {
 }
 
 void StreamTransport::receive_buffered() {
-    Share share(loop_);
+    Share share(core_);
     for (;;) {
         MutableBytes buffer;
         const Protocol* asked = protocol_.get();
         if (!guarded("get_buffer",
-                     [&] { buffer = protocol_->get_buffer(loop_.options().receive_buffer); }))
+                     [&] { buffer = protocol_->get_buffer(core_.options().receive_buffer); }))
             return;
         if (protocol_.get() != asked) return queue_again(); // the memory may have gone with it
         if (!can_read()) return;                            // closed or paused inside get_buffer
         if (buffer.empty()) {
             abort(Errc::empty_buffer);
-            return loop_.report({describe("get_buffer"), nullptr, Loop::no_location()});
+            return core_.report({describe("get_buffer"), nullptr, std::source_location()});
         }
         const Sys got = read_some(buffer);
         if (got.value() <= 0) return read_ended(got);
@@ -324,7 +322,7 @@ void StreamTransport::broken_after_eof(std::uint32_t ready) {
         return;
     int error = writer ? EPIPE : 0;
     if (kind_ < StreamKind::memory)
-        (void)loop_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+        (void)core_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
     finish(errno_code(error != 0 ? error : ECONNRESET));
 }
 
@@ -358,7 +356,7 @@ void StreamTransport::read_ended(Sys result) {
 void StreamTransport::report_if_odd(int error, const char* what) {
     if (error == ECONNRESET || error == EPIPE || error == ECONNABORTED) return;
     auto exception = std::make_exception_ptr(std::system_error(errno_code(error), describe(what)));
-    loop_.report({"a connection failed", std::move(exception), Loop::no_location()});
+    core_.report({"a connection failed", std::move(exception), std::source_location()});
 }
 
 void StreamTransport::got_eof() {
@@ -434,7 +432,7 @@ void StreamTransport::resume_reading() {
 void StreamTransport::queue_again() {
     if (has(again_queued)) return;
     flags_ |= again_queued;
-    loop_.again(token_, 0);
+    core_.again(token_, 0);
 }
 
 std::unique_ptr<Protocol> StreamTransport::set_protocol(std::unique_ptr<Protocol> protocol) {
@@ -460,7 +458,7 @@ void StreamTransport::close_within(Duration limit) {
     close();
     if (has(finishing)) return;
     Extras& extra = extras();
-    extra.close_limit = std::min(extra.close_limit, loop_.deadline_in(limit));
+    extra.close_limit = std::min(extra.close_limit, core_.deadline_in(limit));
     arm(extra, extra.armed() ? extra.deadline() : TimePoint::max());
 }
 
@@ -468,7 +466,7 @@ void StreamTransport::abort(std::error_code reason) {
     if (has(finishing)) return;
     flags_ |= closing | reset;
     drop_queue(reason);
-    if (in_callback()) loop_.cork().clear();
+    if (in_callback()) core_.cork().clear();
     finish(reason);
 }
 
@@ -478,13 +476,13 @@ void StreamTransport::finish(std::error_code reason) {
     flags_ &= ~lingering;
     note_room();
     if (reason) extras().reason = reason;
-    loop_.finish_later(*this);
+    core_.finish_later(*this);
 }
 
 void StreamTransport::on_finish() {
     drop_queue(end_reason());
     if (extras_) {
-        loop_.timers().cancel(*extras_);
+        core_.timers().cancel(*extras_);
         fail_drain_waiters(end_reason());
     }
     std::exception_ptr fatal;
@@ -495,7 +493,7 @@ void StreamTransport::on_finish() {
     }
     protocol_.reset();
     channel().close(fd_, has(reset));
-    loop_.remove_source(token_);
+    core_.remove_source(token_);
     if (server_) server_->remove_connection(server_link);
     delete this;
     if (fatal) std::rethrow_exception(fatal);
@@ -514,19 +512,19 @@ void StreamTransport::finish_or_linger() {
     if (is_pipe()) return finish({});
     const bool wanted = linger.mode == Linger::Mode::always ||
                         (linger.mode == Linger::Mode::unread && has(readable));
-    if (!wanted || has(eof_seen | write_broken) || !loop_.kernel().owns(fd_)) return finish({});
+    if (!wanted || has(eof_seen | write_broken) || !core_.kernel().owns(fd_)) return finish({});
     if (!has(eof_sent)) (void)channel().shutdown_write(fd_);
     flags_ |= lingering | eof_sent;
     extras().idle_timeout = Duration(0);
-    arm(extras(), loop_.deadline_in(linger.timeout));
+    arm(extras(), core_.deadline_in(linger.timeout));
     // In a turn of its own: the loop's buffer may be in the hands of another connection's callback.
     if (has(readable)) queue_again();
 }
 
 void StreamTransport::discard_input() {
-    const MutableBytes buffer = loop_.receive_buffer();
+    const MutableBytes buffer = core_.receive_buffer().room();
     Extras& extra = extras();
-    for (Share share(loop_); has(readable);) {
+    for (Share share(core_); has(readable);) {
         const Sys got = channel().recv(fd_, buffer.data(), buffer.size());
         if (!got.ok() && got.would_block()) {
             flags_ &= ~readable;
@@ -547,24 +545,24 @@ void StreamTransport::discard_input() {
 
 /// For `when`, or the limit of a close that comes first.
 void StreamTransport::arm(Extras& extra, TimePoint when) {
-    loop_.arm(extra, std::min(when, extra.close_limit));
+    core_.arm(extra, std::min(when, extra.close_limit));
 }
 
 void StreamTransport::on_timer(Extras& extra) {
     if (has(lingering)) return finish({});
     if (has(finishing)) return;
-    const TimePoint now = loop_.now();
+    const TimePoint now = core_.now();
     if (extra.close_limit <= now) return abort(std::make_error_code(std::errc::timed_out));
     // Activity only stores its time; the timer finds out here whether there was any.
     if (extra.activity.linked()) return arm(extra, add_saturated(now, extra.idle_timeout));
     const TimePoint due = add_saturated(extra.activity.at, extra.idle_timeout);
     if (due > now) return arm(extra, due);
     // With very many events its own may be among those that the next turn is told of.
-    if (loop_.more_events() && ++extra.put_off < most_put_off) return loop_.arm(extra, due);
+    if (core_.more_events() && ++extra.put_off < most_put_off) return core_.arm(extra, due);
     extra.put_off = 0;
     // Nobody is left to be asked: the peer does not take what was written before `close`.
     if (has(closing)) return abort(std::make_error_code(std::errc::timed_out));
-    loop_.note_activity(extra.activity);
+    core_.note_activity(extra.activity);
     arm(extra, add_saturated(now, extra.idle_timeout));
     if (has(unannounced)) return;
     guarded("idle_timeout", [&] { protocol_->idle_timeout(*this); });
@@ -574,12 +572,12 @@ void StreamTransport::set_idle_timeout(Duration timeout) {
     if (has(lingering | finishing) || (!extras_ && timeout <= Duration::zero())) return;
     Extras& extra = extras();
     extra.idle_timeout = timeout;
-    loop_.note_activity(extra.activity);
+    core_.note_activity(extra.activity);
     if (timeout <= Duration::zero() && extra.close_limit == TimePoint::max()) {
-        loop_.timers().cancel(extra);
+        core_.timers().cancel(extra);
     } else {
         if (timeout <= Duration::zero()) extra.idle_timeout = Duration::max();
-        arm(extra, loop_.deadline_in(extra.idle_timeout));
+        arm(extra, core_.deadline_in(extra.idle_timeout));
     }
 }
 
@@ -589,7 +587,7 @@ void StreamTransport::set_linger(Linger linger) {
 
 Address StreamTransport::local_address() const {
     Address address;
-    if (kind_ < StreamKind::memory) (void)loop_.kernel().local_address(fd_, address);
+    if (kind_ < StreamKind::memory) (void)core_.kernel().local_address(fd_, address);
     return address;
 }
 
@@ -603,7 +601,7 @@ Address StreamTransport::peer_address() const {
 
 std::optional<Credentials> StreamTransport::peer_credentials() const {
     Credentials credentials;
-    if (kind_ != StreamKind::unix_socket || !loop_.kernel().peer_credentials(fd_, credentials).ok())
+    if (kind_ != StreamKind::unix_socket || !core_.kernel().peer_credentials(fd_, credentials).ok())
         return {};
     return credentials;
 }
@@ -632,7 +630,7 @@ void Transport::write_all(std::initializer_list<std::string_view> pieces) {
 
 Transport* TransportRef::get() const noexcept {
     if (!loop_ || loop_->loop() == nullptr) return nullptr;
-    detail::Source* source = loop_->loop()->find_source(token_);
+    detail::Source* source = detail::core_of(*loop_->loop()).sources().find(token_);
     return source ? source->as_transport() : nullptr;
 }
 

@@ -4,7 +4,7 @@
 
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
-#include <weft/reactor/loop.hpp>
+#include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/source.hpp>
 
 #include <array>
@@ -27,7 +27,7 @@ class StreamTransport final : public Source, public Transport {
 public:
     /// Takes over `fd`, which is registered with `token` for this transport or about to be. `pair`
     /// moves the bytes of one in memory, which `fd` is then an end of; it outlives this.
-    StreamTransport(Loop& loop, int fd, StreamKind kind, const Address& peer,
+    StreamTransport(LoopCore& core, int fd, StreamKind kind, const Address& peer,
                     ByteChannel* pair = nullptr);
 
     /// Gives it the slot that it was registered under, its protocol, and calls `connection_made`.
@@ -38,7 +38,7 @@ public:
     void open_later(Token token, std::unique_ptr<Protocol> protocol);
     /// Makes a descriptor from elsewhere a transport, opened later. On an error it stays the
     /// caller's.
-    static std::error_code adopt(Loop& loop, int fd, StreamKind kind, const Address& peer,
+    static std::error_code adopt(LoopCore& core, int fd, StreamKind kind, const Address& peer,
                                  std::unique_ptr<Protocol> protocol, TransportRef& ref);
     /// Joins the connections of `server`.
     void attach(ServerState& server) noexcept;
@@ -54,7 +54,7 @@ public:
     void write(Buffer&& data) override;
     using Transport::write;
     void write_all(std::span<const Bytes> pieces) override;
-    Buffer keep(Bytes data) const override { return loop_.keep(data); }
+    Buffer keep(Bytes data) const override { return core_.receive_buffer().keep(data); }
     Future<std::uint64_t> send_file(int file, std::uint64_t offset,
                                     std::optional<std::uint64_t> count) override;
     void own_queued() override;
@@ -94,12 +94,12 @@ public:
     Address peer_address() const override;
     int fd() const noexcept override { return kind_ == StreamKind::memory ? -1 : fd_; }
     std::optional<Credentials> peer_credentials() const override;
-    Loop& loop() const noexcept override { return loop_; }
-    TransportRef ref() const override { return {loop_.mailbox(), token_}; }
+    Loop& loop() const noexcept override { return core_.loop(); }
+    TransportRef ref() const override { return {core_.mailbox(), token_}; }
 
     void on_ready(std::uint32_t ready) override;
     void on_finish() override;
-    void on_uncork() override;
+    void on_uncork() override { uncork(); }
     void on_recork() override;
     void on_loop_closing() override;
     Registration registration() const noexcept override;
@@ -158,19 +158,19 @@ private:
     /// What this connection may move in a turn before the others have theirs.
     class Share {
     public:
-        explicit Share(Loop& loop) noexcept : loop_(loop) {}
+        explicit Share(LoopCore& core) noexcept : core_(core) {}
         /// After a call that moved `bytes`: whether there may be another.
         bool spend(std::size_t bytes) noexcept {
             bytes_ += bytes;
-            if (++calls_ >= loop_.reads_per_turn() || bytes_ >= loop_.options().bytes_per_turn)
+            if (++calls_ >= core_.reads_per_turn() || bytes_ >= core_.options().bytes_per_turn)
                 return false;
-            return bytes < bulk || !loop_.turn_is_long();
+            return bytes < bulk || !core_.turn_is_long();
         }
 
     private:
         // takes so long that a look at the clock is nothing
         static constexpr std::size_t bulk = 16 * 1024;
-        Loop& loop_;
+        LoopCore& core_;
         int calls_ = 0;
         std::size_t bytes_ = 0;
     };
@@ -180,7 +180,7 @@ private:
     ByteChannel& channel() noexcept {
         if (kind_ == StreamKind::memory) [[unlikely]]
             return *extras_->channel;
-        return loop_.kernel();
+        return core_.kernel();
     }
     void begin_queue() {
         extras().queue = std::make_unique<WriteQueue>();
@@ -196,7 +196,7 @@ private:
     Extras& extras();
     void note_activity() noexcept {
         if (extras_) [[unlikely]]
-            loop_.note_activity(extras_->activity);
+            core_.note_activity(extras_->activity);
     }
 
     std::unique_ptr<Protocol> use(std::unique_ptr<Protocol> protocol) noexcept;
@@ -224,17 +224,17 @@ private:
     void callback_threw(const char* name);
     /// A callback of this connection is on the stack, and its small writes gather in the loop's
     /// cork buffer.
-    bool in_callback() const noexcept { return loop_.cork().owner() == this; }
+    bool in_callback() const noexcept { return core_.cork().owner() == this; }
     bool may_gather() const noexcept { return !has(queued | closing | eof_wanted | write_broken); }
     /// The cork, which is empty, is this connection's.
-    void cork() noexcept { loop_.cork().open(this, may_gather()); }
+    void cork() noexcept { core_.cork().open(this, may_gather()); }
     /// To be called when something has changed that lets its writes gather, or keeps them from it.
     void note_room() noexcept {
-        if (in_callback()) loop_.cork().allow(may_gather());
+        if (in_callback()) core_.cork().allow(may_gather());
     }
     /// The callback has returned: what it wrote leaves, and what had to wait for that happens.
     void uncork() {
-        Cork& gathered = loop_.cork();
+        Cork& gathered = core_.cork();
         gathered.close();
         if (!gathered.empty()) send_gathered();
         if (has(closing | eof_wanted) && !has(queued)) [[unlikely]]
@@ -285,7 +285,7 @@ private:
     void report_if_odd(int error, const char* what);
     std::string describe(const char* what) const;
 
-    Loop& loop_;
+    LoopCore& core_;
     std::unique_ptr<Protocol> protocol_;
     std::unique_ptr<Extras> extras_;
     ServerState* server_ = nullptr;

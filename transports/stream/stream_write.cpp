@@ -20,7 +20,7 @@ iovec piece_of(Bytes bytes) noexcept {
 
 [[gnu::noinline]] bool StreamTransport::gather_newly() {
     if (has(closing | write_broken)) return false;
-    loop_.uncork();
+    core_.cork().flush();
     if (has(closing | write_broken)) return false;
     cork();
     return true;
@@ -28,18 +28,18 @@ iovec piece_of(Bytes bytes) noexcept {
 
 void StreamTransport::write(Bytes data) {
     // In a callback of its own, with nothing waiting and room in the cork: the common case.
-    if (!loop_.cork().add_small(this, data)) [[unlikely]]
+    if (!core_.cork().add_small(this, data)) [[unlikely]]
         write_otherwise(data);
 }
 
 void StreamTransport::write(Buffer&& data) {
-    if (loop_.cork().add_small(this, data)) {
+    if (core_.cork().add_small(this, data)) {
         data.clear();
         return;
     }
     Buffer owned = std::move(data); // also what is dropped is no longer the caller's
     if (owned.empty() || !takes_writes("write")) return;
-    if (!loop_.cork().refer(this, owned)) write_on(owned, &owned);
+    if (!core_.cork().refer(this, owned)) write_on(owned, &owned);
 }
 
 /// Whether what is written now would leave. Throws where writing is a mistake.
@@ -53,9 +53,9 @@ bool StreamTransport::takes_writes(const char* what) {
 
 [[gnu::noinline]] void StreamTransport::write_otherwise(Bytes data) {
     if (data.empty() || !takes_writes("write")) return;
-    Cork& gathered = loop_.cork();
+    Cork& gathered = core_.cork();
     // What was received stays where it is until the callback that it was handed to has returned.
-    Buffer received = loop_.received(data) ? Buffer::unowned(data) : Buffer();
+    Buffer received = core_.receive_buffer().holds(data) ? Buffer::unowned(data) : Buffer();
     if (received.empty() ? gathered.add(this, data) : gathered.refer(this, received)) return;
     write_on(data, nullptr);
 }
@@ -66,12 +66,12 @@ void StreamTransport::write_on(Bytes data, Buffer* owner) {
         queue_rest(data, owner);
         return check_high_water();
     }
-    if (!in_callback() || loop_.cork().empty()) return send_now(data, owner);
+    if (!in_callback() || core_.cork().empty()) return send_now(data, owner);
     const bool sent = send_pieces([&](auto&& each) {
-        loop_.cork().for_each(each);
+        core_.cork().for_each(each);
         each(data, owner);
     });
-    loop_.cork().clear();
+    core_.cork().clear();
     note_room();
     if (sent) check_high_water();
 }
@@ -80,14 +80,14 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
     std::size_t total = 0;
     for (const Bytes piece : pieces)
         total += piece.size();
-    if (!loop_.cork().add_small(this, pieces, total)) [[unlikely]]
+    if (!core_.cork().add_small(this, pieces, total)) [[unlikely]]
         write_all_otherwise(pieces, total);
 }
 
 [[gnu::noinline]] void StreamTransport::write_all_otherwise(std::span<const Bytes> pieces,
                                                             std::size_t total) {
     if (total == 0 || !takes_writes("write_all")) return;
-    Cork& gathered = loop_.cork();
+    Cork& gathered = core_.cork();
     const bool corked = in_callback() && !has(queued);
     if (corked && total <= Cork::largest_piece) {
         for (const Bytes piece : pieces)
@@ -115,7 +115,7 @@ void StreamTransport::write_all(std::span<const Bytes> pieces) {
 
 /// Sends what a callback wrote.
 void StreamTransport::send_gathered() {
-    Cork& gathered = loop_.cork();
+    Cork& gathered = core_.cork();
     if (!gathered.plain()) [[unlikely]]
         return send_gathered_pieces();
     const Bytes data = gathered.take_copies();
@@ -128,12 +128,8 @@ void StreamTransport::send_gathered() {
     queue_unsent(data, nullptr, Sys::fail(EAGAIN));
 }
 
-[[gnu::flatten]] void StreamTransport::on_uncork() {
-    uncork();
-}
-
 [[gnu::noinline]] void StreamTransport::send_gathered_pieces() {
-    Cork& gathered = loop_.cork();
+    Cork& gathered = core_.cork();
     if (Buffer* const piece = gathered.single()) {
         send_now(*piece, piece);
         return gathered.clear();
@@ -167,17 +163,18 @@ void StreamTransport::send_now(Bytes data, Buffer* owner) {
 void StreamTransport::queue_rest(Bytes rest, Buffer* owner) {
     if (rest.empty()) return;
     if (!has(queued)) begin_queue();
-    const bool received = loop_.received(rest); // which lasts only as long as the callback
+    const bool received =
+        core_.receive_buffer().holds(rest); // which lasts only as long as the callback
     if (owner != nullptr && (owner->owned() ? rest.size() <= Cork::copied : received))
         owner = nullptr;
     if (owner != nullptr) {
         Buffer kept = std::move(*owner);
         kept.remove_prefix(kept.size() - rest.size());
         extras_->queue->append(std::move(kept));
-    } else if (received && rest.size() >= loop_.receive_buffer_size() / 8) {
-        extras_->queue->append(loop_.keep(rest));
+    } else if (received && rest.size() >= core_.receive_buffer().size() / 8) {
+        extras_->queue->append(core_.receive_buffer().keep(rest));
     } else {
-        extras_->queue->append(rest, loop_.blocks());
+        extras_->queue->append(rest, core_.blocks());
     }
 }
 
@@ -218,7 +215,7 @@ bool StreamTransport::send_pieces(Pieces&& pieces) {
 void StreamTransport::flush_queue() {
     // What waits can be much, a file be long and its peer fast: the others have their turn in
     // between.
-    Share share(loop_);
+    Share share(core_);
     while (has(queued) && has(writable) && !has(finishing)) {
         FilePart* file = extras_->queue->file();
         const std::size_t sent = file == nullptr ? flush_bytes() : flush_file(*file);
@@ -236,7 +233,7 @@ void StreamTransport::flush_queue() {
 std::size_t StreamTransport::flush_bytes() {
     iovec pieces[pieces_per_send];
     const std::size_t count =
-        extras_->queue->gather(pieces, pieces_per_send, loop_.options().bytes_per_turn);
+        extras_->queue->gather(pieces, pieces_per_send, core_.options().bytes_per_turn);
     std::size_t offered = 0;
     for (std::size_t i = 0; i < count; ++i)
         offered += pieces[i].iov_len;
@@ -281,7 +278,7 @@ void StreamTransport::send_failed(int error) {
     // The kernel may have no news of this: only EAGAIN or the end of the stream ends the reading.
     flags_ |= write_broken | hangup;
     flags_ &= ~writable;
-    if (in_callback()) loop_.cork().clear();
+    if (in_callback()) core_.cork().clear();
     note_room();
     fail_drain_waiters(code);
     if (!can_read()) return finish(code);
@@ -299,7 +296,7 @@ void StreamTransport::write_eof() {
 }
 
 std::size_t StreamTransport::write_buffer_size() const noexcept {
-    return (has(queued) ? extras_->queue->size() : 0) + (in_callback() ? loop_.cork().size() : 0);
+    return (has(queued) ? extras_->queue->size() : 0) + (in_callback() ? core_.cork().size() : 0);
 }
 
 void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<std::size_t> low) {
@@ -323,7 +320,7 @@ void StreamTransport::tell_pause() {
     try {
         protocol_->pause_writing();
     } catch (...) {
-        loop_.report_exception(describe("pause_writing"));
+        core_.report_exception(describe("pause_writing"));
     }
 }
 
@@ -348,11 +345,11 @@ void StreamTransport::check_low_water() {
 /// What the callback writes gathers, as in any other, also where it comes inside the callback of
 /// another connection, which has moved our water marks: what that one has gathered leaves first.
 void StreamTransport::tell_resume() {
-    Cork& gathered = loop_.cork();
+    Cork& gathered = core_.cork();
     Source* const outer = gathered.owner();
     const bool gathers = outer != this;
     if (gathers) {
-        loop_.uncork();
+        core_.cork().flush();
         cork();
     }
     std::exception_ptr fatal;
@@ -373,7 +370,7 @@ void StreamTransport::on_recork() {
 }
 
 Future<void> StreamTransport::drain() {
-    Promise<void> promise(loop_);
+    Promise<void> promise(core_.loop());
     Future<void> future = promise.future();
     if (has(write_broken)) {
         promise.set_error({extras().write_error, describe("drain")});
