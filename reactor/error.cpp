@@ -33,8 +33,6 @@ public:
             return "the queue is full";
         case Errc::empty_buffer:
             return "get_buffer() returned no room";
-        case Errc::nested:
-            return "the loop is already running";
         case Errc::bad_address:
             return "not an address";
         case Errc::callback_threw:

@@ -14,22 +14,20 @@ namespace weft {
 /// What can go wrong that no errno names. Everything that the kernel reports keeps its errno in
 /// `std::generic_category()`, so that `code == std::errc::connection_refused` works everywhere.
 enum class Errc {
-    aborted = 1,    ///< the connection or operation was given up on this side
-    broken_promise, ///< the promise was destroyed without an outcome
-    invalid_state,  ///< the operation does not fit the object's present state
-    closed,         ///< the loop, server or transport is closed
-    too_long,       ///< a message is longer than the limit that was set
-    malformed,      ///< the bytes do not follow the protocol
-    incomplete,     ///< the stream ended inside a message
-    forked,         ///< the loop belongs to the parent process
-    deadlock,       ///< nothing can ever wake this loop
-    queue_full,     ///< a bounded queue has no room
-    empty_buffer,   ///< a protocol offered no room to receive into
-    nested,         ///< a loop was entered again from one of its own callbacks
-    bad_address,    ///< text that is not an address
-    callback_threw, ///< a callback of the protocol threw
-    /// a file descriptor that can not be waited for (a regular file, a directory)
-    not_an_event_fd,
+    aborted = 1,     ///< the connection or operation was given up on this side
+    broken_promise,  ///< the promise was destroyed without an outcome
+    invalid_state,   ///< the operation does not fit the object's present state
+    closed,          ///< the loop, server or transport is closed
+    too_long,        ///< a message is longer than the limit that was set
+    malformed,       ///< the bytes do not follow the protocol
+    incomplete,      ///< the stream ended inside a message
+    forked,          ///< the loop belongs to the parent process
+    deadlock,        ///< nothing can ever wake this loop
+    queue_full,      ///< a bounded queue has no room
+    empty_buffer,    ///< a protocol offered no room to receive into
+    bad_address,     ///< text that is not an address
+    callback_threw,  ///< a callback of the protocol threw
+    not_an_event_fd, ///< a file descriptor that cannot be waited for: a file, a directory
 };
 
 /// The category of `Errc`, "weft".
