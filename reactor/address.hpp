@@ -34,7 +34,7 @@ public:
     /// what begins with "@" or has a slash in it. Names are not looked up.
     static Result<Address> parse(std::string_view text);
     /// Whether `parse` takes the text for a Unix address. Text of strangers may say so, too: give
-    /// what must lead to TCP alone to those who take nothing else (`tcp::connect`).
+    /// what must lead to TCP alone to functions that take nothing else (`tcp::connect`).
     static bool names_unix(std::string_view text) noexcept;
     /// A path, or "@name" for an abstract one, with or without "unix:" before it; at most 108
     /// bytes, 107 where paths need a terminator. A file whose name begins with "@" or "unix:" is
@@ -67,7 +67,7 @@ public:
     /// Whether it is an IPv4-mapped IPv6 address.
     bool is_mapped() const noexcept;
     /// The IPv4 address that a mapped one stands for, any other unchanged: for comparing, for lists
-    /// of who may come in.
+    /// of peers that may come in.
     Address unmapped() const noexcept;
     /// The IPv6 form of an IPv4 address, any other unchanged.
     Address mapped() const noexcept;

@@ -40,9 +40,9 @@ struct Block {
 /// on any thread, also after the loop that it came from has gone; one buffer is for one thread at a
 /// time. Two buffers that show the same bytes may be read on two threads.
 ///
-/// A buffer keeps the whole of its block: whoever stores small parts of large messages for long
-/// copies them (`Buffer::copy`). Received blocks have 64 KiB; a loop that sees many of them kept
-/// copies small input by itself.
+/// A buffer keeps the whole of its block: code that stores small parts of large messages for
+/// long copies them (`Buffer::copy`). Received blocks have 64 KiB; a loop that sees many of them
+/// kept copies small input by itself.
 class Buffer {
 public:
     /// An empty one, which owns nothing.

@@ -23,7 +23,7 @@
 namespace weft {
 namespace detail {
 
-/// A promise type whose frames belong to nobody but whoever resumes them.
+/// A promise type whose frames belong to nothing but the code that resumes them.
 template<class P>
 concept OwnFrame = requires { typename P::owns_its_frame; };
 

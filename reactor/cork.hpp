@@ -32,7 +32,7 @@ public:
     /// Null: nobody gathers.
     Source* owner() const noexcept { return owner_; }
     bool is_open() const noexcept { return owner_ != nullptr; }
-    /// It is empty, and `owner`'s from now on, who may add if `gathers`.
+    /// It is empty, and `owner`'s from now on, which may add if `gathers`.
     void open(Source* owner, bool gathers) noexcept {
         owner_ = owner;
         limit_ = next_ + (gathers ? capacity : 0);

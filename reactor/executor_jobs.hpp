@@ -27,7 +27,7 @@ public:
     void submit(ThreadPool& pool, const std::shared_ptr<JobBase>& job);
     /// In the list from now on, until `end`.
     void begin(std::shared_ptr<JobBase> job) noexcept;
-    /// Takes it out of the list; whoever still needs it keeps what is returned.
+    /// Takes it out of the list; code that still needs it keeps what is returned.
     std::shared_ptr<JobBase> end(JobBase& job) noexcept;
     std::size_t size() const noexcept { return size_; }
 

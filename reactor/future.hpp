@@ -85,7 +85,7 @@ public:
     CallbackId add_callback(Function<void(FutureStateBase&)> function, std::optional<CallbackId> id,
                             std::source_location location = {});
     std::size_t remove_callback(CallbackId id);
-    /// Somebody who waits, told at once when there is an outcome and without an allocation: it may
+    /// A waiter, told at once when there is an outcome and without an allocation: it may
     /// only note that, and queue what is to follow. It leaves the list by `unlink`.
     struct Waiter : ListNode {
         virtual void on_done() noexcept = 0;
@@ -113,7 +113,7 @@ public:
         unlink();
         list.push_back(*this);
     }
-    /// Whether somebody waits who is to be told at once.
+    /// Whether there is a waiter that is to be told at once.
     bool waited_for() const noexcept { return waiters_.linked(); }
     /// `abandon` for each state in a loop's list.
     static void abandon_all(ListNode& pending) noexcept;

@@ -34,12 +34,12 @@ public:
         const void* object = nullptr; ///< two lines from here on
         const void* stack = nullptr;  ///< seven; null only if `object` is
     };
-    /// Somebody else's, who takes it away before it goes; null: none.
+    /// Something else's, which takes it away before it goes; null: none.
     const Path* path = nullptr;
 
     /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
     virtual void on_ready(std::uint32_t ready) = 0;
-    /// In the closing phase, after `Loop::finish_later`: tell whoever must be told, and go. The
+    /// In the closing phase, after `Loop::finish_later`: tell all that must be told, and go. The
     /// source may delete itself; the loop does not touch it afterwards.
     virtual void on_finish() {}
     /// In the flush phase, after `Loop::flush_later`.

@@ -19,7 +19,7 @@ namespace weft::detail {
 /// at the latest.
 class StdWatcher {
 public:
-    /// A standard future, and who is to be told.
+    /// A standard future, and what is to be told.
     class Watched {
     public:
         virtual ~Watched() = default;

@@ -11,10 +11,10 @@ namespace weft {
 namespace detail {
 namespace {
 
-// A new thread inherits the mask of whoever happens to queue a job. It shall have the pool's, and
-// run no handler before. Not a full one: exec keeps the mask, so that children of a job would be
-// deaf to SIGTERM, whether forked by hand, by system(3) or by posix_spawn(3). A signal sent to the
-// process goes to its first thread anyway if that does not block it.
+// A new thread inherits the mask of the thread that happens to queue a job. It shall have the
+// pool's, and run no handler before. Not a full one: exec keeps the mask, so that children of a job
+// would be deaf to SIGTERM, whether forked by hand, by system(3) or by posix_spawn(3). A signal
+// sent to the process goes to its first thread anyway if that does not block it.
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {
@@ -157,7 +157,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable ended_; // the threads have been joined
-    std::thread::id closer_;        // who is joining them
+    std::thread::id closer_;        // which is joining them
     std::deque<Job> jobs_;
     std::vector<std::thread> threads_;
     std::size_t idle_ = 0;

@@ -47,8 +47,8 @@ public:
     bool cancel(JobId id);
     /// Destroys the jobs that wait for a thread.
     void drop_queued();
-    /// No new jobs from now on; destroys those that wait, then joins the threads. Whoever calls it
-    /// meanwhile or afterwards returns when that is done, but for what is destroyed inside it.
+    /// No new jobs from now on; destroys those that wait, then joins the threads. Calls made
+    /// meanwhile or afterwards return when that is done, but for what is destroyed inside it.
     /// `UsageError` on one of its own threads.
     void shutdown();
     /// Whether the calling thread is one of its own.
@@ -58,7 +58,7 @@ public:
 
     /// Jobs that wait for a thread.
     std::size_t queued() const;
-    /// What outlives the pool, for those who may want to cancel a job then.
+    /// What outlives the pool, for those that may want to cancel a job then.
     std::weak_ptr<detail::JobQueue> queue() const noexcept { return queue_; }
 
 private:

@@ -8,8 +8,8 @@
 namespace weft {
 namespace {
 
-// Gives a record back once nobody refers to it any more. A closed loop has left it to the last who
-// does.
+// Gives a record back once nothing refers to it any more. A closed loop has left it to the last
+// that does.
 void drop_if_unused(detail::TimerRecord* record) noexcept {
     if (record->held || record->running || record->wanted) return;
     if (record->loop != nullptr) {

@@ -98,7 +98,7 @@ private:
     std::int64_t earliest_in(int bucket) const noexcept;
 
     ListNode buckets_[bucket_count];
-    // bit b: bucket b holds timers; bucket 64 can not be used, see bucket_of
+    // bit b: bucket b holds timers; bucket 64 cannot be used, see bucket_of
     std::uint64_t occupied_ = 0;
     std::int64_t last_ = 0;
     std::int64_t earliest_ = 0; // valid while earliest_known_

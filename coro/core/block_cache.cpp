@@ -33,7 +33,7 @@ struct Cache {
 
 constinit thread_local Cache cache{};
 
-/// Gives the blocks back when the thread ends. Made by whoever first puts one in.
+/// Gives the blocks back when the thread ends. Made by the first that puts one in.
 struct Cleaner {
     void make() noexcept { cache.has_cleaner = true; }
     ~Cleaner() {

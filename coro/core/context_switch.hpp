@@ -2,7 +2,7 @@
 
 #include <weft/coro/core/context.hpp>
 
-// The switch itself, for those who make many: inlined, because every return between here and the
+// The switch itself, for code that makes many: inlined, because every return between here and the
 // code that goes on is one that the processor predicts from the calls it has seen, and those were
 // another coroutine's.
 

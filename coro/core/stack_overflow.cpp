@@ -131,7 +131,7 @@ void remove_handlers() noexcept {
     const std::lock_guard lock(install_mutex);
     if (--installed != 0) return;
     for (std::size_t i = 0; i < std::size(signals); ++i) {
-        // Who has installed another since then keeps it.
+        // A handler that was installed since then stays.
         struct sigaction now = {};
         ::sigaction(signals[i], nullptr, &now);
         const bool ours = (now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == &on_fault;

@@ -7,7 +7,7 @@ namespace weft::coro {
 /// While one exists, a coroutine of this thread that overflows its stack is named on standard
 /// error, with the place where it was spawned, the size of its stack and a backtrace; then the
 /// process dies of the signal, as it would have done without a word. `run` makes one unless
-/// `RunOptions::report_overflow` is false; whoever runs a loop by hand makes one on its thread.
+/// `RunOptions::report_overflow` is false; code that runs a loop by hand makes one on its thread.
 ///
 /// Handles SIGSEGV and SIGBUS of the whole process from the first such object to the last, and
 /// hands whatever is no overflow to the handlers that were there before. Gives the thread a stack

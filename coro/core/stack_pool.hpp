@@ -55,9 +55,9 @@ public:
         ++size_class.in_use;
         return stack;
     }
-    /// The stack is not used any more, but by the caller, who may run on it until it next switches.
-    /// True if so many lie idle now that `trim_some` should be called when they have had their
-    /// time.
+    /// The stack is not used any more, but by the caller, which may run on it until it next
+    /// switches. True if so many lie idle now that `trim_some` should be called when they have had
+    /// their time.
     bool give_back(const Stack& stack) noexcept {
         Class& size_class = classes_[stack.size_class];
         size_class.idle.push_back(stack); // there is room for all there are

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-// Who waits for whom
+// What waits for what
 //
 // A coroutine that is parked may need others: the task that it joins, all that it gathers, the
-// tasks of its group, the generator's body, who holds the lock. A cycle closes with the wait of
+// tasks of its group, the generator's body, the owner of the lock. A cycle closes with the wait of
 // one of its members, so it is looked for there: from those that are needed onwards to all that
 // they need, until the one that would wait is met. That alone would make building a chain of joins,
 // each behind the last, quadratic. So its other end is followed at the same time, step by step: who
@@ -25,7 +25,7 @@ class Met final : public TaskVisitor {
 public:
     struct Step {
         TaskBase* task;
-        std::size_t from; ///< by whom it was met
+        std::size_t from; ///< from which it was met
     };
     explicit Met(std::uint64_t mark, bool backwards) noexcept
         : mark_(mark), backwards_(backwards) {}
@@ -66,12 +66,12 @@ struct InTurn final : TaskVisitor {
     Anybody somebody;
 };
 
-/// Those who are in a cycle that `self` closes when it waits for what is in `onwards`, in order,
+/// Those that are in a cycle that `self` closes when it waits for what is in `onwards`, in order,
 /// from the first that it needs; none if there is none.
 std::vector<TaskBase*> find_cycle(Met& onwards, const TaskBase& self, std::uint64_t mark) {
     Met back(mark, true);
     back.visit(const_cast<TaskBase&>(self));
-    bool known = true; // who waits for it
+    bool known = true; // what waits for it
     while (!onwards.at_end()) {
         if (known && back.at_end()) return {};
         if (known) {
@@ -139,7 +139,7 @@ void break_cycle(const char* what, const Wait& wait) noexcept {
                                      " waits for " + wait.describe();
             return task->coroutine->refuse_wait(std::make_exception_ptr(UsageError(text)));
         }
-    } catch (const std::bad_alloc&) { // then whoever looks at it finds them waiting
+    } catch (const std::bad_alloc&) { // then an observer finds them waiting
     }
 }
 

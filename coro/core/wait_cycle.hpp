@@ -5,7 +5,7 @@
 namespace weft::coro::detail {
 
 /// Throws `UsageError`, which names all of them, if `task` waits for the calling coroutine in turn:
-/// through joins, what is gathered, groups, generators and locks. `what`: who would wait for it.
+/// through joins, what is gathered, groups, generators and locks. `what`: what would wait for it.
 /// Chains of any length cost no more than their shorter end.
 void check_cycle(const char* what, const TaskBase& task, const Coroutine& self);
 

@@ -14,21 +14,21 @@ class Barrier {
 public:
     /// `UsageError` for a barrier of 0.
     explicit Barrier(std::size_t parties);
-    /// Those who still wait get a `UsageError`.
+    /// Those that still wait get a `UsageError`.
     ~Barrier() = default;
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;
 
     /// Waits until as many as the barrier is for have come: its number among them, from 0 on in the
     /// order in which they came. Suspends unless it is the last. They all are released at once, so
-    /// who comes back early waits for a whole new round. `Cancelled` and `TimeoutError` take the
-    /// caller out again, and the others wait on; `Errc::aborted` if the barrier is reset or
+    /// one that comes back early waits for a whole new round. `Cancelled` and `TimeoutError` take
+    /// the caller out again, and the others wait on; `Errc::aborted` if the barrier is reset or
     /// aborted.
     std::size_t wait(Deadline deadline = {});
-    /// Those who wait fail with `Errc::aborted`; the barrier can be used again, also after `abort`.
-    /// Does not suspend.
+    /// Those that wait fail with `Errc::aborted`; the barrier can be used again, also after
+    /// `abort`. Does not suspend.
     void reset() noexcept;
-    /// Those who wait, and those who come, fail with `Errc::aborted` until it is reset. Does not
+    /// Those that wait, and those that come, fail with `Errc::aborted` until it is reset. Does not
     /// suspend.
     void abort() noexcept;
 

@@ -126,18 +126,18 @@ concept Selectable = std::derived_from<std::remove_cvref_t<Case>, SelectCase>;
 
 } // namespace detail
 
-/// Items from those who send to those who receive, in order, each to one of them. Those who wait on
-/// either side are served in the order in which they came. A wait that was cancelled or timed out
-/// has sent or received nothing; one that was served before that has, and returns. Items must not
-/// throw when moved. For the coroutines of one loop; `try_send`, `try_receive` and `close` also for
-/// its plain callbacks.
+/// Items from those that send to those that receive, in order, each to one of them. Those that wait
+/// on either side are served in the order in which they came. A wait that was cancelled or timed
+/// out has sent or received nothing; one that was served before that has, and returns. Items must
+/// not throw when moved. For the coroutines of one loop; `try_send`, `try_receive` and `close` also
+/// for its plain callbacks.
 template<class T>
 class Channel {
 public:
     /// Holds `capacity` items that were sent and not received; 0: each sender waits for its
     /// receiver.
     explicit Channel(std::size_t capacity = 0) noexcept : items_(capacity, detail::channel_names) {}
-    /// Those who still wait get a `UsageError`.
+    /// Those that still wait get a `UsageError`.
     ~Channel() = default;
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;
@@ -167,7 +167,7 @@ public:
     /// `Errc::closed`. Does not suspend.
     Result<T> try_receive() { return items_.take_now("try_receive"); }
 
-    /// Nothing can be sent any more, and those who wait to fail. What is in it can still be
+    /// Nothing can be sent any more, and those that wait to do so fail. What is in it can still be
     /// received; then the channel has ended. Does not suspend. Harmless a second time.
     void close() noexcept { items_.close(); }
     bool closed() const noexcept { return items_.closed(); }

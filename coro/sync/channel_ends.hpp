@@ -19,7 +19,7 @@ struct SharedChannel {
     std::size_t receivers = 0;
 };
 
-/// One of those who own an end of a channel; the last of them closes it.
+/// One of those that own an end of a channel; the last of them closes it.
 template<class T, std::size_t SharedChannel<T>::*count>
 class ChannelEnd {
 public:
@@ -103,7 +103,7 @@ public:
     std::default_sentinel_t end() const noexcept { return {}; }
 };
 
-/// A channel whose ends count their owners: nobody has to know who closes it.
+/// A channel whose ends count their owners: nobody has to know which closes it.
 ///
 ///     auto [sender, receiver] = coro::channel_ends<Job>(10);
 ///     for (int i = 0; i < 3; ++i) group.spawn([sender] () mutable { produce(sender); });

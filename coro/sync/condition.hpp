@@ -10,7 +10,7 @@
 
 namespace weft::coro {
 
-/// Lets those who hold a mutex wait until others have changed what it protects. For the coroutines
+/// Lets those that hold a mutex wait until others have changed what it protects. For the coroutines
 /// of one loop.
 class Condition {
 public:
@@ -23,7 +23,7 @@ public:
 
     /// Releases the mutex, waits to be notified, and gets the mutex back: first come, first served.
     /// Always suspends. Cancelling or the deadline end it before it is notified, with `Cancelled`
-    /// or `TimeoutError`; who was notified returns in any case and meets a cancellation later, so
+    /// or `TimeoutError`; a notified waiter returns in any case and meets a cancellation later, so
     /// that no notification is lost. Either way the caller holds the mutex again afterwards, and
     /// nothing ends the wait for that. `UsageError` if the caller does not hold the mutex.
     void wait(Deadline deadline = {});
@@ -34,7 +34,7 @@ public:
         requires std::is_invocable_r_v<bool, Predicate&>
     void wait(Predicate holds, Deadline deadline = {});
 
-    /// Wakes the first `count` of those who wait, or all if they are fewer. They run when they get
+    /// Wakes the first `count` of those that wait, or all if they are fewer. They run when they get
     /// the mutex. Does not suspend. `UsageError` if the caller does not hold the mutex.
     void notify(std::size_t count = 1);
     void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }

@@ -11,7 +11,7 @@ namespace weft::coro {
 class Event {
 public:
     Event() = default;
-    /// Those who still wait for it get a `UsageError`.
+    /// Those that still wait for it get a `UsageError`.
     ~Event() = default;
     Event(const Event&) = delete;
     Event& operator=(const Event&) = delete;
@@ -20,8 +20,8 @@ public:
     /// turn. Throws `Cancelled` and `TimeoutError`. When it returns the event was set meanwhile,
     /// and may be clear again.
     void wait(Deadline deadline = {});
-    /// Releases all who wait, also if it is cleared before they run, and lets through whoever
-    /// comes. Does not suspend.
+    /// Releases all that wait, also if it is cleared before they run, and lets through those
+    /// that come. Does not suspend.
     void set() noexcept;
     void clear() noexcept { set_ = false; }
     bool is_set() const noexcept { return set_; }

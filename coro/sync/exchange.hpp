@@ -17,7 +17,7 @@ namespace weft::coro::detail {
 
 class ExchangeWait;
 
-/// A place among those who wait to give or to take an item.
+/// A place among those that wait to give or to take an item.
 struct Slot : ListNode {
     enum class Outcome : std::uint8_t { none, done, closed, stranded };
     ExchangeWait* wait = nullptr;
@@ -76,18 +76,18 @@ private:
 struct ExchangeNames {
     const char* give;
     const char* take;
-    const char* room; ///< what who gives waits for
-    const char* item; ///< what who takes waits for
+    const char* room; ///< what a giver waits for
+    const char* item; ///< what a taker waits for
 };
 
 void settle_all(ListNode& slots, Slot::Outcome outcome) noexcept;
 [[noreturn]] void throw_closed(const char* operation);
 [[noreturn]] void throw_closed_meanwhile(const char* operation);
 
-/// What queues and channels have in common: items that wait for those who take them, up to a
-/// capacity, and those who wait on either side, first come, first served. An item goes from hand to
-/// hand: whoever comes second completes the operation of the one who waits, which has then taken
-/// effect.
+/// What queues and channels have in common: items that wait for those that take them, up to a
+/// capacity, and those that wait on either side, first come, first served. An item goes from hand
+/// to hand: the one that comes second completes the operation of the one that waits, which has then
+/// taken effect.
 template<class T, class Store>
 class Exchange {
     static_assert(std::is_object_v<T> && std::is_nothrow_move_constructible_v<T>,
@@ -103,7 +103,7 @@ public:
     Exchange(const Exchange&) = delete;
     Exchange& operator=(const Exchange&) = delete;
 
-    /// Gives `item` to the first who waits, or stores it. False if there is no room; then it is
+    /// Gives `item` to the first that waits, or stores it. False if there is no room; then it is
     /// untouched.
     bool try_give(T& item) {
         if (takers_.linked()) {
@@ -118,7 +118,8 @@ public:
         ++given_;
         return true;
     }
-    /// Takes the next item, and lets the first who waits to give one do so. False if there is none.
+    /// Takes the next item, and lets the first that waits to give one do so. False if there is
+    /// none.
     bool try_take(std::optional<T>& into) {
         if (store_.size() != 0) {
             store_.pop(into);

@@ -8,11 +8,11 @@
 
 namespace weft::coro {
 
-/// Held by one coroutine at a time, also while that is suspended. Those who wait for it get it in
-/// the order in which they came: releasing it hands it to the first of them at once, and whoever
-/// comes later queues behind, even if it runs earlier. Who was handed it owns it: a cancellation
-/// that comes after that is met at the next suspension, and the guard hands it on. For the
-/// coroutines of one loop.
+/// Held by one coroutine at a time, also while that is suspended. Those that wait for it get it in
+/// the order in which they came: releasing it hands it to the first of them at once, and those
+/// that come later queue behind, even if they run earlier. A waiter that was handed it owns it: a
+/// cancellation that comes after that is met at the next suspension, and the guard hands it on. For
+/// the coroutines of one loop.
 class Mutex {
 public:
     /// Holds the mutex, and releases it when it goes.
@@ -71,7 +71,7 @@ private:
     friend class Condition;
     class LockWait;
     void wait(detail::Coroutine& self, Deadline deadline);
-    /// For those who must have it, cancelled or not.
+    /// For those that must have it, cancelled or not.
     void lock_in_any_case(detail::Coroutine& self);
     void set_owner(detail::Coroutine& coroutine) noexcept {
         owner_ = &coroutine.task;

@@ -20,8 +20,8 @@ inline constexpr ExchangeNames queue_names{"Queue::put", "Queue::get", "room in 
 
 } // namespace detail
 
-/// Items on their way from those who put them to those who get them, first in, first out;
-/// `LifoQueue` and `PriorityQueue` have another order. Those who wait on either side are served in
+/// Items on their way from those that put them to those that get them, first in, first out;
+/// `LifoQueue` and `PriorityQueue` have another order. Those that wait on either side are served in
 /// the order in which they came. A wait that was cancelled or timed out has put or got nothing; one
 /// that was served before that has, and returns. Items must not throw when moved. For the
 /// coroutines of one loop; `try_put`, `try_get`, `task_done` and `close` also for its plain
@@ -29,11 +29,11 @@ inline constexpr ExchangeNames queue_names{"Queue::put", "Queue::get", "room in 
 template<class T, class Store = detail::FifoStore<T>>
 class Queue {
 public:
-    /// Holds `capacity` items before those who put more have to wait; 0: any number.
+    /// Holds `capacity` items before those that put more have to wait; 0: any number.
     explicit Queue(std::size_t capacity = 0) noexcept
         : items_(capacity != 0 ? capacity : std::numeric_limits<std::size_t>::max(),
                  detail::queue_names) {}
-    /// Those who still wait get a `UsageError`.
+    /// Those that still wait get a `UsageError`.
     ~Queue() = default;
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
@@ -65,7 +65,7 @@ public:
     /// `Errc::closed`. Does not suspend.
     Result<T> try_get() { return items_.take_now("Queue::try_get"); }
 
-    /// To be called when the work on an item that was got is done, for those who `join`. Does not
+    /// To be called when the work on an item that was got is done, for those that `join`. Does not
     /// suspend. `UsageError` if it is called more often than items were put.
     void task_done() {
         if (done_ == items_.given())
@@ -86,8 +86,8 @@ public:
         return static_cast<std::size_t>(items_.given() - done_);
     }
 
-    /// Nothing can be put any more, and those who wait to fail. What is in it can still be got;
-    /// after that those who get fail, and a loop over the queue ends. Does not suspend.
+    /// Nothing can be put any more, and those that wait to do so fail. What is in it can still be
+    /// got; after that those that get fail, and a loop over the queue ends. Does not suspend.
     void close() noexcept { items_.close(); }
     bool closed() const noexcept { return items_.closed(); }
 

@@ -9,10 +9,10 @@
 
 namespace weft::coro {
 
-/// Held by one coroutine that writes or by any number that read. First come, first served: who
-/// comes to read while a writer waits queues behind it, so that neither kind starves the other;
-/// readers that stand in a row get it together. Who was handed it owns it, even if it is cancelled
-/// before it runs. For the coroutines of one loop.
+/// Held by one coroutine that writes or by any number that read. First come, first served: a
+/// reader that comes while a writer waits queues behind it, so that neither kind starves the other;
+/// readers that stand in a row get it together. A waiter that was handed it owns it, even if it is
+/// cancelled before it runs. For the coroutines of one loop.
 class RwLock {
 public:
     /// Holds the lock, for reading or writing, and releases it when it goes.

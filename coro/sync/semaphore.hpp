@@ -10,9 +10,9 @@
 
 namespace weft::coro {
 
-/// A number of permits. Those who wait for one get it in the order in which they came: a permit
-/// that is released while somebody waits is the first one's at once. Who was given one owns it,
-/// even if it is cancelled before it runs. For the coroutines of one loop; `release` and
+/// A number of permits. Those that wait for one get it in the order in which they came: a permit
+/// that is released while somebody waits is the first one's at once. A waiter that was given one
+/// owns it, even if it is cancelled before it runs. For the coroutines of one loop; `release` and
 /// `try_acquire` also for its plain callbacks.
 class Semaphore {
 public:
@@ -45,13 +45,13 @@ public:
     /// that one release too many is found. `UsageError` if `permits` is negative or more than that.
     explicit Semaphore(std::ptrdiff_t permits,
                        std::ptrdiff_t limit = std::numeric_limits<std::ptrdiff_t>::max());
-    /// Those who still wait get a `UsageError`.
+    /// Those that still wait get a `UsageError`.
     ~Semaphore() = default;
     Semaphore(const Semaphore&) = delete;
     Semaphore& operator=(const Semaphore&) = delete;
 
-    /// Takes a permit, to be given back with `release` by whomever it may be. Suspends if there is
-    /// none. When it throws, `Cancelled` or `TimeoutError`, it has taken none.
+    /// Takes a permit, to be given back with `release` by any coroutine or callback. Suspends if
+    /// there is none. When it throws, `Cancelled` or `TimeoutError`, it has taken none.
     void acquire(Deadline deadline = {}) {
         detail::Coroutine& self = detail::running("Semaphore::acquire");
         self.scheduler.checkpoint(self);

@@ -38,11 +38,11 @@ inline void suspend_until(Wait& wait, const char* operation, Deadline deadline) 
     }
 }
 
-/// Those who wait for a primitive, first come, first served.
+/// Those that wait for a primitive, first come, first served.
 class WaitQueue {
 public:
     WaitQueue() = default;
-    /// Those who still wait hear of it: what they called throws `UsageError`.
+    /// Those that still wait hear of it: what they called throws `UsageError`.
     ~WaitQueue();
     WaitQueue(const WaitQueue&) = delete;
     WaitQueue& operator=(const WaitQueue&) = delete;

@@ -52,7 +52,7 @@ T await(Future<T>&& future) {
     return mine.take();
 }
 
-/// The same, and the value stays in the future, for others who wait for it.
+/// The same, and the value stays in the future, for others that wait for it.
 template<class T>
 decltype(auto) await(Future<T>& future) {
     detail::wait_for_future(future.state_ref().get(), true);

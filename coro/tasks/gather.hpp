@@ -170,8 +170,8 @@ auto outcomes_tuple([[maybe_unused]] const SpawnOptions& options,
 /// `Future`; what is given as an lvalue keeps its value, unless that can only be moved, and what is
 /// given twice runs once. Suspends until all have ended. The first that fails or is cancelled ends
 /// the wait: its error, or `Cancelled`, is thrown, and the rest run on, as children of the caller,
-/// who joins them before it ends. Whatever they refer to must live so long; where that is too long,
-/// use `task_group`. Cancelling the caller cancels them all and waits for their ends. With
+/// which joins them before it ends. Whatever they refer to must live so long; where that is too
+/// long, use `task_group`. Cancelling the caller cancels them all and waits for their ends. With
 /// `SpawnOptions` first those are for the tasks that are spawned.
 ///
 /// (An overload for each number: what follows a parameter pack cannot have a default, and the

@@ -62,10 +62,10 @@ private:
     CancelScope scope_; // the body's outermost: inside the consumer's while that waits for it
     Body body_{*this};
     std::size_t stack_size_;
-    Coroutine* consumer_ = nullptr; // who is in `next`
+    Coroutine* consumer_ = nullptr; // the one in `next`
     Wait* waiting_ = nullptr;       // its wait, if the body has to wait itself
-    bool at_yield_ = false;         // the body stands there, and nothing but who asks lets it go on
-    bool unasked_ = false;          // the item came when nobody waited for it any more
+    bool at_yield_ = false; // the body stands there, and nothing but its consumer lets it go on
+    bool unasked_ = false;  // the item came when nobody waited for it any more
 };
 
 template<class Yield, class F>

@@ -18,7 +18,7 @@ struct RetryPolicy {
     Duration pause = std::chrono::milliseconds(100); ///< after the first failure
     double factor = 2; ///< by which each pause is longer than the last
     Duration longest_pause = std::chrono::seconds(30);
-    /// The part of each pause that is drawn by lot, so that those who failed together do not come
+    /// The part of each pause that is drawn by lot, so that those that failed together do not come
     /// back together: 0 pauses exactly, 1 for anything from 0 to the full time. Drawn from the
     /// loop's kernel, so that a simulation repeats itself.
     double jitter = 0.5;

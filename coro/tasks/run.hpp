@@ -69,9 +69,9 @@ private:
 
 } // namespace detail
 
-/// Cancels every coroutine of `loop`, those that are yet to come included. For whoever embeds it:
-/// step on until `all_tasks(loop)` is empty, so that clean-up may wait, and then close the loop,
-/// which by itself leaves nobody the time to. Does not suspend.
+/// Cancels every coroutine of `loop`, those that are yet to come included. For a host that
+/// embeds it: step on until `all_tasks(loop)` is empty, so that clean-up may wait, and then close
+/// the loop, which by itself leaves nobody the time to. Does not suspend.
 void cancel_all(Loop& loop) noexcept;
 
 /// Runs `main()` as a coroutine in a loop of its own, and returns what it returns or throws what it

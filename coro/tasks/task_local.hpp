@@ -12,8 +12,8 @@
 namespace weft::coro {
 namespace detail {
 
-/// The task-locals of a coroutine: shared by those who have not changed theirs since, never changed
-/// itself.
+/// The task-locals of a coroutine: shared by those that have not changed theirs since, never
+/// changed itself.
 struct LocalValues {
     struct Entry {
         const void* key;

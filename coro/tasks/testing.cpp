@@ -33,7 +33,7 @@ bool wait_for_quiet(detail::Scheduler& scheduler) {
     return noise;
 }
 
-/// One of several who wait. They would keep each other awake by looking, so that only the first
+/// One of several that wait. They would keep each other awake by looking, so that only the first
 /// looks.
 class BlockedWait final : public detail::Wait {
 public:

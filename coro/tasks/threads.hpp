@@ -47,8 +47,8 @@ public:
 
 protected:
     ~RemoteState() = default;
-    /// True for the first who asks: the outcome is theirs to bring. Jobs that wait for it go on
-    /// from here.
+    /// True for the first that asks, which has to bring the outcome then. Jobs that wait for it go
+    /// on from here.
     bool settle_now() noexcept;
 
 private:
@@ -125,7 +125,7 @@ private:
 };
 
 /// The body of the task. It has the duty once it is spawned; what becomes of it before that is for
-/// the one who spawns.
+/// the one that spawns.
 template<class Work>
 class RemoteBody {
 public:

@@ -64,7 +64,7 @@ public:
             return Scan::too_long(head.size, head_.max_message());
         }
         if (head.state != Scan::State::frame) return head;
-        // To be read as a whole, once, by who knows what it says.
+        // To be read as a whole, once, by code that knows what it says.
         if (passed != 0) return Scan::more(head.consumed);
         head_at_ = head.offset;
         head_size_ = head.size;

@@ -94,8 +94,8 @@ public:
         return phase_ == Phase::delivered && before(bytes_, part.data()) &&
                before(part.data() + part.size(), bytes_ + size_);
     }
-    /// An owner of `part`, which `holds` must be true of: for whoever keeps it longer than the
-    /// message. Without a copy where it is most of the memory that it would keep.
+    /// An owner of `part`, which `holds` must be true of: for code that keeps it longer than
+    /// the message. Without a copy where it is most of the memory that it would keep.
     Buffer keep(Bytes part) const {
         if (part.size() < kept_least || part.size() < capacity_ / 2) return Buffer::copy(part);
         return memory_.share(static_cast<std::size_t>(part.data() - bytes_), part.size());

@@ -115,9 +115,9 @@ public:
     /// malformed and too long input, `framing_error`; elsewhere it throws `UsageError`.
     void upgrade(std::unique_ptr<Protocol> next);
 
-    /// An owner of `part` of the message that is being received, for whoever keeps it beyond the
-    /// call. Without a copy where that saves one: of a large message it is the memory that it was
-    /// received into.
+    /// An owner of `part` of the message that is being received, for code that keeps it beyond
+    /// the call. Without a copy where that saves one: of a large message it is the memory that it
+    /// was received into.
     Buffer keep(Bytes part) const {
         return decoder_.holds(part) ? decoder_.keep(part) : transport().keep(part);
     }

@@ -94,7 +94,7 @@ private:
 ///   certain.
 /// - `max_frame()`: the longest frame, with all that surrounds the message. `scan` decides by then.
 /// - `name()`: the framing's name in error texts.
-/// - `message(bytes)`, if there is one: what the message is to whoever receives it, made of its
+/// - `message(bytes)`, if there is one: what the message is to its receiver, made of its
 ///   bytes right after `scan` has found the frame. Any default constructible value; it is valid as
 ///   long as the bytes are, and until the next frame. Without it a message is `Bytes`.
 ///

@@ -50,8 +50,8 @@ public:
     }
     std::string_view name() const noexcept { return "line framing"; }
 
-    /// Nothing; throws `UsageError` if `line` is too long or holds an end of line: whoever composes
-    /// lines of foreign text would otherwise send two.
+    /// Nothing; throws `UsageError` if `line` is too long or holds an end of line: code that
+    /// composes lines of foreign text would otherwise send two.
     FrameHeader header(Bytes line) const {
         if (line.size() > max_) detail::throw_unwritable(name(), line.size(), max_);
         if (end_ == LineEnd::crlf ? text_of(line).find("\r\n") != std::string_view::npos
