@@ -4,6 +4,7 @@
 #include <weft/coro/net/serve.hpp>
 #include <weft/coro/net/stream.hpp>
 #include <weft/coro/tasks/task.hpp>
+#include <weft/coro/tasks/task_ref.hpp>
 
 namespace weft::tools {
 namespace {
