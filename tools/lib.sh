@@ -10,7 +10,7 @@ die() {
 # The packages of Debian 12 that a build needs, and those that only the tests need.
 build_packages=(g++ meson ninja-build pkg-config libspdlog-dev libcli11-dev catch2)
 coro_packages=(libboost-context-dev)
-test_packages=(python3 cmake doxygen strace valgrind socat netcat-openbsd util-linux procps)
+test_packages=(python3 cmake doxygen abigail-tools strace valgrind socat netcat-openbsd util-linux procps)
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
