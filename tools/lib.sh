@@ -7,10 +7,12 @@ die() {
     exit 1
 }
 
-# The packages of Debian 12 that a build needs, and those that only the tests need.
+# The packages of Debian 12 that a build needs, those that only the tests need, and those that
+# tools/package needs.
 build_packages=(g++ meson ninja-build pkg-config libspdlog-dev libcli11-dev catch2)
 coro_packages=(libboost-context-dev)
-test_packages=(python3 cmake doxygen abigail-tools strace valgrind socat netcat-openbsd util-linux procps)
+test_packages=(python3 cmake doxygen abigail-tools debhelper dpkg-dev chrpath strace valgrind socat netcat-openbsd util-linux procps)
+package_packages=(python3 debhelper dpkg-dev chrpath doxygen lintian)
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
