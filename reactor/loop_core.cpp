@@ -191,41 +191,12 @@ bool LoopCore::idle() const noexcept {
 
 // --- Time and callbacks ---
 
-Timer LoopCore::call_at(TimePoint when, Function<void()> function, std::source_location location) {
-    check_usable("call_at");
-    TimerRecord& record = timer_records_.take(*this);
-    record.function = std::move(function);
-    record.interval = Duration(-1);
-    record.location = location;
-    record.wanted = true;
-    Timer timer(&record);
-    arm(record, when);
-    return timer;
-}
-
-Timer LoopCore::call_every(Duration interval, Function<void()> function,
+Timer LoopCore::call_every(Duration interval, Function<void()>&& function,
                            std::source_location location) {
     if (interval < Duration::zero()) throw UsageError("call_every: the interval is negative");
     Timer timer = call_at(deadline_in(interval), std::move(function), location);
     timer.record_->interval = interval;
     return timer;
-}
-
-void LoopCore::arm(TimerNode& node, TimePoint when) {
-    timers_.add(node, when);
-    if (!in_turn_) outside_change();
-}
-
-Handle LoopCore::call_soon(Function<void()>&& function, std::source_location location) {
-    if (state_ != State::open || debug_) [[unlikely]] {
-        check_usable("call_soon");
-        // What is still queued is destroyed unrun, and so is this.
-        if (state_ == State::closing) return {};
-    }
-    const Handle handle = calls_.add(std::move(function), location);
-    work_queued_ = true;
-    if (!in_turn_) outside_change();
-    return handle;
 }
 
 void LoopCore::begin_future(ListNode& state) {

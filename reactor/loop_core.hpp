@@ -128,8 +128,8 @@ public:
     bool closed() const noexcept { return state_ == State::closed; }
     bool closing() const noexcept { return state_ != State::open; }
     Handle call_soon(Function<void()>&& function, std::source_location location);
-    Timer call_at(TimePoint when, Function<void()> function, std::source_location location);
-    Timer call_every(Duration interval, Function<void()> function, std::source_location location);
+    Timer call_at(TimePoint when, Function<void()>&& function, std::source_location location);
+    Timer call_every(Duration interval, Function<void()>&& function, std::source_location location);
     Result<Watch> watch(int fd, std::source_location location);
     Result<SignalWatch> on_signal(int number, Function<void()> function,
                                   std::source_location location);
@@ -194,7 +194,7 @@ private:
     void wait(TimePoint until);
     TimePoint sleep_until(TimePoint until);
     void collect();
-    FrontEnd::Upcoming upcoming() const noexcept;
+    void look_ahead(const FrontEnd& front_end) const noexcept;
     bool dispatch_events();
     bool fire_timers();
     bool run_callbacks();
@@ -301,6 +301,38 @@ private:
         bool in_hook = false;
     } host_;
 };
+
+// Inlined into `Loop`, which only passes them on.
+
+inline void LoopCore::arm(TimerNode& node, TimePoint when) {
+    timers_.add(node, when);
+    if (!in_turn_) outside_change();
+}
+
+inline Handle LoopCore::call_soon(Function<void()>&& function, std::source_location location) {
+    if (state_ != State::open || debug_) [[unlikely]] {
+        check_usable("call_soon");
+        // What is still queued is destroyed unrun, and so is this.
+        if (state_ == State::closing) return {};
+    }
+    const Handle handle = calls_.add(std::move(function), location);
+    work_queued_ = true;
+    if (!in_turn_) outside_change();
+    return handle;
+}
+
+inline Timer LoopCore::call_at(TimePoint when, Function<void()>&& function,
+                               std::source_location location) {
+    check_usable("call_at");
+    TimerRecord& record = timer_records_.take(*this);
+    record.function = std::move(function);
+    record.interval = Duration(-1);
+    record.location = location;
+    record.wanted = true;
+    Timer timer(&record);
+    arm(record, when);
+    return timer;
+}
 
 } // namespace weft::detail
 

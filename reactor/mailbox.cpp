@@ -23,7 +23,7 @@ constexpr std::size_t most_kept = 16 * 1024;
 
 Mailbox::Mailbox(Loop& loop, Kernel& kernel) : loop_(&loop), kernel_(&kernel), process_(getpid()) {}
 
-std::error_code Mailbox::add(Function<void()> function, std::source_location location,
+std::error_code Mailbox::add(Function<void()>&& function, std::source_location location,
                              State latest) {
     bool wake = false;
     {
@@ -45,7 +45,7 @@ std::error_code Mailbox::add(Function<void()> function, std::source_location loc
     return {};
 }
 
-std::error_code Mailbox::give_back(Function<void()> function, std::source_location location) {
+std::error_code Mailbox::give_back(Function<void()>&& function, std::source_location location) {
     const auto error = add(std::move(function), location, State::closing);
     given_back_.fetch_add(1, std::memory_order_release);
     given_back_.notify_all();

@@ -37,12 +37,12 @@ public:
 
     /// Any thread. `Errc::closed` from the begin of the loop's end on; the callback is then
     /// destroyed by the caller's thread.
-    std::error_code post(Function<void()> function, std::source_location location) {
+    std::error_code post(Function<void()>&& function, std::source_location location) {
         return add(std::move(function), location, State::open);
     }
     /// The same for what the loop has to get back before it ends. It is accepted while the loop
     /// closes, and destroyed by the loop's thread then.
-    std::error_code give_back(Function<void()> function, std::source_location location);
+    std::error_code give_back(Function<void()>&& function, std::source_location location);
     /// How many were given back.
     std::uint32_t given_back() const noexcept {
         return given_back_.load(std::memory_order_acquire);
@@ -83,7 +83,7 @@ public:
 
 private:
     enum class State : std::uint8_t { open, closing, closed };
-    std::error_code add(Function<void()> function, std::source_location location, State latest);
+    std::error_code add(Function<void()>&& function, std::source_location location, State latest);
 
     std::mutex mutex_;
     std::vector<Posted> inbox_;

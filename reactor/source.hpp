@@ -95,12 +95,10 @@ public:
     /// The sources of the events after the one that is handled next, each null if there is none:
     /// memory that they are going to touch can be asked for now, so that a batch of connections
     /// does not wait for it once per connection. Asked of the first front-end of a loop.
-    struct Upcoming {
-        const Source* first;
-        const Source* second;
-        const Source* third;
-    };
-    virtual void look_ahead(const Upcoming& upcoming) const noexcept { (void)upcoming; }
+    virtual void look_ahead(const Source* first, const Source* second,
+                            const Source* third) const noexcept {
+        (void)first, (void)second, (void)third;
+    }
 
 private:
     friend class LoopCore;

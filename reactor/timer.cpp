@@ -45,14 +45,11 @@ TimePoint next_tick(TimePoint last, Duration interval, TimePoint now) noexcept {
 
 namespace detail {
 
-TimerRecord& TimerRecords::take(LoopCore& loop) {
-    if (free_ == nullptr) {
-        auto made = std::make_unique<TimerRecord>();
-        made->loop = &loop;
-        all_.push_back(made.get());
-        free_ = made.release();
-    }
-    return *std::exchange(free_, free_->next_free);
+void TimerRecords::make_one(LoopCore& loop) {
+    auto made = std::make_unique<TimerRecord>();
+    made->loop = &loop;
+    all_.push_back(made.get());
+    free_ = made.release();
 }
 
 void TimerRecords::let_go() noexcept {

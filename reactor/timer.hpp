@@ -38,7 +38,11 @@ struct TimerRecord final : TimerNode {
 class TimerRecords {
 public:
     /// One that nobody uses, of `loop`.
-    TimerRecord& take(LoopCore& loop);
+    TimerRecord& take(LoopCore& loop) {
+        if (free_ == nullptr) [[unlikely]]
+            make_one(loop);
+        return *std::exchange(free_, free_->next_free);
+    }
     void give_back(TimerRecord& record) noexcept {
         record.next_free = free_;
         free_ = &record;
@@ -47,6 +51,8 @@ public:
     void let_go() noexcept;
 
 private:
+    void make_one(LoopCore& loop);
+
     std::vector<TimerRecord*> all_;
     TimerRecord* free_ = nullptr;
 };

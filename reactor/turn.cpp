@@ -116,13 +116,14 @@ void LoopCore::collect() {
     if (signals_.size() != 0) signals_.note(kernel_->take_signals());
 }
 
-inline FrontEnd::Upcoming LoopCore::upcoming() const noexcept {
-    const auto source = [this](std::size_t after) {
-        return event_next_ + after < event_end_
-                   ? sources_.in_slot(events_[event_next_ + after].token)
-                   : nullptr;
-    };
-    return {source(0), source(1), source(2)};
+// Most events of a batch have three behind them.
+[[gnu::always_inline]] inline void LoopCore::look_ahead(const FrontEnd& front_end) const noexcept {
+    const Event* next = events_.data() + event_next_;
+    const std::size_t left = event_end_ - event_next_;
+    const auto source = [&](std::size_t at) { return sources_.in_slot(next[at].token); };
+    if (left > 2) [[likely]]
+        return front_end.look_ahead(source(0), source(1), source(2));
+    if (left > 0) front_end.look_ahead(source(0), left > 1 ? source(1) : nullptr, nullptr);
 }
 
 // The phases return false when the budget ends before they do.
@@ -140,7 +141,7 @@ inline FrontEnd::Upcoming LoopCore::upcoming() const noexcept {
         }
         if (!spend()) return false;
         const Event& event = events_[event_next_++];
-        if (looks_ahead != nullptr) looks_ahead->look_ahead(upcoming());
+        if (looks_ahead != nullptr) look_ahead(*looks_ahead);
         // Tokens come from the table of sources; what the event is for may be gone.
         if (Source* source = sources_.of_event(event.token)) [[likely]] {
             source->on_ready(event.ready);

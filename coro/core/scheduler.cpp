@@ -305,16 +305,14 @@ namespace {
 /// that. In a batch of 512 connections each resumed on a stack of its own, whose lines and page
 /// table entry the connections before it had pushed out of the cache, for 6 to 8 % of a request's
 /// time.
-void Scheduler::look_ahead(const Upcoming& upcoming) const noexcept {
-    if (upcoming.third != nullptr) fetch(upcoming.third, 192);
-    if (upcoming.second != nullptr && upcoming.second->path != nullptr)
-        fetch(upcoming.second->path, 192);
+void Scheduler::look_ahead(const weft::detail::Source* first, const weft::detail::Source* second,
+                           const weft::detail::Source* third) const noexcept {
+    if (third != nullptr) fetch(third, 192);
+    if (second != nullptr && second->path != nullptr) fetch(second->path, 192);
     // Nothing is mapped at null, which the processor would find out each time.
-    if (upcoming.first == nullptr || upcoming.first->path == nullptr ||
-        upcoming.first->path->object == nullptr)
-        return;
-    fetch(upcoming.first->path->object, 128);
-    fetch(upcoming.first->path->stack, 448);
+    if (first == nullptr || first->path == nullptr || first->path->object == nullptr) return;
+    fetch(first->path->object, 128);
+    fetch(first->path->stack, 448);
 }
 
 void Scheduler::on_nothing_to_wait_for() {

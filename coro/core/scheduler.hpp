@@ -171,7 +171,8 @@ public:
     void run() override;
     void step_aside() noexcept override;
     void step_back() noexcept override;
-    void look_ahead(const Upcoming& upcoming) const noexcept override;
+    void look_ahead(const weft::detail::Source* first, const weft::detail::Source* second,
+                    const weft::detail::Source* third) const noexcept override;
 
     /// Stops the loop when this task of the root has ended, or, with null, when all have.
     void stop_loop_after(const TaskBase* task) noexcept {
