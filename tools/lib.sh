@@ -11,7 +11,7 @@ die() {
 # tools/package needs.
 build_packages=(g++ meson ninja-build pkg-config libspdlog-dev libcli11-dev catch2)
 coro_packages=(libboost-context-dev)
-test_packages=(python3 cmake doxygen abigail-tools debhelper dpkg-dev chrpath strace valgrind socat netcat-openbsd util-linux procps)
+test_packages=(python3 clang-format-16 cmake doxygen abigail-tools debhelper dpkg-dev chrpath strace valgrind socat netcat-openbsd util-linux procps)
 package_packages=(python3 debhelper dpkg-dev chrpath doxygen lintian)
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
