@@ -1,5 +1,5 @@
-// A user's program whose own symbols are hidden: what the libraries throw is caught by its type all the same, and the
-// libraries know what is thrown at them.
+// A user's program whose own symbols are hidden: what the libraries throw is caught by its type all
+// the same, and the libraries know what is thrown at them.
 
 #include <weft/coro/coro.hpp>
 #include <weft/reactor/loop.hpp>
@@ -43,7 +43,8 @@ int main() {
         scope.cancel();
         scope.run([] { expect<weft::Cancelled>("Cancelled", [] { coro::sleep(1ms); }); });
         expect<std::system_error>("system_error", [] { coro::connect("unix:/nowhere/at/all"); });
-        // A task that is cancelled by an exception of this program's ends well: the library takes it for what it is.
+        // A task that is cancelled by an exception of this program's ends well: the library takes
+        // it for what it is.
         auto task = coro::spawn([] { throw weft::Cancelled(); });
         task.wait();
         if (!task.cancelled()) {

@@ -37,8 +37,8 @@ constexpr const char* usage =
     R"(usage: random-programs FAMILY|all [OPTIONS]
        random-programs --list
 
-Runs random programs of a family until so many operations were done, and compares what weft does with a
-model. The same seed gives the same programs; on a real kernel the system has its say, too.
+Runs random programs of a family until so many operations were done, and compares what weft does
+with a model. The same seed gives the same programs; on a real kernel the system has its say, too.
 
   --seed S        default 1; "time" takes one from the clock
   --operations N  default 100000, for each family
@@ -48,8 +48,8 @@ model. The same seed gives the same programs; on a real kernel the system has it
   --list          the families
   --help          this text
 
-Exits 0 if all went well, 1 if a check failed, 2 if the call was wrong, 86 if an operation did not end in
-time (60 s, more with sanitizers; WEFT_CASE_DEADLINE in seconds).
+Exits 0 if all went well, 1 if a check failed, 2 if the call was wrong, 86 if an operation did not
+end in time (60 s, more with sanitizers; WEFT_CASE_DEADLINE in seconds).
 )";
 
 const Family* first = nullptr;
