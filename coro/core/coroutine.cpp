@@ -32,7 +32,7 @@ void Coroutine::end_wait(Wake reason) noexcept {
     if (wait == nullptr || wait->uncancellable) return;
     if (reason == Wake::cancelled) {
         // One whose body has ended has nothing left that could be cancelled.
-        if (TaskBase* other = wait->cancel_instead(); other != nullptr && !other->body_ended) {
+        if (TaskBase* other = wait->cancel_instead(); other != nullptr && other->cancellable()) {
             if (other == &task) return; // it hears of that when it runs
             task.must_cancel = false;   // it is delivered there
             // One that is cancelled together with this one needs no second request. A scope that

@@ -96,7 +96,9 @@ struct Switched {
     Coroutine* next_ready = nullptr; ///< behind it in the scheduler's queue of those to be run
     /// A generator's consumer, which is run instead of anybody else when this one suspends.
     Coroutine* consumer = nullptr;
-    Wake woken_by = Wake::event;
+    Wake woken_by = Wake::event; ///< the last wait
+    // What is to happen, and what has happened; neither follows from the other: a shield may keep
+    // off what was delivered, and somebody's code may be called that must not wait.
     /// The next suspension throws `Cancelled`: the scope is cancelled.
     bool cancel_pending = false;
     /// A cancelled scope was delivered to it, and its exception has not left that scope.

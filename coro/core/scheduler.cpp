@@ -129,7 +129,7 @@ Scheduler& Scheduler::of(Loop& loop) {
 Scheduler::Scheduler(weft::detail::LoopCore& core)
     : FrontEnd(kind), core_(core), debug_(core.debug()), root_(core.loop()) {
     root_.scope = &root_scope_;
-    root_scope_.entered_ = true; // by nobody, and cancelled as those that are
+    root_scope_.phase_ = CancelScope::Phase::entered; // by nobody, and cancelled as those that are
 }
 
 Scheduler::~Scheduler() = default;
@@ -163,6 +163,7 @@ void Scheduler::add(Coroutine& coroutine, Family& family, Coroutine* parent) {
     TaskBase& task = coroutine.task;
     task.retain();
     task.coroutine = &coroutine;
+    task.phase = TaskBase::Phase::queued;
     task.family = &family;
     family.children.push_back(task.sibling);
     // Children belong to the scope that they are spawned in, not to all of their parent.

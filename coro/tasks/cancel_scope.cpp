@@ -22,10 +22,10 @@ CancelScope::~CancelScope() {
 
 void CancelScope::enter() {
     detail::Coroutine& self = detail::running("CancelScope::run");
-    if (entered_)
+    if (phase_ != Phase::outside)
         throw UsageError(
             "CancelScope::run: this scope was entered before; a scope is entered once");
-    entered_ = true;
+    phase_ = Phase::entered;
     owner_ = &self;
     owner_was_in_cancellation_ = std::exchange(self.in_cancellation, false);
     link_to(self.scope);
@@ -40,9 +40,9 @@ void CancelScope::enter() {
 bool CancelScope::leave(bool cancelled) noexcept {
     detail::Coroutine& self = *std::exchange(owner_, nullptr);
     self.scheduler.core().timers().cancel(timer_);
-    left_ = true;
     const bool from_outside = !shield_ && parent_->effective_;
-    caught_ = cancelled && cancelled_ && !from_outside && !self.scheduler.ending();
+    const bool caught = cancelled && cancel_called() && !from_outside && !self.scheduler.ending();
+    phase_ = caught ? Phase::caught : Phase::left;
     self.scope_link.unlink();
     if (members_.linked() || scopes_.linked()) [[unlikely]]
         hand_over();
@@ -53,7 +53,7 @@ bool CancelScope::leave(bool cancelled) noexcept {
     if (!self.in_cancellation) self.swallowed = 0;
     self.update_cancellation();
     self.scheduler.update_now(); // those that were handed over
-    return caught_;
+    return caught;
 }
 
 // --- The scope of a coroutine as a whole ---
@@ -67,7 +67,7 @@ CancelScope& CancelScope::own_of(detail::Coroutine& coroutine) noexcept {
     while (around->owner_ == &coroutine)
         around = (outermost = around)->parent_;
     own->owner_ = &coroutine;
-    own->entered_ = true;
+    own->phase_ = Phase::entered;
     own->effective_ = around->effective_;
     own->link_to(around);
     if (outermost != nullptr) {
@@ -104,7 +104,7 @@ void CancelScope::hand_over() noexcept {
         // All are scopes of coroutines; a generator's is its own already.
         detail::Coroutine* other = first_of()->owner_;
         CancelScope& own = other != nullptr ? own_of(*other) : *first_of();
-        if (cancelled_) own.cancelled_ = true;
+        if (cancel_called()) own.request_ = Request::cancelled;
         own.link_.unlink();
         own.link_to(parent_);
         own.mark();
@@ -112,7 +112,7 @@ void CancelScope::hand_over() noexcept {
 }
 
 void CancelScope::take_back() noexcept {
-    cancelled_ = false;
+    request_ = Request::none;
     update();
 }
 
@@ -128,14 +128,17 @@ void CancelScope::add_member(detail::Coroutine& coroutine) noexcept {
 }
 
 void CancelScope::cancel() noexcept {
-    if (std::exchange(cancelled_, true)) return;
-    if (entered_ && !left_) update();
+    request(Request::cancelled);
 }
 
 void CancelScope::expire() noexcept {
-    if (cancelled_) return;
-    expired_ = true;
-    cancel();
+    request(Request::expired);
+}
+
+void CancelScope::request(Request by) noexcept {
+    if (cancel_called()) return;
+    request_ = by;
+    if (active()) update();
 }
 
 void CancelScope::DeadlineTimer::on_timer() {
@@ -145,7 +148,7 @@ void CancelScope::DeadlineTimer::on_timer() {
 void CancelScope::arm() {
     weft::detail::LoopCore& loop = owner_->scheduler.core();
     loop.timers().cancel(timer_);
-    if (deadline_ == TimePoint::max() || cancelled_) return;
+    if (deadline_ == TimePoint::max() || cancel_called()) return;
     if (deadline_ <= loop.now()) {
         expire();
     } else {
@@ -154,15 +157,16 @@ void CancelScope::arm() {
 }
 
 void CancelScope::set_deadline(Deadline deadline) {
-    if (left_) throw UsageError("CancelScope::set_deadline: the scope was left");
-    if (expired_) throw UsageError("CancelScope::set_deadline: the deadline has passed");
+    if (phase_ == Phase::left || phase_ == Phase::caught)
+        throw UsageError("CancelScope::set_deadline: the scope was left");
+    if (expired()) throw UsageError("CancelScope::set_deadline: the deadline has passed");
     deadline_ = deadline.at();
     if (owner_ != nullptr) arm();
 }
 
 void CancelScope::set_shield(bool shield) noexcept {
     shield_ = shield;
-    if (entered_ && !left_) update();
+    if (active()) update();
 }
 
 // Nobody is told before all is worked out, since that may call somebody's code.

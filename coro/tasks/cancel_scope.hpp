@@ -3,6 +3,7 @@
 #include <weft/coro/core/coroutine.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -74,11 +75,11 @@ public:
     /// Cancels what runs inside, now or once it is entered. Idempotent; cannot be taken back.
     void cancel() noexcept;
     /// Whether `cancel` was called or the deadline has passed while it was entered.
-    bool cancel_called() const noexcept { return cancelled_; }
+    bool cancel_called() const noexcept { return request_ != Request::none; }
     /// Whether `run` has stopped a `Cancelled` of this scope.
-    bool cancelled_caught() const noexcept { return caught_; }
+    bool cancelled_caught() const noexcept { return phase_ == Phase::caught; }
     /// Whether the deadline is what cancelled it.
-    bool expired() const noexcept { return expired_; }
+    bool expired() const noexcept { return request_ == Request::expired; }
     /// Whether suspensions directly inside throw: this scope, or one around it that no shield keeps
     /// off, is cancelled.
     bool effectively_cancelled() const noexcept { return effective_; }
@@ -112,6 +113,23 @@ private:
         CancelScope& scope;
     };
 
+    // A scope is in one of these phases, and goes from one to the next by
+    //
+    //     outside  enter              entered
+    //     entered  leave              left
+    //     entered  leave(cancelled)   caught    the `Cancelled` was its own, and ends here
+    //
+    // What it was asked for, in the first two of them:
+    //
+    //     none       cancel           cancelled
+    //     none       expire           expired   by its deadline, while it is entered
+    //     cancelled  take_back        none      of the scope of a task as a whole
+    //
+    // `effective_`, whether suspensions inside throw, follows from that, the shield, and the same
+    // of the scope around it. Scopes of tasks as a whole are made entered.
+    enum class Phase : std::uint8_t { outside, entered, left, caught };
+    enum class Request : std::uint8_t { none, cancelled, expired };
+
     void enter();
     /// Leaves; `cancelled`: because of a `Cancelled`. True if that ends here.
     bool leave(bool cancelled) noexcept;
@@ -126,8 +144,9 @@ private:
     /// What is left inside belongs to the parent from now on.
     void hand_over() noexcept;
     void take_back() noexcept;
+    bool active() const noexcept { return phase_ == Phase::entered; }
     bool wants_cancel() const noexcept {
-        return cancelled_ || (!shield_ && parent_ != nullptr && parent_->effective_);
+        return cancel_called() || (!shield_ && parent_ != nullptr && parent_->effective_);
     }
     /// Works out anew who is cancelled, in this scope and those inside it, and tells them, which
     /// may call somebody's code.
@@ -136,6 +155,7 @@ private:
     detail::Scheduler* mark() noexcept;
     void arm();
     void expire() noexcept;
+    void request(Request by) noexcept;
 
     CancelScope* parent_ = nullptr;
     ScopeLink link_{*this};              // among the parent's scopes
@@ -145,12 +165,9 @@ private:
     DeadlineTimer timer_{*this};
     TimePoint deadline_ = TimePoint::max();
     bool shield_ = false;
-    bool cancelled_ = false;
-    bool expired_ = false;
     bool effective_ = false;
-    bool caught_ = false;
-    bool entered_ = false;
-    bool left_ = false;
+    Phase phase_ = Phase::outside;
+    Request request_ = Request::none;
     bool owner_was_in_cancellation_ = false;
 };
 

@@ -20,7 +20,7 @@ bool Awaited::done() const noexcept {
 }
 
 bool Awaited::failed() const noexcept {
-    return task_ ? task_->done() && task_->status != TaskBase::Status::value
+    return task_ ? task_->done() && task_->phase != TaskBase::Phase::value
                  : future_->done() &&
                        future_->status() != weft::detail::FutureStateBase::Status::value;
 }

@@ -61,15 +61,15 @@ void GeneratorBase::begin(Coroutine& consumer) {
 void GeneratorBase::entry(Context& context) {
     auto& self = static_cast<Coroutine&>(context);
     auto& generator = static_cast<GeneratorBase&>(self.task);
-    auto outcome = Status::cancelled;
+    auto outcome = Phase::cancelled;
     if (begin_task(self)) {
         try {
             generator.run();
-            outcome = Status::value;
+            outcome = Phase::value;
         } catch (const Cancelled&) {
         } catch (...) {
             set_error(generator);
-            outcome = Status::failed;
+            outcome = Phase::failed;
         }
     }
     // Captures go before the consumer hears of the end.
@@ -106,7 +106,7 @@ bool GeneratorBase::next(Deadline deadline) {
         break_cycle("Generator", wait);
         // If it was cancelled by the body, or what that has called, it is the body that ends the
         // wait, which is cancelled, too.
-        wait.uncancellable = self.cancel_pending && self.no_wait == nullptr && !body_ended;
+        wait.uncancellable = self.cancel_pending && self.no_wait == nullptr && cancellable();
         if (self.scheduler.suspend(wait, deadline.at()) == Wake::timed_out)
             throw TimeoutError("Generator::next: the time is up for the generator " +
                                TaskBase::describe());
@@ -152,7 +152,7 @@ void GeneratorBase::abandon() noexcept {
             destroyed_in_use("the generator " + TaskBase::describe() +
                              " was destroyed while the coroutine " +
                              Scheduler::describe(*consumer_) + " waited for its next item");
-        scope_.cancelled_ = true;
+        scope_.request_ = CancelScope::Request::cancelled;
         scope_.update();
         const bool here = current != nullptr && &current->scheduler == &body.scheduler;
         if (at_yield_) {

@@ -143,7 +143,7 @@ void Runner::run(TaskBase& main) {
     main_ = nullptr;
     const bool stopped = !main.done();
     end_leftovers();
-    if (was_interrupted_ && main.status == TaskBase::Status::cancelled) {
+    if (was_interrupted_ && main.phase == TaskBase::Phase::cancelled) {
         // Everything is unwound; now the signal does what it does to a program without a handler.
         std::signal(SIGINT, SIG_DFL);
         std::raise(SIGINT);

@@ -58,7 +58,7 @@ void Body<F, T>::entry(Context& context) {
     auto& self = static_cast<Coroutine&>(context);
     auto& body = *static_cast<Body*>(body_of(self));
     TaskState<T>& state = body.state;
-    auto outcome = TaskBase::Status::cancelled;
+    auto outcome = TaskBase::Phase::cancelled;
     if (begin_task(self)) {
         try {
             if constexpr (std::is_void_v<T>) {
@@ -67,11 +67,11 @@ void Body<F, T>::entry(Context& context) {
             } else {
                 state.value.emplace(body.function());
             }
-            outcome = TaskBase::Status::value;
+            outcome = TaskBase::Phase::value;
         } catch (const Cancelled&) {
         } catch (...) {
             set_error(state);
-            outcome = TaskBase::Status::failed;
+            outcome = TaskBase::Phase::failed;
         }
     }
     if constexpr (std::is_trivially_destructible_v<F>) {
@@ -140,7 +140,7 @@ public:
 
     bool valid() const noexcept { return state_ != nullptr; }
     bool done() const { return state("done").done(); }
-    bool cancelled() const { return state("cancelled").status == State::Status::cancelled; }
+    bool cancelled() const { return state("cancelled").phase == State::Phase::cancelled; }
     /// Asks it to end: cancels it and its children as a `CancelScope` around all of it would, so
     /// that each of its suspensions throws `weft::Cancelled` unless it is shielded. A task that has
     /// not begun never will. One that catches that and returns without suspending is done, with its
@@ -189,7 +189,7 @@ public:
         auto& state = this->state("exception");
         if (!state.done())
             throw UsageError("exception: the task " + state.describe() + " is still running");
-        if (state.status == State::Status::cancelled) throw Cancelled();
+        if (state.phase == State::Phase::cancelled) throw Cancelled();
         state.error_seen = true;
         return state.error;
     }
@@ -297,7 +297,7 @@ Task<SpawnResult<F>> spawn_in(Scheduler& scheduler, Family& family, F&& function
         ::new (body_of(made)) Code{std::forward<F>(function), *state};
     } catch (...) {
         scheduler.unmake(made);
-        state->status = TaskBase::Status::cancelled;
+        state->phase = TaskBase::Phase::cancelled;
         throw;
     }
     scheduler.start(made, family, current);

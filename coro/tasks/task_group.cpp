@@ -82,8 +82,8 @@ std::size_t TaskGroup::size() const noexcept {
 }
 
 void TaskGroup::check_open(const char* what) const {
-    if (over_) throw UsageError(std::string(what) + ": the group is over");
-    if (failed_)
+    if (phase_ == Phase::over) throw UsageError(std::string(what) + ": the group is over");
+    if (phase_ == Phase::failed)
         throw UsageError(std::string(what) +
                          ": a task of the group has failed, and the others are being cancelled");
 }
@@ -94,7 +94,7 @@ void TaskGroup::take_error(detail::TaskBase& child) noexcept {
 }
 
 void TaskGroup::fail(std::exception_ptr error) noexcept {
-    failed_ = true;
+    phase_ = Phase::failed;
     scope_.cancel();
     try {
         std::rethrow_exception(error);
@@ -118,7 +118,7 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
     if (body_cancelled) scope_.cancel();
     while (children.linked()) {
         GroupWait wait(owner_, children, joiner);
-        wait.uncancellable = cancelled || failed_;
+        wait.uncancellable = cancelled || phase_ == Phase::failed;
         detail::break_cycle("the tasks of a group", wait);
         try {
             scheduler_.suspend(wait);
@@ -127,13 +127,13 @@ void TaskGroup::leave(std::exception_ptr body_error, bool body_cancelled) {
             scope_.cancel();
         }
     }
-    over_ = true;
+    const bool failed = std::exchange(phase_, Phase::over) == Phase::failed;
     // A request that came meanwhile is not delivered by what is thrown instead.
     const bool requested = owner_.task.cancel_requests > requests_at_entry_;
     const bool caught = scope_.leave(cancelled);
-    if (failed_ && requested) owner_.task.must_cancel = true;
+    if (failed && requested) owner_.task.must_cancel = true;
     if (fatal_) std::rethrow_exception(fatal_);
-    if (failed_) throw ExceptionGroup("a task group failed", std::move(errors_));
+    if (failed) throw ExceptionGroup("a task group failed", std::move(errors_));
     if (foreign || (cancelled && !caught)) throw Cancelled();
 }
 

@@ -2,6 +2,8 @@
 
 #include <weft/coro/tasks/task.hpp>
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -136,8 +138,9 @@ private:
     std::exception_ptr fatal_;
     std::vector<std::shared_ptr<void>> kept_; // for the tasks
     int requests_at_entry_ = 0;               // to cancel the owner's task
-    bool failed_ = false;
-    bool over_ = false;
+    // open, until a task or the body fails: failed, until all have ended: over
+    enum class Phase : std::uint8_t { open, failed, over };
+    Phase phase_ = Phase::open;
 };
 
 /// Calls `body(TaskGroup&)`, and waits for every task in the group before it returns what the body
@@ -182,18 +185,20 @@ public:
     /// Tells the starter, once; a second call is a `UsageError`. Does not suspend.
     template<class... Value>
     void operator()(Value&&... value) {
-        if (told_) throw UsageError("started: called a second time");
+        if (phase_ == Phase::told) throw UsageError("started: called a second time");
         if constexpr (!std::is_void_v<T>) value_.emplace(std::forward<Value>(value)...);
-        told_ = true;
+        phase_ = Phase::told;
         if (starter_ != nullptr) std::exchange(starter_, nullptr)->wake();
     }
 
 private:
     friend class TaskGroup;
+    bool told() const noexcept { return phase_ == Phase::told; }
     std::optional<std::conditional_t<std::is_void_v<T>, std::monostate, T>> value_;
     detail::Wait* starter_ = nullptr;
-    bool told_ = false;
-    bool cancelled_ = false;
+    // The task has told that it has started, or was cancelled before that.
+    enum class Phase : std::uint8_t { starting, told, cancelled };
+    Phase phase_ = Phase::starting;
 };
 
 namespace detail {
@@ -239,11 +244,12 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
             try {
                 function(*started);
             } catch (const Cancelled&) {
-                started->cancelled_ = true;
+                if (started->phase_ == Started<T>::Phase::starting)
+                    started->phase_ = Started<T>::Phase::cancelled;
                 throw;
             } catch (...) {
                 // Until it has told that it has started the error is the starter's.
-                if (started->told_ || started->starter_ == nullptr) throw;
+                if (started->told() || started->starter_ == nullptr) throw;
                 *failure = std::current_exception();
             }
         },
@@ -252,12 +258,13 @@ T TaskGroup::start(F&& function, SpawnOptions options, std::source_location wher
     try {
         self.scheduler.suspend(wait);
     } catch (...) {
-        if (!started->told_) task.cancel();
+        if (!started->told()) task.cancel();
         throw;
     }
     if (early) std::rethrow_exception(early);
-    if (!started->told_) {
-        if (started->cancelled_ || (task.done() && task.cancelled())) throw Cancelled();
+    if (!started->told()) {
+        if (started->phase_ == Started<T>::Phase::cancelled || (task.done() && task.cancelled()))
+            throw Cancelled();
         throw UsageError("TaskGroup::start: the task " + task.state()->describe() +
                          " ended without having started");
     }

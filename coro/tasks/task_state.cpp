@@ -30,7 +30,7 @@ std::string_view file_of(const std::source_location& where) {
 } // namespace
 
 TaskBase::~TaskBase() {
-    if (status != Status::failed || error_seen || !error) return;
+    if (phase != Phase::failed || error_seen || !error) return;
     const std::string text = "the error of the task " + describe() + " was never looked at";
     if (Loop* loop = Loop::current()) {
         weft::detail::core_of(*loop).report({text, error, spawned});
@@ -55,11 +55,11 @@ std::string TaskBase::describe() const {
 }
 
 bool TaskBase::cancel() noexcept {
-    if (body_ended || coroutine == nullptr) return false;
+    if (!cancellable()) return false;
     ++cancel_requests;
     // One that cancels itself and ends is cancelled. What somebody else asks may come when it has
     // been given already what it waited for, and its value stays its value then.
-    if (!started || coroutine == current) must_cancel = true;
+    if (phase == Phase::queued || coroutine == current) must_cancel = true;
     CancelScope::own_of(*coroutine).cancel();
     if (next_request != nullptr) std::exchange(next_request, nullptr)->wake();
     return true;
@@ -68,7 +68,7 @@ bool TaskBase::cancel() noexcept {
 void TaskBase::uncancel() noexcept {
     if (cancel_requests == 0 || --cancel_requests != 0) return;
     must_cancel = false;
-    if (coroutine == nullptr || body_ended) return;
+    if (!cancellable()) return;
     coroutine->in_cancellation = false;
     coroutine->swallowed = 0;
     coroutine->own_scope->take_back();
@@ -165,8 +165,8 @@ void TaskBase::protect() {
     CancelScope::move(*coroutine, coroutine->scheduler.root_scope());
 }
 
-void TaskBase::finish(Status outcome) noexcept {
-    status = outcome;
+void TaskBase::finish(Phase outcome) noexcept {
+    phase = outcome;
     coroutine = nullptr;
     while (joiners.linked()) {
         auto& waiter = static_cast<Waiter&>(*joiners.next);
@@ -176,15 +176,18 @@ void TaskBase::finish(Status outcome) noexcept {
 }
 
 void TaskBase::check_value() {
-    switch (status) {
-    case Status::value:
+    switch (phase) {
+    case Phase::value:
         return;
-    case Status::failed:
+    case Phase::failed:
         error_seen = true;
         std::rethrow_exception(error);
-    case Status::cancelled:
+    case Phase::cancelled:
         throw Cancelled();
-    case Status::pending:
+    case Phase::created:
+    case Phase::queued:
+    case Phase::running:
+    case Phase::ending:
         throw UsageError("result: the task " + describe() + " is still running");
     }
 }
@@ -216,7 +219,7 @@ Scheduler& current_scheduler(const char* what) {
 }
 
 bool begin_task(Coroutine& self) noexcept {
-    self.task.started = true;
+    self.task.phase = TaskBase::Phase::running;
     return !self.task.must_cancel && !self.scheduler.ending();
 }
 
@@ -255,12 +258,11 @@ void join_children(Coroutine& self) noexcept {
 
 // Whatever of users' code is still to be called is called here, as long as there is a task, before
 // anybody hears of its end. Each may begin anew what was ended before it.
-void end_task(Coroutine& self, TaskBase::Status outcome, void* function,
+void end_task(Coroutine& self, TaskBase::Phase outcome, void* function,
               void (*destroy)(void*) noexcept) noexcept {
     TaskBase& task = self.task;
-    if (outcome == TaskBase::Status::value && task.must_cancel)
-        outcome = TaskBase::Status::cancelled;
-    task.body_ended = true;
+    if (outcome == TaskBase::Phase::value && task.must_cancel) outcome = TaskBase::Phase::cancelled;
+    task.phase = TaskBase::Phase::ending;
     if (function != nullptr) finish_shielded(self, [&] { destroy(function); });
     bool settled = false; // what becomes of the outcome
     for (;;) {

@@ -31,7 +31,18 @@ struct TaskWaiter : Waiter {
 /// handles and its coroutine, on the loop's thread.
 class TaskBase {
 public:
-    enum class Status : std::uint8_t { pending, value, failed, cancelled };
+    // A task is in one of these phases, and goes from one to the next by
+    //
+    //     created  Scheduler::add      queued     it has a coroutine
+    //     created  spawn_in            cancelled  its callable could not be stored
+    //     queued   begin_task          running    its function runs or, in a `Wait`, is parked
+    //     running  end_task            ending     that has returned or thrown, or was never called;
+    //                                             children are joined, captures and locals dropped
+    //     ending   finish              value, failed or cancelled: it is done, with this outcome
+    //
+    // A generator is created before it is first asked for an item. From `queued` to `running` it
+    // can be cancelled.
+    enum class Phase : std::uint8_t { created, queued, running, ending, value, failed, cancelled };
 
     explicit TaskBase(std::source_location where) noexcept : spawned(where) {}
     virtual ~TaskBase();
@@ -43,7 +54,11 @@ public:
         if (--references_ == 0) delete this;
     }
 
-    bool done() const noexcept { return status != Status::pending; }
+    bool done() const noexcept {
+        return phase == Phase::value || phase == Phase::failed || phase == Phase::cancelled;
+    }
+    /// Whether its function is still to be ended.
+    bool cancellable() const noexcept { return phase == Phase::queued || phase == Phase::running; }
     /// Cancels its own scope: what it waits for is cancelled, and its suspensions throw
     /// `Cancelled`. False if its body has ended.
     bool cancel() noexcept;
@@ -55,12 +70,12 @@ public:
     /// Who is to wait for it, as `what` says; null if nobody has to.
     Coroutine* joiner(const char* what);
     /// `UsageError` if `self`, which runs, cannot wait for this: itself, another loop's, or one
-    /// that waits for it in turn. Only while pending.
+    /// that waits for it in turn. Only while it is not done.
     void check_joinable(const char* what, const Coroutine& self) const;
     /// A child of the calling coroutine is not cancelled with it any more, but still joined by it.
     void protect();
     /// The outcome is there: those who wait hear of it.
-    void finish(Status outcome) noexcept;
+    void finish(Phase outcome) noexcept;
     /// Throws unless there is a value; the error counts as seen.
     void check_value();
     /// The value is about to be moved out. `UsageError` if it was before.
@@ -97,11 +112,9 @@ public:
     std::unique_ptr<std::string> name;
     Wait* next_request = nullptr; ///< of somebody who waits for the next call of `cancel`
     int cancel_requests = 0;
-    Status status = Status::pending;
+    Phase phase = Phase::created;
     bool must_cancel = false; ///< a request has not been delivered
     bool error_seen = false;
-    bool started = false;
-    bool body_ended = false;       ///< it may still join its children
     bool kept = false;             ///< dropping its handle cancels nothing
     bool taken = false;            ///< the value was moved out
     bool wanted_otherwise = false; ///< somebody may wait for it, or did, who is not among `joiners`
@@ -180,7 +193,7 @@ std::string text_of(const std::exception_ptr& error);
 bool begin_task(Coroutine& self) noexcept;
 /// After it: the task's children are joined, and the coroutine ends. `function`, which may be null,
 /// is what it ran: that goes first.
-[[noreturn]] void end_task(Coroutine& self, TaskBase::Status outcome, void* function = nullptr,
+[[noreturn]] void end_task(Coroutine& self, TaskBase::Phase outcome, void* function = nullptr,
                            void (*destroy)(void*) noexcept = nullptr) noexcept;
 /// In a catch block: what the body threw becomes the task's error.
 void set_error(TaskBase& task) noexcept;

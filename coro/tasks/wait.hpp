@@ -119,8 +119,7 @@ decltype(auto) wait_for(Task<T>& task, Deadline limit) {
     (void)task.done(); // or it throws that the task is empty
     const weft::detail::StateRef<detail::TaskState<T>> keep(task.state());
     keep->check_not_taken("wait_for");
-    if (detail::join_until(*keep, limit.at()) &&
-        keep->status == detail::TaskBase::Status::cancelled)
+    if (detail::join_until(*keep, limit.at()) && keep->phase == detail::TaskBase::Phase::cancelled)
         throw TimeoutError("wait_for: the time is up for the task " + keep->describe());
     // Not by way of another checkpoint: what was got is not lost to a cancellation that came since.
     keep->check_value();
