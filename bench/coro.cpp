@@ -36,6 +36,7 @@ struct Options {
     int repetitions = 31;
     std::size_t suspended = 1'000'000;
     bool json = false;
+    std::string only = {};
 };
 
 double processor_ns() {
@@ -293,15 +294,21 @@ public:
 
     std::vector<Figure> run() {
         const int repetitions = options_.repetitions;
-        if (options_.suspended != 0) memory();
-        record("switch, one way", switch_one_way(repetitions), "ns", 6);
-        record("yield and back, 2 coroutines", 2 * yield_among(2, repetitions), "ns", 15);
-        record("yield, one of 10 coroutines", yield_among(10, repetitions), "ns");
-        record("yield, one of 1000 coroutines", yield_among(1000, repetitions), "ns");
-        record("mutex, hand-off", mutex_hand_off(repetitions), "ns", 25);
-        record("channel, hand-off", channel_hand_off(repetitions), "ns", 25);
-        record("spawn and join, one at a time", spawn_and_join(repetitions), "ns", 60);
-        record("spawn and join, 500 at a time", spawn_batch_and_join(repetitions), "ns");
+        if (options_.suspended != 0 && options_.only.empty()) memory();
+        time(
+            "switch, one way", [=] { return switch_one_way(repetitions); }, 6);
+        time(
+            "yield and back, 2 coroutines", [=] { return 2 * yield_among(2, repetitions); }, 15);
+        time("yield, one of 10 coroutines", [=] { return yield_among(10, repetitions); });
+        time("yield, one of 1000 coroutines", [=] { return yield_among(1000, repetitions); });
+        time(
+            "mutex, hand-off", [=] { return mutex_hand_off(repetitions); }, 25);
+        time(
+            "channel, hand-off", [=] { return channel_hand_off(repetitions); }, 25);
+        time(
+            "spawn and join, one at a time", [=] { return spawn_and_join(repetitions); }, 60);
+        time("spawn and join, 500 at a time", [=] { return spawn_batch_and_join(repetitions); });
+        if (!options_.only.empty()) return figures_;
         if (options_.suspended != 0) {
             const Trees trees = apart<Trees>([](std::size_t) { return skynet_cold_and_warm(); }, 0);
             record("skynet, a task of 1111110, cold", trees.cold, "ns", 1000);
@@ -315,6 +322,12 @@ private:
     void record(std::string name, double value, std::string unit,
                 std::optional<double> budget = {}) {
         figures_.push_back({std::move(name), value, std::move(unit), budget});
+    }
+
+    void time(const std::string& name, const std::function<double()>& measured,
+              std::optional<double> budget = {}) {
+        if (name.find(options_.only) == std::string::npos) return;
+        record(name, measured(), "ns", budget);
     }
 
     void memory() {
@@ -393,6 +406,7 @@ int main(int argc, char** argv) {
                    "how many coroutines wait when memory is measured; 0 leaves out what takes "
                    "gigabytes")
         ->capture_default_str();
+    app.add_option("--only", options.only, "nothing but the times whose names contain this");
     app.add_flag("--json", options.json, "print JSON instead of a table");
     CLI11_PARSE(app, argc, argv);
     try {

@@ -205,14 +205,9 @@ void Scheduler::end(Coroutine& self) noexcept {
     if (self.cancel_link.linked()) self.cancel_link.unlink();
     self.all_link.unlink();
     --count_;
-    Coroutine* coroutine = self.consumer != nullptr ? self.consumer : next_ready();
+    Context& next = next_context(self);
     if (stacks_.give_back(self.stack)) trimming_.begin();
-    if (coroutine != nullptr) {
-        begin_running(*coroutine);
-        leave_context(self, *coroutine);
-    }
-    current = nullptr;
-    leave_context(self, main_);
+    leave_context(self, next);
 }
 
 void Scheduler::report_exception(const std::string& what) noexcept {
@@ -239,29 +234,29 @@ void Scheduler::Trimming::on_timer() {
 
 // A line for each place where such coroutines were spawned: there may be thousands of each.
 void Scheduler::report_leftovers() {
-    struct Kind {
+    struct Place {
         const Coroutine* first;
         std::size_t others = 0;
     };
-    std::vector<Kind> kinds;
+    std::vector<Place> places;
     for (ListNode* link = all_.next; link != &all_; link = link->next) {
         const Coroutine& left = coroutine_of(*link);
-        const auto known = std::find_if(kinds.begin(), kinds.end(), [&](const Kind& kind) {
-            return same_place(kind.first->task.spawned, left.task.spawned);
+        const auto known = std::find_if(places.begin(), places.end(), [&](const Place& place) {
+            return same_place(place.first->task.spawned, left.task.spawned);
         });
-        if (known != kinds.end()) {
+        if (known != places.end()) {
             ++known->others;
         } else {
-            kinds.push_back({&left});
+            places.push_back({&left});
         }
     }
-    for (const Kind& kind : kinds) {
-        const Coroutine& left = *kind.first;
+    for (const Place& place : places) {
+        const Coroutine& left = *place.first;
         std::string text =
             "the loop is closed, and the coroutine " + describe(left) + " had not ended";
         if (left.wait != nullptr) text += ": it waits for " + left.wait->describe();
-        if (kind.others != 0)
-            text += "; nor had " + std::to_string(kind.others) + " more that were spawned there";
+        if (place.others != 0)
+            text += "; nor had " + std::to_string(place.others) + " more that were spawned there";
         core_.report({text, nullptr, left.task.spawned});
     }
 }

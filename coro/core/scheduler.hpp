@@ -233,8 +233,10 @@ private:
     // way (no cork to send, no generator's consumer, no clock to read), else by `switch_away`.
     Coroutine* park(Wait& wait);
     Coroutine* park_slowly(Coroutine& self);
+    Coroutine& begin_wait(Wait& wait);
     Wake suspend_until(Wait& wait, TimePoint deadline);
     void switch_away(Coroutine& self);
+    Context& next_context(Coroutine& self);
     Coroutine* next_ready() noexcept;
     void enter(Coroutine& coroutine);
     [[noreturn, gnu::cold]] void rethrow_fatal();

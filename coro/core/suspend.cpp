@@ -29,22 +29,10 @@ private:
 
 // Returns by a jump, as `yield` does, and needs no registers saved of its own.
 Coroutine* Scheduler::park(Wait& wait) {
-    Coroutine& self = wait.coroutine;
-    if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
-        refuse_to_wait(wait);
-    self.wait = &wait;
-    if (self.consumer != nullptr || core_.cork().is_open() || debug_) [[unlikely]]
+    Coroutine& self = begin_wait(wait);
+    if (core_.cork().is_open() || debug_) [[unlikely]]
         return park_slowly(self);
-    Context* to = &main_;
-    Coroutine* const next = next_ready();
-    if (next != nullptr) {
-        count_switch(*next);
-        to = next;
-    } else {
-        current = nullptr;
-    }
-    swap_thread_state(self, *to);
-    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, to, &self));
+    return jump_to(next_context(self), self);
 }
 
 [[gnu::noinline]] Coroutine* Scheduler::park_slowly(Coroutine& self) {
@@ -82,7 +70,7 @@ void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
 }
 
 [[gnu::always_inline]] inline Coroutine* Scheduler::yield_unchecked(Coroutine& self) {
-    Coroutine* next = ready_;
+    Coroutine* const next = ready_;
     if (next == nullptr || jumps_left_ <= 0 || core_.work_queued() || core_.cork().is_open() ||
         self.consumer != nullptr) [[unlikely]]
         return yield_slowly(self);
@@ -92,8 +80,7 @@ void Scheduler::refuse_in_hook(const Coroutine& self, const std::string& wait) {
     ready_last_ = &self;
     ready_ = next->next_ready;
     count_switch(*next); // whose time is not taken: in debug mode there are no jumps left
-    swap_thread_state(self, *next);
-    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, next, &self));
+    return jump_to(*next, self);
 }
 
 Coroutine* yield_now() {

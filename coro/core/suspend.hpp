@@ -30,23 +30,37 @@ namespace weft::coro::detail {
         running_since_ = core_.kernel().now();
 }
 
+// Whose turn it is when `self` does not run any more: its consumer's, if it is a generator's body,
+// or that of the next in the queue, or the loop's.
+[[gnu::always_inline]] inline Context& Scheduler::next_context(Coroutine& self) {
+    Coroutine* next = nullptr;
+    if (self.consumer != nullptr) [[unlikely]]
+        next = std::exchange(self.consumer, nullptr);
+    else
+        next = next_ready();
+    if (next == nullptr) {
+        current = nullptr;
+        return main_;
+    }
+    begin_running(*next);
+    return *next;
+}
+
 // Another shall run. Returns when this one does again.
 [[gnu::always_inline]] inline void Scheduler::switch_away(Coroutine& self) {
-    if (self.consumer != nullptr) [[unlikely]] {
-        Coroutine& consumer = *std::exchange(self.consumer, nullptr);
-        begin_running(consumer);
-        return switch_context(self, consumer);
+    if (self.consumer == nullptr) [[likely]] { // whose turn would go on, and its batch
+        core_.cork().flush();
+        if (debug_) [[unlikely]]
+            check_duration(self);
     }
-    core_.cork().flush();
-    if (debug_) [[unlikely]]
-        check_duration(self);
-    if (Coroutine* next = next_ready()) {
-        begin_running(*next);
-        if (next != &self) switch_context(self, *next);
-    } else {
-        current = nullptr;
-        switch_context(self, main_);
-    }
+    Context& next = next_context(self);
+    if (&next != &self) switch_context(self, next);
+}
+
+// A switch as the last thing that a function does, which returns `self` when that runs again.
+[[gnu::always_inline]] inline Coroutine* jump_to(Context& next, Coroutine& self) noexcept {
+    swap_thread_state(self, next);
+    return static_cast<Coroutine*>(weft_coro_switch_and_return(&self, &next, &self));
 }
 
 [[gnu::always_inline]] inline void Scheduler::enter(Coroutine& coroutine) {
@@ -71,11 +85,16 @@ namespace weft::coro::detail {
     enter(coroutine);
 }
 
-[[gnu::always_inline]] inline Wake Scheduler::suspend_here(Wait& wait) {
+[[gnu::always_inline]] inline Coroutine& Scheduler::begin_wait(Wait& wait) {
     Coroutine& self = wait.coroutine;
     if ((self.cancel_pending || unwinding()) && !wait.uncancellable) [[unlikely]]
         refuse_to_wait(wait);
     self.wait = &wait;
+    return self;
+}
+
+[[gnu::always_inline]] inline Wake Scheduler::suspend_here(Wait& wait) {
+    Coroutine& self = begin_wait(wait);
     switch_away(self);
     if (self.woken_by >= Wake::cancelled) [[unlikely]]
         throw_cancelled(self);
