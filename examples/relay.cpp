@@ -59,7 +59,7 @@ void relay(coro::Stream& client) {
     coro::Stream server;
     try {
         // With host and port apart it is a TCP connection or none, whatever the text says.
-        server = coro::connect(target->host, target->port, 30s);
+        server = coro::tcp::connect(target->host, target->port, 30s);
     } catch (const std::system_error&) {
         return client.write("HTTP/1.1 502 Bad Gateway\r\n\r\n");
     }

@@ -27,23 +27,23 @@ Stream connect_with(const std::string& target, Deadline deadline, Begin begin) {
 
 } // namespace
 
-Stream connect(std::string_view address, Deadline deadline, ConnectOptions options) {
+Stream connect(std::string_view address, const ConnectOptions& options, Deadline deadline) {
     return connect_with(std::string(address), deadline, [&](Loop& loop, auto protocol) {
-        return weft::connect(loop, address, std::move(protocol), std::move(options));
+        return weft::connect(loop, address, std::move(protocol), options);
     });
 }
 
-Stream connect(const Address& address, Deadline deadline, ConnectOptions options) {
+Stream connect(const Address& address, const ConnectOptions& options, Deadline deadline) {
     return connect_with(address.to_string(), deadline, [&](Loop& loop, auto protocol) {
-        return weft::connect(loop, address, std::move(protocol), std::move(options));
+        return weft::connect(loop, address, std::move(protocol), options);
     });
 }
 
-Stream detail::connect_tcp(std::string_view host, std::uint16_t port, Deadline deadline,
-                           ConnectOptions options) {
+Stream tcp::connect(std::string_view host, std::uint16_t port, const ConnectOptions& options,
+                    Deadline deadline) {
     const std::string target = std::string(host) + " port " + std::to_string(port);
     return connect_with(target, deadline, [&](Loop& loop, auto protocol) {
-        return tcp::connect(loop, host, port, std::move(protocol), std::move(options));
+        return weft::tcp::connect(loop, host, port, std::move(protocol), options);
     });
 }
 

@@ -20,29 +20,41 @@
 
 namespace weft::coro {
 
-namespace detail {
-Stream connect_tcp(std::string_view host, std::uint16_t port, Deadline deadline,
-                   ConnectOptions options);
-}
-
 /// Connects to what a text names: "127.0.0.1:80", "[::1]:80", "name:80" (see `tcp::connect`), or a
 /// Unix socket: "unix:/path", "/path" (with a slash anywhere), "unix:@name", "@name". Suspends.
 /// `std::system_error` names each address that was tried and its reason; `TimeoutError` after
 /// `deadline`. Cancelling closes what was begun. For the texts of a program's owner: a target that
-/// a client named may be a Unix socket as well, and goes to the form with host and port.
-Stream connect(std::string_view address, Deadline deadline = {}, ConnectOptions options = {});
+/// a client named may be a Unix socket as well, and goes to `coro::tcp::connect`.
+Stream connect(std::string_view address, const ConnectOptions& options = {},
+               Deadline deadline = {});
+inline Stream connect(std::string_view address, Deadline deadline) {
+    return connect(address, ConnectOptions(), deadline);
+}
 /// The same for one address, IP or Unix.
-Stream connect(const Address& address, Deadline deadline = {}, ConnectOptions options = {});
+Stream connect(const Address& address, const ConnectOptions& options = {}, Deadline deadline = {});
+inline Stream connect(const Address& address, Deadline deadline) {
+    return connect(address, ConnectOptions(), deadline);
+}
+
+namespace tcp {
+
 /// The same for a host, a name or a numeric address (an IPv6 one with or without brackets), and a
-/// port: a TCP connection or none, whatever the text says. A port that is none is a `UsageError`.
-template<std::integral Port>
-Stream connect(std::string_view host, Port port, Deadline deadline = {},
-               ConnectOptions options = {}) {
+/// port: a TCP connection or none, whatever the text says.
+Stream connect(std::string_view host, std::uint16_t port, const ConnectOptions& options = {},
+               Deadline deadline = {});
+inline Stream connect(std::string_view host, std::uint16_t port, Deadline deadline) {
+    return connect(host, port, ConnectOptions(), deadline);
+}
+/// Of another integer, a port that is none is a `UsageError`.
+template<std::integral Port, class... Rest>
+    requires(!std::same_as<Port, std::uint16_t>)
+Stream connect(std::string_view host, Port port, const Rest&... rest) {
     if (!std::in_range<std::uint16_t>(port))
         throw UsageError("connect: the port " + std::to_string(port) + " is not 0 to 65535");
-    return detail::connect_tcp(host, static_cast<std::uint16_t>(port), deadline,
-                               std::move(options));
+    return connect(host, static_cast<std::uint16_t>(port), rest...);
 }
+
+} // namespace tcp
 
 /// A stream over a transport that is still to be made: `make` gets the protocol to make it with, as
 /// `connect_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;

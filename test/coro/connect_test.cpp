@@ -15,8 +15,8 @@ TEST_CASE("connect takes a text, an address, or a host and a port", "[s99][coro]
         const Address to = tcp.addresses().front();
         CHECK(coro::connect(to.to_string()).peer_address() == to);
         CHECK(coro::connect(to).peer_address() == to);
-        CHECK(coro::connect("127.0.0.1", tcp.port()).peer_address() == to);
-        CHECK(coro::connect("localhost", tcp.port(), 1h).peer_address() == to);
+        CHECK(coro::tcp::connect("127.0.0.1", tcp.port()).peer_address() == to);
+        CHECK(coro::tcp::connect("localhost", tcp.port(), 1h).peer_address() == to);
         const Address there = path.addresses().front();
         CHECK(coro::connect(there.to_string()).is_open());
         CHECK(coro::connect(there).is_open());
@@ -25,10 +25,10 @@ TEST_CASE("connect takes a text, an address, or a host and a port", "[s99][coro]
         for (const std::string& host : {folder + "/socket", there.to_string(), std::string("@name"),
                                         std::string("unix:@name"), std::string()}) {
             INFO(host);
-            CHECK_THROWS_AS(coro::connect(host, tcp.port()), std::system_error);
+            CHECK_THROWS_AS(coro::tcp::connect(host, tcp.port()), std::system_error);
         }
-        CHECK_THROWS_AS(coro::connect("127.0.0.1", 65536), UsageError);
-        CHECK_THROWS_AS(coro::connect("127.0.0.1", -1), UsageError);
+        CHECK_THROWS_AS(coro::tcp::connect("127.0.0.1", 65536), UsageError);
+        CHECK_THROWS_AS(coro::tcp::connect("127.0.0.1", -1), UsageError);
         CHECK_THROWS_AS(coro::connect(Address()), std::system_error);
     });
     CHECK(std::filesystem::is_empty(folder));
