@@ -42,7 +42,7 @@ protected:
 ///
 /// Coroutines that can go on stand in one queue. One that suspends jumps straight to the next of
 /// the queue; the loop gets its turn when the queue is empty, and after so many jumps at the
-/// latest. Who waits for I/O is not queued at all: the event jumps to it.
+/// latest. A coroutine that waits for I/O is not queued at all: the event jumps to it.
 class Scheduler final : public weft::detail::FrontEnd {
 public:
     /// The loop's, made if there is none.
@@ -89,7 +89,8 @@ public:
             checkpoint_slowly(self);
     }
     /// Whether it may go on without a checkpoint: for reads and writes, of which two together count
-    /// as much as one operation of another kind. Who does both keeps its batch together so.
+    /// as much as one operation of another kind. So a coroutine that does both keeps its batch
+    /// together.
     bool goes_on(Coroutine& self) noexcept {
         return !self.cancel_pending && ++self.immediate < immediate_limit;
     }
@@ -195,7 +196,7 @@ public:
     bool ending() const noexcept { return ending_; }
     /// How many coroutines are in `sleep_forever`.
     std::size_t endless = 0;
-    /// Those who wait for all others to be blocked; the first of them looks, for all.
+    /// Those that wait for all others to be blocked; the first of them looks, for all.
     ListNode watchers;
     bool watched = false;
     /// The last two different times at which coroutines had their turn, the last one first. Not
@@ -265,7 +266,7 @@ private:
     // had their share of this turn, and stand in the queue from the next phase of theirs on
     Coroutine* aside_ = nullptr;
     Coroutine* aside_last_ = nullptr;
-    int jumps_ = jumps_per_run; // none when shuffling: who becomes ready stands in the next order
+    int jumps_ = jumps_per_run; // none when shuffling: what becomes ready stands in the next order
     int jumps_left_ = 0;        // until the loop's turn; negative: a yield ends them
     bool in_run_ = false;
     const bool debug_;
@@ -274,7 +275,7 @@ private:
     std::uint64_t searches_ = 0;
     TimePoint running_since_{};
     ListNode all_;
-    ListNode changed_;      // those whose scopes have changed, and who have not heard of that
+    ListNode changed_;      // those whose scopes have changed, and that have not heard of that
     bool updating_ = false; // by the loop's own stack
     std::size_t count_ = 0;
     StackPool stacks_;

@@ -110,9 +110,9 @@ void Scheduler::checkpoint_slowly(Coroutine& self) {
         throw_cancelled(self);
 }
 
-// Whoever has not had to wait for long may be what keeps the loop from its events, or moves a
-// flood: others are resumed by events, and it must not come in between each two of them as somebody
-// does whom they have woken.
+// A coroutine that has not had to wait for long may be what keeps the loop from its events, or
+// moves a flood: others are resumed by events, and it must not come in between each two of them as
+// one that they have woken does.
 void Scheduler::stand_aside(Coroutine& self) {
     jumps_left_ = 0;
     self.next_ready = nullptr;

@@ -116,7 +116,7 @@ void CancelScope::take_back() noexcept {
     update();
 }
 
-// --- Who is cancelled ---
+// --- What is cancelled ---
 
 void CancelScope::link_to(CancelScope* parent) noexcept {
     parent_ = parent;

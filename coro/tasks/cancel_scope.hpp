@@ -148,7 +148,7 @@ private:
     bool wants_cancel() const noexcept {
         return cancel_called() || (!shield_ && parent_ != nullptr && parent_->effective_);
     }
-    /// Works out anew who is cancelled, in this scope and those inside it, and tells them, which
+    /// Works out anew what is cancelled, in this scope and those inside it, and tells them, which
     /// may call somebody's code.
     void update() noexcept;
     /// The same, and they are told later, by the scheduler that is returned; null if nobody is.
@@ -161,7 +161,7 @@ private:
     ScopeLink link_{*this};              // among the parent's scopes
     detail::ListNode scopes_;            // directly inside
     detail::ListNode members_;           // coroutines whose innermost scope this is
-    detail::Coroutine* owner_ = nullptr; // who is inside `run`
+    detail::Coroutine* owner_ = nullptr; // the one inside `run`
     DeadlineTimer timer_{*this};
     TimePoint deadline_ = TimePoint::max();
     bool shield_ = false;

@@ -133,7 +133,7 @@ bool Collector::park(std::size_t wanted, TimePoint deadline, bool uncancellable)
     if (uncancellable) {
         break_cycle(what_, wait);
     } else if (wanted == distinct_) {
-        // Who could be waited for at first may have come to wait for this one since.
+        // One that could be waited for at first may have come to wait for this one since.
         for (const Awaited& item : items_)
             if (!item.done()) item.check(what_, self_);
     }

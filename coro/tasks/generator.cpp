@@ -177,7 +177,7 @@ void GeneratorBase::abandon() noexcept {
     release();
 }
 
-// The scopes of whoever asks are around the body's while it does, and none are in between.
+// The scopes of the consumer are around the body's while it asks, and none are in between.
 void GeneratorBase::enter_scope(CancelScope* parent) noexcept {
     scope_.link_.unlink();
     scope_.parent_ = nullptr;

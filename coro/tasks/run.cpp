@@ -110,7 +110,7 @@ void Runner::interrupted() {
         return; // somebody else's business
     was_told = true;
     if (std::exchange(was_interrupted_, true)) {
-        // Who asks twice has lost patience.
+        // Somebody who asks twice has lost patience.
         std::signal(SIGINT, SIG_DFL);
         std::raise(SIGINT);
     }
@@ -128,7 +128,7 @@ void Runner::deadlocked() {
         Scheduler::of(loop_).root_scope().cancel();
         if (Scheduler::of(loop_).any_ready() || loop_.stats().callbacks != 0) return;
     }
-    // They were cancelled, and wait all the same for what is shielded or can not be cancelled.
+    // They were cancelled, and wait all the same for what is shielded or cannot be cancelled.
     for (const TaskInfo& task : all_tasks(loop_))
         weft::detail::core_of(loop_).log_limited(
             LogLevel::error, "the task " + static_cast<const TaskBase*>(task.id)->describe() +

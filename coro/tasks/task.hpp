@@ -146,7 +146,7 @@ public:
     /// not begun never will. One that catches that and returns without suspending is done, with its
     /// value. False if its function has returned. Does not suspend.
     bool cancel() { return state("cancel").cancel(); }
-    /// Takes a request back, for those who caught its `Cancelled` and go on; how many are left.
+    /// Takes a request back, for code that caught its `Cancelled` and goes on; how many are left.
     /// With the last of them it is not cancelled any more.
     int uncancel() {
         state("uncancel").uncancel();
@@ -201,7 +201,7 @@ public:
         detail::call_when_done(state("on_done"), std::move(function), where);
     }
 
-    /// Lets go of it: it belongs to its loop from now on, and whoever ends that ends it.
+    /// Lets go of it: it belongs to its loop from now on, and the end of that ends it.
     void detach() {
         state("detach").detach();
         state_->release();

@@ -77,7 +77,7 @@ class Started;
 /// as long as it is open. For the loop's thread.
 class TaskGroup final : private detail::Family {
 public:
-    /// Starts `function()` in the group. The handle is for whoever wants the outcome: dropping it
+    /// Starts `function()` in the group. The handle is for code that wants the outcome: dropping it
     /// cancels nothing. Throws `UsageError` when the group has failed or is over,
     /// `std::system_error` if there is no memory for a stack; the callable is then destroyed
     /// without being called. In a group that is cancelled the task runs up to its first suspension.

@@ -21,7 +21,7 @@
 namespace weft::coro::detail {
 
 using Waiter = weft::detail::FutureStateBase::Waiter;
-/// Who is told of a task's end.
+/// What is told of a task's end.
 struct TaskWaiter : Waiter {
     /// The task that cannot go on before; null: none that is known.
     virtual TaskBase* who() const noexcept { return nullptr; }
@@ -67,14 +67,14 @@ public:
     /// `pass_on` a cancellation of the caller goes to this task. False: the deadline has passed.
     /// Inlined, since each return after a switch is one that the processor predicts wrong.
     bool join(const char* what, bool pass_on, TimePoint deadline = TimePoint::max());
-    /// Who is to wait for it, as `what` says; null if nobody has to.
+    /// The coroutine that is to wait for it, as `what` says; null if none has to.
     Coroutine* joiner(const char* what);
     /// `UsageError` if `self`, which runs, cannot wait for this: itself, another loop's, or one
     /// that waits for it in turn. Only while it is not done.
     void check_joinable(const char* what, const Coroutine& self) const;
     /// A child of the calling coroutine is not cancelled with it any more, but still joined by it.
     void protect();
-    /// The outcome is there: those who wait hear of it.
+    /// The outcome is there: those that wait hear of it.
     void finish(Phase outcome) noexcept;
     /// Throws unless there is a value; the error counts as seen.
     void check_value();
@@ -84,9 +84,9 @@ public:
     void check_not_taken(const char* what) const;
     /// Nobody can ask for the outcome any more: it goes while the task may still do anything.
     void drop_outcome() noexcept;
-    /// Shows who waits for it, as far as `wanted_otherwise` does not say that there may be others.
+    /// Shows what waits for it, as far as `wanted_otherwise` does not say that there may be others.
     void visit_waiting(TaskVisitor& visitor) const;
-    /// For a generator: who waits for its next item.
+    /// For a generator: the task that waits for its next item.
     virtual TaskBase* asked_by() const noexcept { return nullptr; }
     bool shared() const noexcept { return references_ > 1; }
     /// Moves it to the root of its loop, whose end alone ends it.
@@ -106,18 +106,18 @@ public:
     Child sibling{*this};           ///< among `family->children`
     Family* family = nullptr;       ///< null once it has ended
     Coroutine* coroutine = nullptr; ///< null once it has ended
-    ListNode joiners;               ///< `TaskWaiter`s of those who join it
+    ListNode joiners;               ///< `TaskWaiter`s of those that join it
     std::exception_ptr error;
     std::source_location spawned;
     std::unique_ptr<std::string> name;
-    Wait* next_request = nullptr; ///< of somebody who waits for the next call of `cancel`
+    Wait* next_request = nullptr; ///< of a coroutine that waits for the next call of `cancel`
     int cancel_requests = 0;
     Phase phase = Phase::created;
     bool must_cancel = false; ///< a request has not been delivered
     bool error_seen = false;
     bool kept = false;             ///< dropping its handle cancels nothing
     bool taken = false;            ///< the value was moved out
-    bool wanted_otherwise = false; ///< somebody may wait for it, or did, who is not among `joiners`
+    bool wanted_otherwise = false; ///< a waiter that is not among `joiners` may wait for it, or did
     // What the last search for a cycle saw that came by.
     std::uint64_t met = 0, met_backwards = 0;
 
@@ -139,7 +139,7 @@ private:
     unsigned references_ = 0;
 };
 
-/// Waits for a task's end. Cancelling the one who waits cancels the task, unless it is shielded.
+/// Waits for a task's end. Cancelling the one that waits cancels the task, unless it is shielded.
 class JoinWait final : public Wait {
 public:
     JoinWait(Coroutine& self, TaskBase& task, bool pass_on) noexcept
