@@ -118,8 +118,16 @@ public:
         address = peer_;
         return 0;
     }
-    weft::Sys set_option(int, int, int, const void*, std::size_t) noexcept override { return 0; }
-    weft::Sys get_option(int, int, int, void*, std::size_t) noexcept override { return none(); }
+    weft::Sys set_option(int, weft::SocketOption, int) noexcept override { return 0; }
+    weft::Sys get_option(int, weft::SocketOption) noexcept override { return none(); }
+    weft::Sys join_group(int, const weft::Address&, std::uint32_t,
+                         const weft::Address*) noexcept override {
+        return none();
+    }
+    weft::Sys leave_group(int, const weft::Address&, std::uint32_t,
+                          const weft::Address*) noexcept override {
+        return none();
+    }
     weft::Sys peer_credentials(int, weft::Credentials&) noexcept override { return none(); }
     weft::FileKind kind_of(int) noexcept override { return weft::FileKind::stream_socket; }
     bool is_listening(int) noexcept override { return true; }

@@ -19,12 +19,8 @@ static_assert(sizeof(sockaddr_un) <= Address::max_size &&
 
 constexpr std::string_view unix_prefix = "unix:";
 constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
-// Linux takes a path that fills sun_path, and other systems insist on a terminator (unix(7)).
-#ifdef __linux__
+// A path may fill sun_path (unix(7)); a system that insists on a terminator refuses it in bind(2).
 constexpr std::size_t max_path = sizeof(sockaddr_un::sun_path);
-#else
-constexpr std::size_t max_path = sizeof(sockaddr_un::sun_path) - 1;
-#endif
 
 template<class T>
 T load(const Address& address) noexcept {

@@ -69,5 +69,14 @@ for file in $(cd "$source" && find reactor protocols transports coro -name '*.hp
     refusals=$((refusals + 1))
 done
 [ $refusals -gt 20 ] || { echo "FAIL: only $refusals headers were tried"; failed=1; }
+
+# In what systems differ is the kernel folder's alone: no name of a system and no number of an option elsewhere.
+words='__linux__|__APPLE__|__(Free|Net|Open)BSD__|SOL_SOCKET|SO_[A-Z]+|TCP_[A-Z]+|IP_[A-Z]+|IPV6_[A-Z]+|UDP_[A-Z]+'
+named() { grep -rwE "$words" --include='*.cpp' --include='*.hpp' "$@" | sed 's@//.*@@' | grep -wE "$words"; }
+named "$source/reactor/kernel" >/dev/null || { echo "FAIL: no system is named in reactor/kernel"; failed=1; }
+if named "$source/reactor" "$source/protocols" "$source/transports" "$source/coro" | grep -v "reactor/kernel/"; then
+    echo "FAIL: these belong into reactor/kernel"
+    failed=1
+fi
 [ $failed = 0 ] && echo "include rules hold"
 exit $failed

@@ -1,5 +1,5 @@
+#include "linux_syscall.hpp"
 #include "posix_kernel.hpp"
-#include "posix_syscall.hpp"
 
 #include <algorithm>
 #include <array>
@@ -33,14 +33,15 @@
 // and rely on being told again.
 //
 // End of file. What is seen together on Linux, with IN|OUT|RDHUP asked for:
-//     TCP socket before connect, after socket(2)     OUT HUP
-//     connection refused                             IN OUT ERR HUP RDHUP   (SO_ERROR has the
-//     reason) the peer shut its sending side                 IN RDHUP               (and OUT while
-//     there is room) both sides shut                                IN OUT HUP RDHUP reset IN OUT
-//     ERR HUP RDHUP the peer of a Unix stream closed               IN OUT HUP RDHUP the last writer
-//     of a pipe is gone              HUP                    (IN only while bytes are left) the last
-//     reader of a pipe is gone              OUT ERR
-// Bytes that came before any of these can still be read. ERR and HUP can not be masked: a
+//   TCP socket before connect, after socket(2)  OUT HUP
+//   connection refused                          IN OUT ERR HUP RDHUP (SO_ERROR has the reason)
+//   the peer shut its sending side              IN RDHUP             (and OUT while there is room)
+//   both sides shut                             IN OUT HUP RDHUP
+//   reset                                       IN OUT ERR HUP RDHUP
+//   the peer of a Unix stream closed            IN OUT HUP RDHUP
+//   the last writer of a pipe is gone           HUP                  (IN only while bytes are left)
+//   the last reader of a pipe is gone           OUT ERR
+// Bytes that came before any of these can still be read. ERR and HUP cannot be masked: a
 // level-triggered registration with an empty mask would report them over and over. `Interest::none`
 // is therefore registered edge-triggered, and reports them once.
 //

@@ -3,6 +3,7 @@
 #include <weft/reactor/address.hpp>
 #include <weft/reactor/bytes.hpp>
 #include <weft/reactor/clock.hpp>
+#include <weft/reactor/kernel/socket_option.hpp>
 
 #include <cerrno>
 #include <cstdint>
@@ -159,9 +160,9 @@ protected:
 };
 
 /// The one seam to the outside: every system call, clock read, random number and wake-up of a loop
-/// goes through its kernel. `EpollKernel` and `PollKernel` are the real ones, `sim::SimKernel` is a
-/// network in memory with a virtual clock, `sim::FaultyKernel` decorates another and makes calls
-/// fail.
+/// goes through its kernel. Those over epoll, kqueue and poll are the real ones, `sim::SimKernel`
+/// is a network in memory with a virtual clock, `sim::FaultyKernel` decorates another and makes
+/// calls fail.
 ///
 /// A kernel serves one loop and is used on its thread; only `wake`, `outside_work` and `resolve`
 /// may be called from other threads. No call blocks, but `wait` and `resolve`, and `lock_folder`
@@ -237,13 +238,23 @@ public:
     virtual Sys listen(int fd, int backlog) noexcept = 0;
     /// The new connection; `peer` receives its address.
     virtual Sys accept(int fd, Address& peer) noexcept = 0;
-    /// EINPROGRESS: writability will tell the outcome, in SO_ERROR.
+    /// EINPROGRESS: writability will tell the outcome, in `SocketOption::error`.
     virtual Sys connect(int fd, const Address& address) noexcept = 0;
     virtual Sys local_address(int fd, Address& address) noexcept = 0;
     virtual Sys peer_address(int fd, Address& address) noexcept = 0;
-    virtual Sys set_option(int fd, int level, int name, const void* value,
-                           std::size_t size) noexcept = 0;
-    virtual Sys get_option(int fd, int level, int name, void* value, std::size_t size) noexcept = 0;
+    /// ENOPROTOOPT and the like: this system or kind of socket has no such option. One that IPv4
+    /// and IPv6 have each is set for both where a socket speaks both.
+    virtual Sys set_option(int fd, SocketOption option, int value) noexcept = 0;
+    /// The option's value.
+    virtual Sys get_option(int fd, SocketOption option) noexcept = 0;
+    /// Makes a datagram socket receive what is sent to `group`, by the interface of that number (0:
+    /// the system chooses), from `source` alone unless that is null. The addresses' family decides
+    /// the protocol: an IPv6 socket may join groups of IPv4. EADDRINUSE: it is a member already.
+    virtual Sys join_group(int fd, const Address& group, std::uint32_t interface,
+                           const Address* source) noexcept = 0;
+    /// Undoes it. EADDRNOTAVAIL: it is no member.
+    virtual Sys leave_group(int fd, const Address& group, std::uint32_t interface,
+                            const Address* source) noexcept = 0;
     virtual Sys peer_credentials(int fd, Credentials& credentials) noexcept = 0;
     /// Receives up to `slots.size()` datagrams; how many (recvmmsg(2)). EAGAIN: none.
     virtual Sys recv_batch(int fd, std::span<DatagramSlot> slots) noexcept = 0;
@@ -282,12 +293,25 @@ public:
                                     std::vector<Address>& addresses) = 0;
 };
 
-/// epoll(7) on Linux.
+/// A kernel by its name.
+struct KernelMaker {
+    std::string_view name;
+    std::unique_ptr<Kernel> (*make)();
+};
+
+/// The kernels over the system that this library was built with, the best first.
+std::span<const KernelMaker> available_kernels() noexcept;
+/// The first of them; `WEFT_KERNEL=poll` in the environment chooses another by its name. Throws
+/// `std::invalid_argument` for a name that none has.
+std::unique_ptr<Kernel> make_default_kernel();
+
+// Each links only where the library was built with it.
+/// epoll(7), on Linux.
 std::unique_ptr<Kernel> make_epoll_kernel();
+/// kqueue(2), on macOS and the BSDs.
+std::unique_ptr<Kernel> make_kqueue_kernel();
 /// poll(2), everywhere: slower with many descriptors, and without `pollable_fd`.
 std::unique_ptr<Kernel> make_poll_kernel();
-/// The best of this system; `WEFT_KERNEL=poll` in the environment chooses otherwise.
-std::unique_ptr<Kernel> make_default_kernel();
 
 } // namespace weft
 

@@ -1,9 +1,10 @@
 #include "posix_kernel.hpp"
 #include "posix_syscall.hpp"
+#include "system.hpp"
+#include "wake_pipe.hpp"
 
 #include <algorithm>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 
 // Some facts about poll
@@ -16,7 +17,7 @@
 // reported
 // (`armed` holds what is still asked for) until the owner has met the end of it: a receive or send
 // through this kernel that returned EAGAIN or less than it was offered asks for that bit again. Who
-// keeps to the contract of edges, going on until EAGAIN, can not tell the difference, and a reader
+// keeps to the contract of edges, going on until EAGAIN, cannot tell the difference, and a reader
 // that has paused costs no wake-ups. Of a descriptor that is read or written by other means no
 // second event comes until `modify`.
 //
@@ -29,8 +30,7 @@
 //
 // poll(2) counts milliseconds; ppoll(2), which POSIX has since 2024, nanoseconds.
 //
-// Waking is done by a byte in a pipe, which every wait that sees it drains. A full pipe wakes as
-// well.
+// Waking is done by a byte in a pipe, which every wait that sees it drains.
 
 namespace weft {
 namespace detail {
@@ -62,33 +62,11 @@ std::uint32_t ready_of(short bits) noexcept {
     return ready;
 }
 
-/// A pipe whose reading end is polled beside the registrations.
-struct WakePipe {
-    OwnedFd out; ///< read by `wait`
-    OwnedFd in;  ///< written by `wake`
-
-    static Sys make(WakePipe& pipe) noexcept {
-        int fds[2];
-        if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) return Sys::fail(errno);
-        // The other is owned before either can fail to move.
-        OwnedFd in(fds[1]);
-        pipe.out = OwnedFd(above_standard(fds[0]));
-        if (!pipe.out) return Sys::fail(errno);
-        pipe.in = OwnedFd(above_standard(in.release()));
-        return pipe.in ? Sys(0) : Sys::fail(errno);
-    }
-    void drain() noexcept {
-        char bytes[256];
-        while (uninterrupted([&] { return ::read(out.get(), bytes, sizeof bytes); }).ok()) {
-        }
-    }
-};
-
 class PollKernel final : public PosixKernel {
 public:
     PollKernel() {
         const Sys pipe = WakePipe::make(pipe_);
-        if (!pipe.ok()) throw std::system_error(pipe.code(), "poll kernel: pipe2");
+        if (!pipe.ok()) throw std::system_error(pipe.code(), "poll kernel: pipe");
         polled_.reserve(64);
         entries_.reserve(64);
         clear();
@@ -305,8 +283,7 @@ short PollKernel::news_of(Entry& entry, short bits) noexcept {
 }
 
 Sys PollKernel::wait_once(const timespec* timeout) noexcept {
-    const auto count = static_cast<nfds_t>(polled_.size());
-    return from_libc(::ppoll(polled_.data(), count, timeout, nullptr));
+    return poll_once(polled_.data(), polled_.size(), timeout);
 }
 
 /// Turns the answers into events, beginning where the last wait had to stop.
@@ -351,7 +328,7 @@ Sys PollKernel::wait(std::span<Event> events, TimePoint deadline) noexcept {
 void PollKernel::wake() noexcept {
     if (witness_.forked()) return; // the pipe is the parent's
     const int saved_errno = errno;
-    (void)uninterrupted([this] { return ::write(pipe_.in.get(), "", 1); });
+    pipe_.fill();
     errno = saved_errno;
 }
 

@@ -1,8 +1,9 @@
 #include "posix_kernel.hpp"
 
-#include "posix_datagram.hpp"
-#include "posix_syscall.hpp"
-#include "signals.hpp"
+#include "posix_signals.hpp"
+#include "system.hpp"
+#include "system_calls.hpp"
+#include "without_sigpipe.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -13,9 +14,8 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/random.h>
-#ifdef __linux__
-#include <sys/sendfile.h>
+#if __has_include(<sys/random.h>)
+#include <sys/random.h> // getentropy, which others have in unistd.h
 #endif
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -25,7 +25,11 @@ namespace {
 
 // MSG_DONTWAIT beside O_NONBLOCK: another process that shares an adopted descriptor may clear the
 // latter.
+#ifdef MSG_NOSIGNAL
 constexpr int send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+#else
+constexpr int send_flags = MSG_DONTWAIT; // `make_socket` and its like see to SIGPIPE there
+#endif
 
 #ifdef IOV_MAX
 constexpr std::size_t max_pieces = IOV_MAX;
@@ -41,23 +45,11 @@ Sys with_address(Address& address, Call call) noexcept {
     return result;
 }
 
-/// Writes to a pipe without the SIGPIPE that no flag can suppress there: it is blocked for this
-/// thread, and if the write raised it, taken away again before the mask is restored.
-template<class Call>
-Sys without_sigpipe(Call call) noexcept {
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    const Sys result = uninterrupted(call);
-    if (result.error() == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
-        const timespec at_once{};
-        while (sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {
-        }
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return result;
+/// What a socket says of itself, -1 if it is none.
+int number_of(int fd, int name) noexcept {
+    int number = 0;
+    socklen_t size = sizeof number;
+    return ::getsockopt(fd, SOL_SOCKET, name, &number, &size) == 0 ? number : -1;
 }
 
 FileKind kind_of_mode(mode_t mode) noexcept {
@@ -79,8 +71,7 @@ ForkWitness::ForkWitness() {
     void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         throw std::system_error(errno_code(errno), "kernel: mmap of one page");
-    // Linux before 4.14 has no such advice.
-    const bool cleared = madvise(memory, page, MADV_WIPEONFORK) == 0;
+    const bool cleared = wipe_on_fork(memory, page);
     if (!cleared) owner_ = getpid();
     mark_ = ::new (memory) std::atomic<unsigned char>(cleared ? this_process : ask);
 }
@@ -223,13 +214,7 @@ Sys PosixKernel::sendv(int fd, const iovec* pieces, std::size_t count) noexcept 
 Sys PosixKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept {
     if (witness_.forked()) [[unlikely]]
         return Sys::fail(EOWNERDEAD);
-#ifdef __linux__
-    // There is no flag against SIGPIPE here (sendfile(2)).
-    auto position = static_cast<off_t>(offset);
-    return without_sigpipe([&] { return ::sendfile(fd, file, &position, size); });
-#else
-    return Kernel::send_file(fd, file, offset, size);
-#endif
+    return system_send_file(fd, file, offset, size);
 }
 
 Sys PosixKernel::shutdown_write(int fd) noexcept {
@@ -252,14 +237,12 @@ void PosixKernel::close(int fd, bool reset) noexcept {
 }
 
 Sys PosixKernel::socket(int family, int type, int protocol) noexcept {
-    return from_libc(
-        above_standard(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)));
+    return above_standard(make_socket(family, type, protocol));
 }
 
 Sys PosixKernel::socketpair(int type, int (&fds)[2]) noexcept {
     int made[2];
-    if (::socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, made) != 0)
-        return Sys::fail(errno);
+    if (const Sys pair = make_socket_pair(type, made); !pair.ok()) return pair;
     OwnedFd second(made[1]);
     OwnedFd first(above_standard(made[0]));
     if (!first) return Sys::fail(errno);
@@ -283,7 +266,7 @@ Sys PosixKernel::listen(int fd, int backlog) noexcept {
 
 Sys PosixKernel::accept(int fd, Address& peer) noexcept {
     return with_address(peer, [fd](sockaddr* address, socklen_t* size) {
-        return above_standard(::accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        return above_standard(accept_connection(fd, address, size));
     });
 }
 
@@ -309,49 +292,25 @@ Sys PosixKernel::peer_address(int fd, Address& address) noexcept {
         address, [fd](sockaddr* to, socklen_t* size) { return ::getpeername(fd, to, size); });
 }
 
-Sys PosixKernel::set_option(int fd, int level, int name, const void* value,
-                            std::size_t size) noexcept {
-    if (witness_.forked()) [[unlikely]]
-        return Sys::fail(EOWNERDEAD);
-    return from_libc(::setsockopt(fd, level, name, value, static_cast<socklen_t>(size)));
-}
-
-Sys PosixKernel::get_option(int fd, int level, int name, void* value, std::size_t size) noexcept {
-    auto length = static_cast<socklen_t>(size);
-    const Sys result = from_libc(::getsockopt(fd, level, name, value, &length));
-    return result.ok() ? Sys(length) : result;
-}
-
 Sys PosixKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
-    ucred peer{};
-    const Sys result = get_option(fd, SOL_SOCKET, SO_PEERCRED, &peer, sizeof peer);
-    if (!result.ok()) return result;
-    // The kernel answers with pid 0 and uid -1 for sockets that are not Unix or not connected.
-    if (peer.pid == 0 && peer.uid == static_cast<uid_t>(-1)) return Sys::fail(ENOTCONN);
-    credentials = {peer.pid, peer.uid, peer.gid};
-    return Sys(0);
+    return system_peer_credentials(fd, credentials);
 }
 
-// The links of a task folder are itself, its parent, and one per thread (proc_pid_task(5)).
 bool PosixKernel::alone() noexcept {
-    struct stat info;
-    return ::stat("/proc/self/task", &info) == 0 && info.st_nlink == 3;
+    return only_thread();
 }
 
 FileKind PosixKernel::kind_of(int fd) noexcept {
     struct stat info;
     if (::fstat(fd, &info) != 0) return FileKind::none;
     if (!S_ISSOCK(info.st_mode)) return kind_of_mode(info.st_mode);
-    int type = 0;
-    if (!get_option(fd, SOL_SOCKET, SO_TYPE, &type, sizeof type).ok()) return FileKind::other;
+    const int type = number_of(fd, SO_TYPE);
     if (type == SOCK_STREAM) return FileKind::stream_socket;
     return type == SOCK_DGRAM ? FileKind::datagram_socket : FileKind::other;
 }
 
 bool PosixKernel::is_listening(int fd) noexcept {
-    int listening = 0;
-    return get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, sizeof listening).ok() &&
-           listening != 0;
+    return number_of(fd, SO_ACCEPTCONN) > 0;
 }
 
 Sys PosixKernel::set_nonblocking(int fd) noexcept {
@@ -361,6 +320,7 @@ Sys PosixKernel::set_nonblocking(int fd) noexcept {
     if (status < 0 || ::fcntl(fd, F_SETFL, status | O_NONBLOCK) < 0) return Sys::fail(errno);
     const int flags = ::fcntl(fd, F_GETFD);
     if (flags < 0) return Sys::fail(errno);
+    suppress_sigpipe(fd);
     return from_libc(::fcntl(fd, F_SETFD, flags | FD_CLOEXEC));
 }
 

@@ -13,6 +13,9 @@ namespace weft::detail {
 
 class SignalSink;
 struct DatagramScratch;
+struct FreeDatagramScratch {
+    void operator()(DatagramScratch* scratch) const noexcept;
+};
 
 /// A descriptor that is closed with its owner.
 class OwnedFd {
@@ -35,7 +38,7 @@ private:
 };
 
 /// Knows whether this process is a fork of the one that the kernel was made in, at the price of one
-/// load: it keeps a byte that the system clears in a child (MADV_WIPEONFORK, madvise(2)).
+/// load: it keeps a byte that the system clears in a child, where it can (`wipe_on_fork`).
 class ForkWitness {
 public:
     /// Throws `std::system_error` when there is no memory.
@@ -55,7 +58,7 @@ public:
     void renew() noexcept;
 
 private:
-    // What the byte says; `ask` where pages can not be cleared.
+    // What the byte says; `ask` where pages cannot be cleared.
     static constexpr unsigned char wiped = 0, this_process = 1, ask = 2;
     bool is_other_process() const noexcept;
 
@@ -71,7 +74,8 @@ timespec time_left(TimePoint deadline, TimePoint now) noexcept;
 const std::error_category& resolver_category() noexcept;
 
 /// Everything of a kernel but the waiting: clock, random numbers, sockets, files, names and
-/// signals, by the system calls of POSIX and their Linux extensions.
+/// signals, by the system calls of POSIX. In what systems differ is in `system.hpp`, and with the
+/// datagrams in one file for each.
 class PosixKernel : public Kernel {
 public:
     PosixKernel(const PosixKernel&) = delete;
@@ -103,10 +107,12 @@ public:
     Sys connect(int fd, const Address& address) noexcept override;
     Sys local_address(int fd, Address& address) noexcept override;
     Sys peer_address(int fd, Address& address) noexcept override;
-    Sys set_option(int fd, int level, int name, const void* value,
-                   std::size_t size) noexcept override;
-    /// Returns the length of the value.
-    Sys get_option(int fd, int level, int name, void* value, std::size_t size) noexcept override;
+    Sys set_option(int fd, SocketOption option, int value) noexcept override;
+    Sys get_option(int fd, SocketOption option) noexcept override;
+    Sys join_group(int fd, const Address& group, std::uint32_t interface,
+                   const Address* source) noexcept override;
+    Sys leave_group(int fd, const Address& group, std::uint32_t interface,
+                    const Address* source) noexcept override;
     Sys peer_credentials(int fd, Credentials& credentials) noexcept override;
     Sys recv_batch(int fd, std::span<DatagramSlot> slots) noexcept override;
     Sys send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept override;
@@ -141,11 +147,9 @@ protected:
     ForkWitness witness_;
 
 private:
-    DatagramScratch* scratch() noexcept;
-
     SignalSink* signals_ = nullptr;
-    std::unique_ptr<DatagramScratch> scratch_; ///< made by the first batch
-    std::vector<bool> inherited_;              ///< by descriptor; empty but in forked children
+    std::unique_ptr<DatagramScratch, FreeDatagramScratch> scratch_; ///< made by the first batch
+    std::vector<bool> inherited_; ///< by descriptor; empty but in forked children
 };
 
 } // namespace weft::detail

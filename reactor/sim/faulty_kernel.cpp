@@ -5,55 +5,27 @@
 #include <new>
 #include <stdexcept>
 #include <sys/uio.h>
+#include <utility>
 
 namespace weft::sim {
 namespace {
 
-constexpr std::string_view names[] = {
-    "now",
-    "random",
-    "add",
-    "modify",
-    "remove",
-    "wait",
-    "wake",
-    "pollable_fd",
-    "arm",
-    "reset",
-    "outside_work",
-    "watch_signal",
-    "unwatch_signal",
-    "take_signals",
-    "recv",
-    "send",
-    "sendv",
-    "send_file",
-    "shutdown_write",
-    "close",
-    "socket",
-    "socketpair",
-    "bind",
-    "listen",
-    "accept",
-    "connect",
-    "local_address",
-    "peer_address",
-    "set_option",
-    "get_option",
-    "peer_credentials",
-    "recv_batch",
-    "send_batch",
-    "recv_error",
-    "kind_of",
-    "is_listening",
-    "set_nonblocking",
-    "open_reserve",
-    "look_at",
-    "unlink",
-    "read_file",
-    "resolve",
-};
-static_assert(std::size(names) == call_count);
+/// The name of an enumerator, as the compiler spells it: there is no second list.
+template<Call call>
+constexpr std::string_view spelling() noexcept {
+    std::string_view text = __PRETTY_FUNCTION__; // "... = weft::sim::Call::send_batch; ...]"
+    constexpr std::string_view type = "Call::";
+    text.remove_prefix(text.find(type) + type.size());
+    return text.substr(0, text.find_first_of(";]"));
+}
+
+template<std::size_t... numbers>
+constexpr auto all_spellings(std::index_sequence<numbers...>) noexcept {
+    return std::array{spelling<static_cast<Call>(numbers)>()...};
+}
+
+constexpr auto names = all_spellings(std::make_index_sequence<call_count>());
+static_assert(names[0] == "now" && names[call_count - 1] == "resolve");
 
 bool can_fail(Call call) noexcept {
     switch (call) {
@@ -142,14 +114,6 @@ int FaultyKernel::enter(Call call) noexcept {
     return planned.error;
 }
 
-TimePoint FaultyKernel::now() noexcept {
-    enter(Call::now);
-    return inner_->now();
-}
-void FaultyKernel::random(MutableBytes out) noexcept {
-    enter(Call::random);
-    inner_->random(out);
-}
 Sys FaultyKernel::add(int fd, Token token, Interest interest) noexcept {
     return forward(Call::add, [&] {
         const Sys result = inner_->add(fd, token, interest);
@@ -186,39 +150,11 @@ void FaultyKernel::look_again(int fd) noexcept {
     if (found != registrations_.end())
         (void)inner_->modify(fd, found->second.token, found->second.interest);
 }
-Sys FaultyKernel::wait(std::span<Event> events, TimePoint deadline) noexcept {
-    return forward(Call::wait, [&] { return inner_->wait(events, deadline); });
-}
-void FaultyKernel::wake() noexcept {
-    enter(Call::wake);
-    inner_->wake();
-}
-Sys FaultyKernel::pollable_fd() noexcept {
-    return forward(Call::pollable_fd, [&] { return inner_->pollable_fd(); });
-}
-Sys FaultyKernel::arm(TimePoint deadline) noexcept {
-    return forward(Call::arm, [&] { return inner_->arm(deadline); });
-}
 Sys FaultyKernel::reset() noexcept {
     return forward(Call::reset, [&] {
         registrations_.clear();
         return inner_->reset();
     });
-}
-void FaultyKernel::outside_work(int change) noexcept {
-    enter(Call::outside_work);
-    inner_->outside_work(change);
-}
-
-Sys FaultyKernel::watch_signal(int number) noexcept {
-    return forward(Call::watch_signal, [&] { return inner_->watch_signal(number); });
-}
-Sys FaultyKernel::unwatch_signal(int number) noexcept {
-    return forward(Call::unwatch_signal, [&] { return inner_->unwatch_signal(number); });
-}
-std::uint64_t FaultyKernel::take_signals() noexcept {
-    enter(Call::take_signals);
-    return inner_->take_signals();
 }
 
 Sys FaultyKernel::recv(int fd, void* data, std::size_t size) noexcept {
@@ -255,54 +191,10 @@ Sys FaultyKernel::send_file(int fd, int file, std::uint64_t offset, std::size_t 
     return forward_on(fd, Call::send_file,
                       [&] { return inner_->send_file(fd, file, offset, size); });
 }
-Sys FaultyKernel::read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept {
-    return forward(Call::read_file, [&] { return inner_->read_file(file, offset, data, size); });
-}
-Sys FaultyKernel::shutdown_write(int fd) noexcept {
-    return forward(Call::shutdown_write, [&] { return inner_->shutdown_write(fd); });
-}
 void FaultyKernel::close(int fd, bool reset) noexcept {
     enter(Call::close);
     registrations_.erase(fd);
     inner_->close(fd, reset);
-}
-
-Sys FaultyKernel::socket(int family, int type, int protocol) noexcept {
-    return forward(Call::socket, [&] { return inner_->socket(family, type, protocol); });
-}
-Sys FaultyKernel::socketpair(int type, int (&fds)[2]) noexcept {
-    return forward(Call::socketpair, [&] { return inner_->socketpair(type, fds); });
-}
-Sys FaultyKernel::bind(int fd, const Address& address) noexcept {
-    return forward(Call::bind, [&] { return inner_->bind(fd, address); });
-}
-Sys FaultyKernel::listen(int fd, int backlog) noexcept {
-    return forward(Call::listen, [&] { return inner_->listen(fd, backlog); });
-}
-Sys FaultyKernel::accept(int fd, Address& peer) noexcept {
-    return forward(Call::accept, [&] { return inner_->accept(fd, peer); });
-}
-Sys FaultyKernel::connect(int fd, const Address& address) noexcept {
-    return forward(Call::connect, [&] { return inner_->connect(fd, address); });
-}
-Sys FaultyKernel::local_address(int fd, Address& address) noexcept {
-    return forward(Call::local_address, [&] { return inner_->local_address(fd, address); });
-}
-Sys FaultyKernel::peer_address(int fd, Address& address) noexcept {
-    return forward(Call::peer_address, [&] { return inner_->peer_address(fd, address); });
-}
-Sys FaultyKernel::set_option(int fd, int level, int name, const void* value,
-                             std::size_t size) noexcept {
-    return forward(Call::set_option,
-                   [&] { return inner_->set_option(fd, level, name, value, size); });
-}
-Sys FaultyKernel::get_option(int fd, int level, int name, void* value, std::size_t size) noexcept {
-    return forward(Call::get_option,
-                   [&] { return inner_->get_option(fd, level, name, value, size); });
-}
-Sys FaultyKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
-    return forward(Call::peer_credentials,
-                   [&] { return inner_->peer_credentials(fd, credentials); });
 }
 
 Sys FaultyKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
@@ -318,31 +210,7 @@ Sys FaultyKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noe
                          most < datagrams.size());
     });
 }
-Sys FaultyKernel::recv_error(int fd, Address& to) noexcept {
-    return forward(Call::recv_error, [&] { return inner_->recv_error(fd, to); });
-}
 
-FileKind FaultyKernel::kind_of(int fd) noexcept {
-    enter(Call::kind_of);
-    return inner_->kind_of(fd);
-}
-bool FaultyKernel::is_listening(int fd) noexcept {
-    enter(Call::is_listening);
-    return inner_->is_listening(fd);
-}
-Sys FaultyKernel::set_nonblocking(int fd) noexcept {
-    return forward(Call::set_nonblocking, [&] { return inner_->set_nonblocking(fd); });
-}
-Sys FaultyKernel::open_reserve() noexcept {
-    return forward(Call::open_reserve, [&] { return inner_->open_reserve(); });
-}
-FileInfo FaultyKernel::look_at(const std::string& path) noexcept {
-    enter(Call::look_at);
-    return inner_->look_at(path);
-}
-Sys FaultyKernel::unlink(const std::string& path) noexcept {
-    return forward(Call::unlink, [&] { return inner_->unlink(path); });
-}
 std::error_code FaultyKernel::resolve(const std::string& host, std::uint16_t port,
                                       std::vector<Address>& addresses) {
     if (const int error = enter(Call::resolve)) {

@@ -43,6 +43,8 @@ enum class Call : std::uint8_t {
     peer_address,
     set_option,
     get_option,
+    join_group,
+    leave_group,
     peer_credentials,
     recv_batch,
     send_batch,
@@ -101,53 +103,132 @@ public:
     Kernel& inner() noexcept { return *inner_; }
 
     std::string_view name() const noexcept override { return inner_->name(); }
-    TimePoint now() noexcept override;
+    TimePoint now() noexcept override {
+        enter(Call::now);
+        return inner_->now();
+    }
     void announce(bool on) noexcept override { inner_->announce(on); }
     bool announces() const noexcept override { return inner_->announces(); }
-    void random(MutableBytes out) noexcept override;
+    void random(MutableBytes out) noexcept override {
+        enter(Call::random);
+        inner_->random(out);
+    }
     Sys add(int fd, Token token, Interest interest) noexcept override;
     Sys modify(int fd, Token token, Interest interest) noexcept override;
     Sys remove(int fd) noexcept override;
-    Sys wait(std::span<Event> events, TimePoint deadline) noexcept override;
-    void wake() noexcept override;
-    Sys pollable_fd() noexcept override;
-    Sys arm(TimePoint deadline) noexcept override;
+    Sys wait(std::span<Event> events, TimePoint deadline) noexcept override {
+        return forward(Call::wait, [&] { return inner_->wait(events, deadline); });
+    }
+    void wake() noexcept override {
+        enter(Call::wake);
+        inner_->wake();
+    }
+    Sys pollable_fd() noexcept override {
+        return forward(Call::pollable_fd, [&] { return inner_->pollable_fd(); });
+    }
+    Sys arm(TimePoint deadline) noexcept override {
+        return forward(Call::arm, [&] { return inner_->arm(deadline); });
+    }
     Sys reset() noexcept override;
     void inherited(int fd) override { inner_->inherited(fd); }
     bool owns(int fd) noexcept override { return inner_->owns(fd); }
-    void outside_work(int change) noexcept override;
-    Sys watch_signal(int number) noexcept override;
-    Sys unwatch_signal(int number) noexcept override;
-    std::uint64_t take_signals() noexcept override;
+    void outside_work(int change) noexcept override {
+        enter(Call::outside_work);
+        inner_->outside_work(change);
+    }
+    Sys watch_signal(int number) noexcept override {
+        return forward(Call::watch_signal, [&] { return inner_->watch_signal(number); });
+    }
+    Sys unwatch_signal(int number) noexcept override {
+        return forward(Call::unwatch_signal, [&] { return inner_->unwatch_signal(number); });
+    }
+    std::uint64_t take_signals() noexcept override {
+        enter(Call::take_signals);
+        return inner_->take_signals();
+    }
     Sys recv(int fd, void* data, std::size_t size) noexcept override;
     Sys send(int fd, const void* data, std::size_t size) noexcept override;
     Sys sendv(int fd, const iovec* pieces, std::size_t count) noexcept override;
     Sys send_file(int fd, int file, std::uint64_t offset, std::size_t size) noexcept override;
-    Sys shutdown_write(int fd) noexcept override;
+    Sys shutdown_write(int fd) noexcept override {
+        return forward(Call::shutdown_write, [&] { return inner_->shutdown_write(fd); });
+    }
     void close(int fd, bool reset = false) noexcept override;
-    Sys socket(int family, int type, int protocol) noexcept override;
-    Sys socketpair(int type, int (&fds)[2]) noexcept override;
-    Sys bind(int fd, const Address& address) noexcept override;
-    Sys listen(int fd, int backlog) noexcept override;
-    Sys accept(int fd, Address& peer) noexcept override;
-    Sys connect(int fd, const Address& address) noexcept override;
-    Sys local_address(int fd, Address& address) noexcept override;
-    Sys peer_address(int fd, Address& address) noexcept override;
-    Sys set_option(int fd, int level, int name, const void* value,
-                   std::size_t size) noexcept override;
-    Sys get_option(int fd, int level, int name, void* value, std::size_t size) noexcept override;
-    Sys peer_credentials(int fd, Credentials& credentials) noexcept override;
+    Sys socket(int family, int type, int protocol) noexcept override {
+        return forward(Call::socket, [&] { return inner_->socket(family, type, protocol); });
+    }
+    Sys socketpair(int type, int (&fds)[2]) noexcept override {
+        return forward(Call::socketpair, [&] { return inner_->socketpair(type, fds); });
+    }
+    Sys bind(int fd, const Address& address) noexcept override {
+        return forward(Call::bind, [&] { return inner_->bind(fd, address); });
+    }
+    Sys listen(int fd, int backlog) noexcept override {
+        return forward(Call::listen, [&] { return inner_->listen(fd, backlog); });
+    }
+    Sys accept(int fd, Address& peer) noexcept override {
+        return forward(Call::accept, [&] { return inner_->accept(fd, peer); });
+    }
+    Sys connect(int fd, const Address& address) noexcept override {
+        return forward(Call::connect, [&] { return inner_->connect(fd, address); });
+    }
+    Sys local_address(int fd, Address& address) noexcept override {
+        return forward(Call::local_address, [&] { return inner_->local_address(fd, address); });
+    }
+    Sys peer_address(int fd, Address& address) noexcept override {
+        return forward(Call::peer_address, [&] { return inner_->peer_address(fd, address); });
+    }
+    Sys set_option(int fd, SocketOption option, int value) noexcept override {
+        return forward(Call::set_option, [&] { return inner_->set_option(fd, option, value); });
+    }
+    Sys get_option(int fd, SocketOption option) noexcept override {
+        return forward(Call::get_option, [&] { return inner_->get_option(fd, option); });
+    }
+    Sys join_group(int fd, const Address& group, std::uint32_t interface,
+                   const Address* source) noexcept override {
+        return forward(Call::join_group,
+                       [&] { return inner_->join_group(fd, group, interface, source); });
+    }
+    Sys leave_group(int fd, const Address& group, std::uint32_t interface,
+                    const Address* source) noexcept override {
+        return forward(Call::leave_group,
+                       [&] { return inner_->leave_group(fd, group, interface, source); });
+    }
+    Sys peer_credentials(int fd, Credentials& credentials) noexcept override {
+        return forward(Call::peer_credentials,
+                       [&] { return inner_->peer_credentials(fd, credentials); });
+    }
     Sys recv_batch(int fd, std::span<DatagramSlot> slots) noexcept override;
     Sys send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept override;
-    Sys recv_error(int fd, Address& to) noexcept override;
-    FileKind kind_of(int fd) noexcept override;
+    Sys recv_error(int fd, Address& to) noexcept override {
+        return forward(Call::recv_error, [&] { return inner_->recv_error(fd, to); });
+    }
+    FileKind kind_of(int fd) noexcept override {
+        enter(Call::kind_of);
+        return inner_->kind_of(fd);
+    }
     bool alone() noexcept override { return inner_->alone(); }
-    bool is_listening(int fd) noexcept override;
-    Sys set_nonblocking(int fd) noexcept override;
-    Sys open_reserve() noexcept override;
-    FileInfo look_at(const std::string& path) noexcept override;
-    Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept override;
-    Sys unlink(const std::string& path) noexcept override;
+    bool is_listening(int fd) noexcept override {
+        enter(Call::is_listening);
+        return inner_->is_listening(fd);
+    }
+    Sys set_nonblocking(int fd) noexcept override {
+        return forward(Call::set_nonblocking, [&] { return inner_->set_nonblocking(fd); });
+    }
+    Sys open_reserve() noexcept override {
+        return forward(Call::open_reserve, [&] { return inner_->open_reserve(); });
+    }
+    FileInfo look_at(const std::string& path) noexcept override {
+        enter(Call::look_at);
+        return inner_->look_at(path);
+    }
+    Sys read_file(int file, std::uint64_t offset, void* data, std::size_t size) noexcept override {
+        return forward(Call::read_file,
+                       [&] { return inner_->read_file(file, offset, data, size); });
+    }
+    Sys unlink(const std::string& path) noexcept override {
+        return forward(Call::unlink, [&] { return inner_->unlink(path); });
+    }
     Sys access_mode(int fd) noexcept override { return inner_->access_mode(fd); }
     std::string absolute(const std::string& path) override { return inner_->absolute(path); }
     Sys lock_folder(const std::string& path) noexcept override { return inner_->lock_folder(path); }

@@ -1,5 +1,5 @@
 #include "../kernel/posix_kernel.hpp"
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <weft/reactor/sim/sim_kernel.hpp>
 

@@ -11,8 +11,8 @@ namespace weft::sim {
 struct SimOptions {
     std::uint64_t seed = 1;                  ///< of `random()` and of the network's chances
     TimePoint start{std::chrono::hours(24)}; ///< where the virtual clock begins
-    std::size_t send_buffer = 65536;         ///< bytes of SO_SNDBUF of new sockets
-    std::size_t receive_buffer = 65536;      ///< bytes of SO_RCVBUF of new sockets
+    std::size_t send_buffer = 65536;         ///< bytes of the send buffer of new sockets
+    std::size_t receive_buffer = 65536;      ///< bytes of the receive buffer of new sockets
     std::size_t descriptor_limit = 1 << 20;  ///< open descriptors before EMFILE
     std::uint16_t first_port = 32768; ///< the ephemeral ports, as in Linux' ip_local_port_range
     std::uint16_t last_port = 60999;
@@ -113,9 +113,12 @@ public:
     Sys connect(int fd, const Address& address) noexcept override;
     Sys local_address(int fd, Address& address) noexcept override;
     Sys peer_address(int fd, Address& address) noexcept override;
-    Sys set_option(int fd, int level, int name, const void* value,
-                   std::size_t size) noexcept override;
-    Sys get_option(int fd, int level, int name, void* value, std::size_t size) noexcept override;
+    Sys set_option(int fd, SocketOption option, int value) noexcept override;
+    Sys get_option(int fd, SocketOption option) noexcept override;
+    Sys join_group(int fd, const Address& group, std::uint32_t interface,
+                   const Address* source) noexcept override;
+    Sys leave_group(int fd, const Address& group, std::uint32_t interface,
+                    const Address* source) noexcept override;
     Sys peer_credentials(int fd, Credentials& credentials) noexcept override;
     Sys recv_batch(int fd, std::span<DatagramSlot> slots) noexcept override;
     Sys send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept override;

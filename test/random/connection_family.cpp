@@ -113,8 +113,8 @@ void connect(Round& round, Loop& loop, World& world) {
     for (const int fd : fds) {
         // With a window that small real TCP waits for its timers.
         const int size = small && (kind == 1 || round.simulated()) ? 4096 : 128 * 1024;
-        (void)kernel.set_option(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-        (void)kernel.set_option(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+        (void)kernel.set_option(fd, SocketOption::send_buffer, size);
+        (void)kernel.set_option(fd, SocketOption::receive_buffer, size);
     }
     for (const int index : {0, 1}) {
         const auto adopted =

@@ -193,7 +193,8 @@ std::vector<KernelChoice> kernels_of(const Family& family, const Options& option
     std::vector<KernelChoice> kinds;
     for (const auto kind : {KernelChoice::sim, KernelChoice::epoll, KernelChoice::poll}) {
         const bool fits = kind == KernelChoice::sim ? family.on_simulated : family.on_real;
-        if (fits && options.kernel.value_or(kind) == kind) kinds.push_back(kind);
+        const bool built = kind == KernelChoice::sim || make_real_kernel(kind);
+        if (fits && built && options.kernel.value_or(kind) == kind) kinds.push_back(kind);
     }
     return kinds;
 }
@@ -352,15 +353,14 @@ RegisterFamily::RegisterFamily(Family family) noexcept : family_(family) {
     *at = &family_;
 }
 
+std::unique_ptr<Kernel> make_real_kernel(KernelChoice choice) {
+    for (const KernelMaker& each : available_kernels())
+        if (each.name == name_of(choice)) return each.make();
+    return nullptr;
+}
+
 std::unique_ptr<Kernel> Round::make_kernel(sim::SimOptions options) {
-    switch (kernel_) {
-    case KernelChoice::epoll:
-        return make_epoll_kernel();
-    case KernelChoice::poll:
-        return make_poll_kernel();
-    case KernelChoice::sim:
-        break;
-    }
+    if (!simulated()) return make_real_kernel(kernel_);
     options.seed = random.next();
     return std::make_unique<sim::SimKernel>(options);
 }

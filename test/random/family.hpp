@@ -14,6 +14,8 @@ namespace weft::test {
 
 enum class KernelChoice : std::uint8_t { sim, epoll, poll };
 std::string_view name_of(KernelChoice choice) noexcept;
+/// Null: the library was built without it.
+std::unique_ptr<Kernel> make_real_kernel(KernelChoice choice);
 
 /// One world of a random program: made, used at random, and gone when the function returns. What it
 /// does follows from the seed and the round's number alone, so that a failure in the millionth

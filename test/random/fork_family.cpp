@@ -176,8 +176,7 @@ bool refused(const std::function<void()>& call) {
 /// A child's own loop, with connections and files of its own.
 void use_another_loop(World& world) {
     LoopOptions options;
-    options.kernel =
-        world.round.kernel() == KernelChoice::poll ? make_poll_kernel() : make_epoll_kernel();
+    options.kernel = make_real_kernel(world.round.kernel());
     options.executor_threads = 1;
     Loop loop(std::move(options));
     const std::string path = world.folder + "/child-" + std::to_string(::getpid());

@@ -643,10 +643,9 @@ void connect(World& world) {
         // real TCP waits for its timers then
         if (kind == 0 || !small || (kind == 2 && !world.round.simulated())) continue;
         const int fd = end.stream.transport()->fd(), size = 4096;
-        (void)weft::detail::core_of(loop).kernel().set_option(fd, SOL_SOCKET, SO_SNDBUF, &size,
-                                                              sizeof size);
-        (void)weft::detail::core_of(loop).kernel().set_option(fd, SOL_SOCKET, SO_RCVBUF, &size,
-                                                              sizeof size);
+        (void)weft::detail::core_of(loop).kernel().set_option(fd, SocketOption::send_buffer, size);
+        (void)weft::detail::core_of(loop).kernel().set_option(fd, SocketOption::receive_buffer,
+                                                              size);
     }
     for (End& end : world.ends) {
         if (!world.draw.one_in(3)) continue;

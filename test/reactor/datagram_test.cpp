@@ -51,9 +51,8 @@ OutDatagram datagram(std::string_view text, const Address* to) {
     return out;
 }
 
-void switch_on(Kernel& kernel, int fd, int level, int name) {
-    const int on = 1;
-    REQUIRE(kernel.set_option(fd, level, name, &on, sizeof on).ok());
+void switch_on(Kernel& kernel, int fd, SocketOption option) {
+    REQUIRE(kernel.set_option(fd, option, 1).ok());
 }
 
 int family_of_case() {
@@ -127,7 +126,7 @@ TEST_CASE("Packet info tells where a datagram arrived, and chooses where one lea
         const Pair owner(*kernel, server, client);
         REQUIRE(kernel->bind(server, Address::any_ipv4(0)).ok());
         REQUIRE(kernel->bind(client, Address::loopback_ipv4(0)).ok());
-        switch_on(*kernel, server, IPPROTO_IP, IP_PKTINFO);
+        switch_on(*kernel, server, SocketOption::packet_info);
         Address bound, client_address;
         REQUIRE(kernel->local_address(server, bound).ok());
         REQUIRE(kernel->local_address(client, client_address).ok());
@@ -149,7 +148,7 @@ TEST_CASE("Packet info tells where a datagram arrived, and chooses where one lea
         const int client = taken(kernel->socket(AF_INET, SOCK_DGRAM, 0));
         const Pair owner(*kernel, server, client);
         REQUIRE(kernel->bind(server, Address::any_ipv6(0)).ok());
-        switch_on(*kernel, server, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+        switch_on(*kernel, server, SocketOption::packet_info);
         Address bound;
         REQUIRE(kernel->local_address(server, bound).ok());
         const Address target = Address::ipv4({127, 0, 0, 2}, bound.port());
@@ -182,19 +181,19 @@ TEST_CASE("ECN bits are sent and received on IPv4, IPv6 and IPv4 mapped into IPv
     };
     SECTION("IPv4") {
         UdpPair udp(*kernel, AF_INET);
-        switch_on(*kernel, udp.far, IPPROTO_IP, IP_RECVTOS);
+        switch_on(*kernel, udp.far, SocketOption::receive_ecn);
         check(udp.near, udp.far, udp.far_address);
     }
     SECTION("IPv6") {
         UdpPair udp(*kernel, AF_INET6);
-        switch_on(*kernel, udp.far, IPPROTO_IPV6, IPV6_RECVTCLASS);
+        switch_on(*kernel, udp.far, SocketOption::receive_ecn);
         check(udp.near, udp.far, udp.far_address);
     }
     SECTION("mapped") {
         const Pair udp(*kernel, taken(kernel->socket(AF_INET6, SOCK_DGRAM, 0)),
                        taken(kernel->socket(AF_INET6, SOCK_DGRAM, 0)));
         REQUIRE(kernel->bind(udp.far, Address::any_ipv6(0)).ok());
-        switch_on(*kernel, udp.far, IPPROTO_IP, IP_RECVTOS);
+        switch_on(*kernel, udp.far, SocketOption::receive_ecn);
         Address bound;
         REQUIRE(kernel->local_address(udp.far, bound).ok());
         const Address to =
@@ -206,7 +205,6 @@ TEST_CASE("ECN bits are sent and received on IPv4, IPv6 and IPv4 mapped into IPv
 TEST_CASE("An ICMP error comes once to a connected socket, and by the queue to others [F45]") {
     Fixture kernel(every_kernel());
     UdpPair udp(*kernel, family_of_case());
-    const bool ipv4 = udp.near_address.family() == Address::Family::ipv4;
     udp.close_far(); // its port answers "unreachable" from now on
     Slots slots(2, 8);
     Address to;
@@ -232,8 +230,7 @@ TEST_CASE("An ICMP error comes once to a connected socket, and by the queue to o
         }
     }
     SECTION("unconnected") {
-        switch_on(*kernel, udp.near, ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
-                  ipv4 ? IP_RECVERR : IPV6_RECVERR);
+        switch_on(*kernel, udp.near, SocketOption::error_queue);
         REQUIRE(kernel->add(udp.near, 1, Interest::read).ok());
         REQUIRE(kernel->send_batch(udp.near, std::array{datagram("x", &udp.far_address)}).count() ==
                 1);
@@ -263,8 +260,7 @@ TEST_CASE("One send is split into segments, and received together where the syst
     CHECK(slots.text(3) == "dd");
     CHECK(slots.slots[0].segment_size == 0);
 
-    const int on = 1;
-    const Sys gro = kernel->set_option(udp.far, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    const Sys gro = kernel->set_option(udp.far, SocketOption::join_segments, 1);
     if (!gro.ok()) {
         WARN("skipped: UDP_GRO: " << gro.code().message());
         return;

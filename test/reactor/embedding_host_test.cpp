@@ -25,10 +25,6 @@ using weft::UsageError;
 
 namespace {
 
-KernelKind the_epoll_kernel() {
-    return {"epoll", &weft::make_epoll_kernel};
-}
-
 /// A main loop over epoll(7), as GLib, libuv and others have one.
 class EpollHost {
 public:
@@ -95,7 +91,8 @@ struct Stale : weft::detail::Source {
 
 TEST_CASE(
     "A host that watches the descriptor edge-triggered hears of all that a step leaves [s127]") {
-    TestLoop loop(the_epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
     EpollHost host(loop, EPOLLET);
     int got = 0, ran = 0, fired = 0;
@@ -135,7 +132,8 @@ TEST_CASE(
 
 TEST_CASE("A host over epoll goes on hearing of a loop whose kernel was rebuilt [F5]") {
     const std::uint32_t how = GENERATE(std::uint32_t{0}, std::uint32_t{EPOLLET});
-    TestLoop loop(the_epoll_kernel());
+    WEFT_TEST_KERNEL(epoll_kernels);
+    TestLoop loop(kernel_kind);
     LogCapture log;
     EpollHost host(loop, how);
     SocketPair pair(loop.kernel);
@@ -164,7 +162,8 @@ TEST_CASE("A host over epoll goes on hearing of a loop whose kernel was rebuilt 
 }
 
 TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy [F5] [F31]") {
-    TestLoop loop(the_epoll_kernel());
+    WEFT_TEST_KERNEL(epoll_kernels);
+    TestLoop loop(kernel_kind);
     LogCapture log;
     EpollHost host(loop);
     int gate[2];
@@ -193,7 +192,8 @@ TEST_CASE("A forked child's copy of a kernel that was rebuilt keeps no host busy
 TEST_CASE("A host's main loop inside a callback finds this loop silent, and hears of everything "
           "afterwards [s128]") {
     const std::uint32_t how = GENERATE(std::uint32_t{0}, std::uint32_t{EPOLLET});
-    TestLoop loop(the_epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel), other(loop.kernel);
     EpollHost host(loop, how);
     int got = 0, ran = 0, nested = 0;
@@ -329,7 +329,8 @@ TEST_CASE(
 TEST_CASE("Another thread may step the loop later, and it is that thread's then [s127]") {
     LoopOptions options;
     options.debug = true;
-    TestLoop loop(the_epoll_kernel(), std::move(options));
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind, std::move(options));
     EpollHost host(loop);
     std::vector<std::thread::id> ran;
     const auto note = [&] { ran.push_back(std::this_thread::get_id()); };
@@ -355,7 +356,8 @@ TEST_CASE("Another thread may step the loop later, and it is that thread's then 
 
 TEST_CASE(
     "A loop in another process's place has a descriptor of its own after after_fork [F31] [s123]") {
-    TestLoop loop(the_epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     EpollHost host(loop);
     const int fd = loop->pollable_fd().value();
     const pid_t child = fork();

@@ -16,10 +16,6 @@ using weft::UsageError;
 
 namespace {
 
-KernelKind epoll_kernel() {
-    return {"epoll", &weft::make_epoll_kernel};
-}
-
 /// The main loop of an application: sleeps in poll(2) on the reactor's descriptor and steps when it
 /// is readable.
 class Host {
@@ -56,7 +52,8 @@ private:
 
 TEST_CASE("The pollable descriptor is quiet until something is due: a callback, a post, a timer, "
           "I/O, a signal") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
     Host host(loop);
     CHECK(!host.readable());
@@ -100,7 +97,8 @@ TEST_CASE("The pollable descriptor is quiet until something is due: a callback, 
 }
 
 TEST_CASE("What was there before the descriptor was asked for makes it readable at once") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     int ran = 0;
     loop->call_soon([&] { ++ran; });
     loop->post([&] { ++ran; });
@@ -257,7 +255,8 @@ TEST_CASE("The hook may replace itself, and what it throws is reported") {
 }
 
 TEST_CASE("A foreign poll loop wakes once per timer and never in vain") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     int fired = 0;
     std::vector<Timer> timers;
@@ -274,7 +273,8 @@ TEST_CASE("A foreign poll loop wakes once per timer and never in vain") {
 }
 
 TEST_CASE("A timer of a timer's own deadline does not get lost between steps") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     int fired = 0;
     Timer again;
@@ -291,7 +291,8 @@ TEST_CASE("A timer of a timer's own deadline does not get lost between steps") {
 
 TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts cost few wake-ups "
           "[s5]") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     constexpr int threads = 3;
     constexpr int each = 20'000;
@@ -323,7 +324,8 @@ TEST_CASE("Cross-thread posts wake a foreign poll loop, none is lost, and bursts
 }
 
 TEST_CASE("With a small budget a foreign poll loop comes back until everything is done") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     SocketPair pair(loop.kernel);
     Host host(loop);
     host.budget.count = 3;
@@ -352,7 +354,8 @@ TEST_CASE("With a small budget a foreign poll loop comes back until everything i
 }
 
 TEST_CASE("A FatalError leaves step, and the descriptor still tells of the rest [s7]") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     int ran = 0;
     loop->call_soon([] { throw weft::FatalError("fatal"); });
@@ -368,7 +371,8 @@ TEST_CASE("A FatalError leaves step, and the descriptor still tells of the rest 
 }
 
 TEST_CASE("After run returns, an embedded loop still wakes its host") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     int ran = 0;
     Timer timer;
@@ -388,7 +392,8 @@ TEST_CASE("After run returns, an embedded loop still wakes its host") {
 }
 
 TEST_CASE("stop ends a step after its turn, and executor jobs wake the host [s117]") {
-    TestLoop loop(epoll_kernel());
+    WEFT_TEST_KERNEL(pollable_kernels);
+    TestLoop loop(kernel_kind);
     Host host(loop);
     int ran = 0;
     loop->call_soon([&] {

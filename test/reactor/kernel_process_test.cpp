@@ -135,15 +135,19 @@ TEST_CASE("WEFT_KERNEL chooses the kernel") {
     };
     const char* before = getenv("WEFT_KERNEL");
     const std::string saved = before ? before : "";
-    CHECK(name_for("") == "epoll");
-    CHECK(name_for("epoll") == "epoll");
-    CHECK(name_for("poll") == "poll");
+    CHECK(name_for("") == weft::available_kernels()[0].name);
+    for (const auto& each : weft::available_kernels())
+        CHECK(name_for(each.name.data()) == each.name);
     CHECK_THROWS_WITH(name_for("kpoll"), Catch::Matchers::Contains("kpoll"));
     CHECK_THROWS_AS(name_for("kpoll"), std::invalid_argument);
     setenv("WEFT_KERNEL", saved.c_str(), 1);
 }
 
 TEST_CASE("Where epoll_pwait2 is missing the deadline is kept all the same [F27]") {
+    if (weft::available_kernels()[0].name != "epoll") {
+        WARN("skipped: this build has no epoll kernel");
+        return;
+    }
     const int refusal = GENERATE(ENOSYS, EPERM); // older systems, and sandboxes that do not know it
     const pid_t child = fork();
     if (child == 0) {
@@ -157,7 +161,7 @@ TEST_CASE("Where epoll_pwait2 is missing the deadline is kept all the same [F27]
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(100);
         if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) _exit(100);
         std::array<Event, 4> events;
-        const auto kernel = weft::make_epoll_kernel();
+        const auto kernel = weft::available_kernels()[0].make();
         for (const auto delay : {1ns, 999'999ns, 1'000'001ns, 2'500'000ns}) {
             const TimePoint deadline = kernel->now() + delay;
             const Sys got = kernel->wait(events, deadline);

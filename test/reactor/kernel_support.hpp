@@ -1,5 +1,6 @@
 #pragma once
 
+#include "support/real_kernels.hpp"
 #include "support/resources.hpp"
 
 #include <weft/reactor/kernel/kernel.hpp>
@@ -18,6 +19,7 @@ using weft::Address;
 using weft::Event;
 using weft::Interest;
 using weft::Kernel;
+using weft::SocketOption;
 using weft::Sys;
 using weft::TimePoint;
 using weft::Token;
@@ -29,9 +31,9 @@ inline constexpr TimePoint never = TimePoint::max();
 
 using Maker = std::unique_ptr<Kernel> (*)();
 
-/// Generates the kernels that this system has.
+/// Generates the kernels that talk to the system.
 inline Maker every_kernel() {
-    return GENERATE(Maker(weft::make_epoll_kernel), Maker(weft::make_poll_kernel));
+    return GENERATE(from_range(weft::test::real_kernel_makers())).make;
 }
 
 /// A kernel and the check that it and the case leave no descriptor behind.

@@ -206,17 +206,30 @@ TEST_CASE("A Unix peer's credentials are told, others have none [F48]") {
     CHECK(!kernel->peer_credentials(tcp.near, credentials).ok());
 }
 
-TEST_CASE("Options are set and read with their length") {
+TEST_CASE("Options are set and read, and those of other kinds of sockets refused") {
     Fixture kernel(every_kernel());
     const Pair pair = unix_pair(*kernel);
-    const int size = 10'000;
-    REQUIRE(kernel->set_option(pair.near, SOL_SOCKET, SO_SNDBUF, &size, sizeof size).ok());
-    int got = 0;
-    CHECK(kernel->get_option(pair.near, SOL_SOCKET, SO_SNDBUF, &got, sizeof got).count() ==
-          sizeof got);
-    CHECK(got == 2 * size); // Linux doubles it for its own book-keeping (socket(7))
-    CHECK(kernel->set_option(pair.near, SOL_SOCKET, 9999, &size, sizeof size).error() ==
-          ENOPROTOOPT);
+    REQUIRE(kernel->set_option(pair.near, SocketOption::send_buffer, 10'000).ok());
+    // Linux doubles it for its own book-keeping (socket(7)).
+    CHECK(kernel->get_option(pair.near, SocketOption::send_buffer).count() == 20'000);
+    CHECK(kernel->set_option(pair.near, SocketOption::error, 0).error() == ENOPROTOOPT);
+    CHECK(kernel->set_option(pair.near, SocketOption::no_delay, 1).error() == EOPNOTSUPP);
+    CHECK(kernel->set_option(pair.near, SocketOption::hop_limit, 1).error() == EOPNOTSUPP);
+    const Pair tcp = tcp_pair(*kernel);
+    const Sys kind = kernel->set_option(tcp.near, SocketOption::join_segments, 1);
+    CHECK(kind.error() == ENOPROTOOPT);
+    for (const auto option :
+         {SocketOption::no_delay, SocketOption::keep_alive, SocketOption::hop_limit}) {
+        REQUIRE(kernel->set_option(tcp.near, option, 1).ok());
+        CHECK(kernel->get_option(tcp.near, option).value() != 0);
+    }
+    for (const int family : {AF_INET, AF_INET6}) {
+        const int udp = taken(kernel->socket(family, SOCK_DGRAM, 0));
+        REQUIRE(kernel->set_option(udp, SocketOption::multicast_hop_limit, 200).ok());
+        CHECK(kernel->get_option(udp, SocketOption::multicast_hop_limit).value() == 200);
+        CHECK(kernel->get_option(udp, SocketOption::multicast_loop).value() == 1);
+        kernel->close(udp);
+    }
 }
 
 TEST_CASE("Names are resolved to addresses with the port, or to an error of the resolver") {

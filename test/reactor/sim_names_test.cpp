@@ -10,11 +10,11 @@ using sim::SimOptions;
 
 namespace {
 
-int try_bind(Kernel& kernel, const Address& address, std::initializer_list<int> options = {},
-             int type = SOCK_STREAM) {
+int try_bind(Kernel& kernel, const Address& address,
+             std::initializer_list<SocketOption> options = {}, int type = SOCK_STREAM) {
     const int fd = open_socket(kernel, family_of(address), type);
-    for (const int option : options)
-        CHECK(set_int(kernel, fd, SOL_SOCKET, option, 1) == 0);
+    for (const SocketOption option : options)
+        CHECK(set_option(kernel, fd, option, 1) == 0);
     const int error = kernel.bind(fd, address).error();
     if (error != 0) kernel.close(fd);
     return error;
@@ -47,19 +47,20 @@ TEST_CASE("A port is given to one socket only, unless all of them share it [s101
     }
     SECTION("any IPv6 address alone") {
         const int fd = open_socket(kernel, AF_INET6);
-        CHECK(set_int(kernel, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == 0);
+        CHECK(set_option(kernel, fd, SocketOption::ipv6_only, 1) == 0);
         CHECK(kernel.bind(fd, any6).ok());
-        CHECK(set_int(kernel, fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) == EINVAL);
+        CHECK(set_option(kernel, fd, SocketOption::ipv6_only, 0) == EINVAL);
         CHECK(try_bind(kernel, any4) == 0);
     }
-    SECTION("SO_REUSEADDR") {
-        CHECK(try_bind(kernel, v4, {SO_REUSEADDR}) == 0);
+    SECTION("SocketOption::reuse_address") {
+        CHECK(try_bind(kernel, v4, {SocketOption::reuse_address}) == 0);
         CHECK(try_bind(kernel, v4) == EADDRINUSE);
         const int second = open_socket(kernel);
-        CHECK(set_int(kernel, second, SOL_SOCKET, SO_REUSEADDR, 1) == 0);
+        CHECK(set_option(kernel, second, SocketOption::reuse_address, 1) == 0);
         CHECK(kernel.bind(second, v4).ok());
         CHECK(kernel.listen(second, 1).ok());
-        CHECK(try_bind(kernel, v4, {SO_REUSEADDR}) == EADDRINUSE); // one of them listens now
+        CHECK(try_bind(kernel, v4, {SocketOption::reuse_address}) ==
+              EADDRINUSE); // one of them listens now
     }
     SECTION("connections keep their port") {
         const int listener = listen_at(kernel, v4);
@@ -67,7 +68,7 @@ TEST_CASE("A port is given to one socket only, unless all of them share it [s101
         accept_from(kernel, listener);
         kernel.close(listener);
         CHECK(try_bind(kernel, v4) == EADDRINUSE);
-        CHECK(try_bind(kernel, v4, {SO_REUSEADDR}) == 0);
+        CHECK(try_bind(kernel, v4, {SocketOption::reuse_address}) == 0);
         CHECK(peer(kernel, client) == v4);
     }
 }
@@ -88,17 +89,17 @@ TEST_CASE("A socket is bound once, and to an address of its family") {
     CHECK(kernel.accept(fd, from).error() == EINVAL);
 }
 
-TEST_CASE("Listeners that share a port by SO_REUSEPORT take turns [s101]") {
+TEST_CASE("Listeners that share a port by SocketOption::reuse_port take turns [s101]") {
     SimKernel kernel;
     const Address at = Address::loopback_ipv4(80);
     std::vector<int> listeners;
     for (int i = 0; i < 3; ++i) {
         listeners.push_back(open_socket(kernel));
-        CHECK(set_int(kernel, listeners.back(), SOL_SOCKET, SO_REUSEPORT, 1) == 0);
+        CHECK(set_option(kernel, listeners.back(), SocketOption::reuse_port, 1) == 0);
         CHECK(kernel.bind(listeners.back(), at).ok());
         CHECK(kernel.listen(listeners.back(), 16).ok());
     }
-    CHECK(try_bind(kernel, at, {SO_REUSEADDR}) == EADDRINUSE);
+    CHECK(try_bind(kernel, at, {SocketOption::reuse_address}) == EADDRINUSE);
     for (int i = 0; i < 6; ++i)
         begin_connect(kernel, at);
     Address from;
@@ -132,11 +133,11 @@ TEST_CASE(
     begin_connect(kernel, Address::ipv4({10, 9, 9, 9}, 82));
     CHECK(state_of(kernel, other) == in);
     CHECK(state_of(kernel, any4) == in);
-    CHECK(so_error(kernel, begin_connect(kernel, Address::ipv4({10, 0, 0, 2}, 81))) ==
+    CHECK(pending_error(kernel, begin_connect(kernel, Address::ipv4({10, 0, 0, 2}, 81))) ==
           ECONNREFUSED);
 
     const int only6 = open_socket(kernel, AF_INET6);
-    CHECK(set_int(kernel, only6, IPPROTO_IPV6, IPV6_V6ONLY, 1) == 0);
+    CHECK(set_option(kernel, only6, SocketOption::ipv6_only, 1) == 0);
     CHECK(kernel.connect(only6, mapped).error() == ENETUNREACH);
     CHECK(kernel.connect(only6, Address::loopback_ipv4(80)).error() == EINVAL);
 }
@@ -162,27 +163,23 @@ TEST_CASE("Options are kept, and those of other protocols refused") {
     SimKernel kernel;
     const int tcp = open_socket(kernel), udp = open_socket(kernel, AF_INET, SOCK_DGRAM);
     const int local_fd = open_socket(kernel, AF_UNIX);
-    CHECK(get_int(kernel, tcp, IPPROTO_TCP, TCP_NODELAY) == 0);
-    CHECK(set_int(kernel, tcp, IPPROTO_TCP, TCP_NODELAY, 1) == 0);
-    CHECK(get_int(kernel, tcp, IPPROTO_TCP, TCP_NODELAY) == 1);
-    CHECK(set_int(kernel, tcp, SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
-    CHECK(get_int(kernel, tcp, SOL_SOCKET, SO_KEEPALIVE) == 1);
-    CHECK(set_int(kernel, udp, IPPROTO_TCP, TCP_NODELAY, 1) == ENOPROTOOPT);
-    CHECK(set_int(kernel, local_fd, IPPROTO_TCP, TCP_NODELAY, 1) == EOPNOTSUPP);
-    CHECK(set_int(kernel, tcp, IPPROTO_IPV6, IPV6_V6ONLY, 1) == ENOPROTOOPT);
-    CHECK(set_int(kernel, tcp, 12345, 1, 1) == ENOPROTOOPT);
-    CHECK(set_int(kernel, tcp, SOL_SOCKET, SO_ERROR, 1) == ENOPROTOOPT);
-    CHECK(kernel.set_option(tcp, SOL_SOCKET, SO_KEEPALIVE, "", 1).error() == EINVAL);
-    CHECK(get_int(kernel, tcp, SOL_SOCKET, SO_TYPE) == SOCK_STREAM);
-    CHECK(get_int(kernel, udp, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM);
-    CHECK(get_int(kernel, udp, SOL_SOCKET, SO_DOMAIN) == AF_INET);
-    CHECK(get_int(kernel, tcp, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP);
-    CHECK(get_int(kernel, tcp, SOL_SOCKET, SO_ACCEPTCONN) == 0);
+    CHECK(get_option(kernel, tcp, SocketOption::no_delay) == 0);
+    CHECK(set_option(kernel, tcp, SocketOption::no_delay, 1) == 0);
+    CHECK(get_option(kernel, tcp, SocketOption::no_delay) == 1);
+    CHECK(set_option(kernel, tcp, SocketOption::keep_alive, 1) == 0);
+    CHECK(get_option(kernel, tcp, SocketOption::keep_alive) == 1);
+    CHECK(set_option(kernel, udp, SocketOption::no_delay, 1) == ENOPROTOOPT);
+    CHECK(set_option(kernel, local_fd, SocketOption::no_delay, 1) == EOPNOTSUPP);
+    CHECK(set_option(kernel, tcp, SocketOption::ipv6_only, 1) == ENOPROTOOPT);
+    CHECK(set_option(kernel, tcp, SocketOption::error, 1) == ENOPROTOOPT);
+    CHECK(kernel.kind_of(tcp) == FileKind::stream_socket);
+    CHECK(kernel.kind_of(udp) == FileKind::datagram_socket);
+    CHECK_FALSE(kernel.is_listening(tcp));
     CHECK(kernel.listen(tcp, 1).ok());
-    CHECK(get_int(kernel, tcp, SOL_SOCKET, SO_ACCEPTCONN) == 1);
+    CHECK(kernel.is_listening(tcp));
     CHECK(local(kernel, tcp).port() != 0); // listening binds what is not bound
     begin_connect(kernel, Address::loopback_ipv4(local(kernel, tcp).port()));
-    CHECK(get_int(kernel, accept_from(kernel, tcp), IPPROTO_TCP, TCP_NODELAY) == 1); // inherited
+    CHECK(get_option(kernel, accept_from(kernel, tcp), SocketOption::no_delay) == 1); // inherited
 }
 
 TEST_CASE("Unix sockets connect by path at once, and are refused by what is no listener [F48]") {
@@ -243,7 +240,7 @@ TEST_CASE("An abstract name goes with its socket and is no file [F48]") {
     const int client = begin_connect(kernel, at);
     CHECK(peer(kernel, client) == at);
     kernel.close(listener);
-    CHECK(so_error(kernel, client) == ECONNRESET); // it was not accepted
+    CHECK(pending_error(kernel, client) == ECONNRESET); // it was not accepted
     CHECK(try_bind(kernel, at) == 0);
 }
 
@@ -253,7 +250,7 @@ TEST_CASE(
     int fds[2];
     REQUIRE(kernel.socketpair(SOCK_STREAM, fds).ok());
     const auto [a, b] = fds;
-    CHECK(set_int(kernel, a, SOL_SOCKET, SO_SNDBUF, 8) == 0);
+    CHECK(set_option(kernel, a, SocketOption::send_buffer, 8) == 0);
     CHECK(send_text(kernel, a, "0123456789") == 8);
     CHECK(send_text(kernel, a, "x") == -EAGAIN);
     CHECK(state_of(kernel, a) == 0);

@@ -75,7 +75,7 @@ TEST_CASE("Refusals and resets take their time as well, behind the bytes before 
     REQUIRE(kernel.add(refused, 1, Interest::stream).ok());
     CHECK(wait_for_event(kernel) == 1);
     CHECK(kernel.now() == start + 20ms);
-    CHECK(so_error(kernel, refused) == ECONNREFUSED);
+    CHECK(pending_error(kernel, refused) == ECONNREFUSED);
 
     kernel.set_latency(0ms, 0ms);
     Pair pair(kernel);
@@ -130,7 +130,7 @@ TEST_CASE("Datagrams stay in order with latency, and fill the sender's buffer me
         expected[static_cast<std::size_t>(i)] = i;
     CHECK(all == expected);
 
-    CHECK(set_int(kernel, udp.a, SOL_SOCKET, SO_SNDBUF, 10) == 0);
+    CHECK(set_option(kernel, udp.a, SocketOption::send_buffer, 10) == 0);
     CHECK(send_text(kernel, udp.a, "0123456789") == 10);
     CHECK(send_text(kernel, udp.a, "x") == -EAGAIN);
     REQUIRE(kernel.add(udp.a, 1, Interest::write).ok());
@@ -180,13 +180,13 @@ TEST_CASE("A black hole swallows everything without an error until its time-outs
         SECTION("for ever") {
             CHECK(wait_for_event(kernel) == 1);
             CHECK(kernel.now() == start + 127s);
-            CHECK(so_error(kernel, client) == ETIMEDOUT);
+            CHECK(pending_error(kernel, client) == ETIMEDOUT);
         }
         SECTION("for a while") {
             kernel.heal(far);
             CHECK(wait_for_event(kernel) == 1);
             CHECK(kernel.now() == start + 7s); // SYNs at 0, 1, 3, 7 s
-            CHECK(so_error(kernel, client) == 0);
+            CHECK(pending_error(kernel, client) == 0);
         }
     }
     SECTION("a connection") {
@@ -232,13 +232,13 @@ TEST_CASE("An ICMP error takes its way back, and is dropped when the sender is g
     CHECK(send_text(kernel, udp.a, "x") == 1);
     CHECK(wait_for_event(kernel) == 1);
     CHECK(kernel.now() == start + 20ms);
-    CHECK(so_error(kernel, udp.a) == ECONNREFUSED);
+    CHECK(pending_error(kernel, udp.a) == ECONNREFUSED);
     CHECK(send_text(kernel, udp.a, "x") == 1);
     kernel.close(udp.a);
     const int other = open_socket(kernel, AF_INET, SOCK_DGRAM); // has the number now
     CHECK(other == udp.a);
     kernel.advance(1s);
-    CHECK(so_error(kernel, other) == 0);
+    CHECK(pending_error(kernel, other) == 0);
 }
 
 TEST_CASE("A run is the same down to each event for the same seed [s120]") {

@@ -35,18 +35,18 @@ inline Address peer(Kernel& kernel, int fd) {
     return address;
 }
 
-inline int set_int(Kernel& kernel, int fd, int level, int name, int value) {
-    return kernel.set_option(fd, level, name, &value, sizeof value).error();
+inline int set_option(Kernel& kernel, int fd, SocketOption option, int value) {
+    return kernel.set_option(fd, option, value).error();
 }
 
-inline int get_int(Kernel& kernel, int fd, int level, int name) {
-    int value = -1;
-    REQUIRE(kernel.get_option(fd, level, name, &value, sizeof value).ok());
-    return value;
+inline int get_option(Kernel& kernel, int fd, SocketOption option) {
+    const Sys value = kernel.get_option(fd, option);
+    REQUIRE(value.ok());
+    return static_cast<int>(value.value());
 }
 
-inline int so_error(Kernel& kernel, int fd) {
-    return get_int(kernel, fd, SOL_SOCKET, SO_ERROR);
+inline int pending_error(Kernel& kernel, int fd) {
+    return get_option(kernel, fd, SocketOption::error);
 }
 
 inline int family_of(const Address& address) {

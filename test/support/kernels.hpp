@@ -2,6 +2,7 @@
 
 #include "listener.hpp"
 #include "log_capture.hpp"
+#include "real_kernels.hpp"
 #include "resources.hpp"
 
 #include <weft/reactor/kernel/kernel.hpp>
@@ -10,6 +11,7 @@
 #include <weft/reactor/sim/sim_kernel.hpp>
 
 #include <catch2/catch.hpp>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,16 +20,35 @@ namespace weft::test {
 /// A kind of kernel: a test body runs once with each.
 struct KernelKind {
     const char* name;
-    std::unique_ptr<Kernel> (*make)();
+    std::function<std::unique_ptr<Kernel>()> make;
 
     friend std::ostream& operator<<(std::ostream& out, const KernelKind& kind) {
         return out << kind.name;
     }
 };
 
+inline std::vector<KernelKind> kinds_of(const std::vector<KernelMaker>& makers) {
+    std::vector<KernelKind> kinds;
+    for (const KernelMaker& each : makers)
+        kinds.push_back({each.name.data(), each.make});
+    return kinds;
+}
+
 /// Those that talk to the system, for tests in which the system is the point.
 inline std::vector<KernelKind> real_kernels() {
-    return {{"epoll", &make_epoll_kernel}, {"poll", &make_poll_kernel}};
+    return kinds_of(real_kernel_makers());
+}
+
+/// Those that another loop can wait for; there may be none.
+inline std::vector<KernelKind> pollable_kernels() {
+    return kinds_of(pollable_kernel_makers());
+}
+
+/// epoll's, for what only epoll does.
+inline std::vector<KernelKind> epoll_kernels() {
+    auto kinds = real_kernels();
+    std::erase_if(kinds, [](const KernelKind& each) { return each.name != std::string("epoll"); });
+    return kinds;
 }
 
 /// Those whose clock stands still while there is work, and moves at a word: for exact times.
@@ -57,6 +78,10 @@ inline std::vector<KernelKind> waking_kernels() {
 
 /// The kernel of this run of the test case, which is run once for each of `kinds`.
 #define WEFT_TEST_KERNEL(kinds)                                                                    \
+    if (::weft::test::kinds().empty()) {                                                           \
+        WARN("skipped: this build has no such kernel: " #kinds);                                   \
+        return;                                                                                    \
+    }                                                                                              \
     const ::weft::test::KernelKind kernel_kind = GENERATE(from_range(::weft::test::kinds()));      \
     ::weft::test::kernel_of_case = kernel_kind.name;                                               \
     INFO("kernel: " << kernel_kind.name)

@@ -130,17 +130,10 @@ inline sim::FaultyKernel& faults(Loop& loop) {
 
 /// All kernels, each inside a faulty one.
 inline std::vector<KernelKind> faulty_kernels() {
-    return {{"epoll",
-             []() -> std::unique_ptr<Kernel> {
-                 return std::make_unique<sim::FaultyKernel>(make_epoll_kernel());
-             }},
-            {"poll",
-             []() -> std::unique_ptr<Kernel> {
-                 return std::make_unique<sim::FaultyKernel>(make_poll_kernel());
-             }},
-            {"sim", []() -> std::unique_ptr<Kernel> {
-                 return std::make_unique<sim::FaultyKernel>(std::make_unique<sim::SimKernel>());
-             }}};
+    auto kinds = all_kernels();
+    for (KernelKind& kind : kinds)
+        kind.make = [inner = kind.make] { return std::make_unique<sim::FaultyKernel>(inner()); };
+    return kinds;
 }
 
 /// A job that keeps the loop's only executor thread busy until it is told to end: look-ups wait

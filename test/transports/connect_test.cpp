@@ -153,17 +153,14 @@ TEST_CASE("What the options say is set on the socket before it connects [s99]") 
     auto future = tcp::connect(loop, service.text(), client.protocol(), options);
     until(loop, [&] { return future.done(); });
     REQUIRE(outcome(future) == "connected");
-    const auto option = [&](int level, int name) {
-        int value = -1;
-        CHECK(loop.kernel.get_option(client.transport().fd(), level, name, &value, sizeof value)
-                  .ok());
-        return value;
+    const auto option = [&](SocketOption name) {
+        return loop.kernel.get_option(client.transport().fd(), name).value();
     };
-    CHECK((option(IPPROTO_TCP, TCP_NODELAY) != 0) == options.nodelay);
-    CHECK(option(SOL_SOCKET, SO_KEEPALIVE) != 0);
-    CHECK(option(IPPROTO_TCP, TCP_KEEPIDLE) == 11);
-    CHECK(option(IPPROTO_TCP, TCP_KEEPINTVL) == 5);
-    CHECK(option(IPPROTO_TCP, TCP_KEEPCNT) == 3);
+    CHECK((option(SocketOption::no_delay) != 0) == options.nodelay);
+    CHECK(option(SocketOption::keep_alive) != 0);
+    CHECK(option(SocketOption::keep_alive_idle) == 11);
+    CHECK(option(SocketOption::keep_alive_interval) == 5);
+    CHECK(option(SocketOption::keep_alive_probes) == 3);
 }
 
 TEST_CASE("Whatever call fails on the way is the future's error, and nothing is left [F2]") {

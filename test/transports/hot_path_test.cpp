@@ -317,7 +317,7 @@ TEST_CASE("Between run and data_received there are three functions of the librar
 #if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     WARN("skipped: this is a promise of optimized builds without sanitizers");
 #else
-    HostLoop loop(&make_epoll_kernel);
+    HostLoop loop(&make_default_kernel);
     auto server = tcp::listen(loop, "127.0.0.1:0", [] { return std::make_unique<Looker>(); });
     REQUIRE(server.ok());
     RawPeer peer = RawPeer::connect(loop.kernel, server->addresses()[0]);

@@ -9,20 +9,17 @@ using namespace weft::test;
 
 namespace {
 
-int option(World& world, int fd, int level, int name) {
-    int value = -1;
-    REQUIRE(world.loop.kernel.get_option(fd, level, name, &value, sizeof value).ok());
-    return value;
+std::int64_t option(World& world, int fd, SocketOption name) {
+    return world.loop.kernel.get_option(fd, name).value();
 }
 
 /// Whether somebody accepts connections at `address`.
 bool answers(World& world, const Address& address) {
     RawPeer peer = RawPeer::connect(world.loop.kernel, address);
     world.settle();
-    int error = 0;
-    REQUIRE(
-        world.loop.kernel.get_option(peer.fd(), SOL_SOCKET, SO_ERROR, &error, sizeof error).ok());
-    return error == 0;
+    const Sys error = world.loop.kernel.get_option(peer.fd(), SocketOption::error);
+    REQUIRE(error.ok());
+    return error.value() == 0;
 }
 
 } // namespace
@@ -123,11 +120,11 @@ TEST_CASE("Accepted connections have the options that were asked for [s101]") {
     world.listen(std::move(options));
     RawPeer peer = world.connect();
     const int fd = world.transport().fd();
-    CHECK((option(world, fd, IPPROTO_TCP, TCP_NODELAY) != 0) == nodelay);
-    CHECK(option(world, fd, SOL_SOCKET, SO_KEEPALIVE) != 0);
-    CHECK(option(world, fd, IPPROTO_TCP, TCP_KEEPIDLE) == 30);
-    CHECK(option(world, fd, IPPROTO_TCP, TCP_KEEPINTVL) == 5);
-    CHECK(option(world, fd, IPPROTO_TCP, TCP_KEEPCNT) == 4);
+    CHECK((option(world, fd, SocketOption::no_delay) != 0) == nodelay);
+    CHECK(option(world, fd, SocketOption::keep_alive) != 0);
+    CHECK(option(world, fd, SocketOption::keep_alive_idle) == 30);
+    CHECK(option(world, fd, SocketOption::keep_alive_interval) == 5);
+    CHECK(option(world, fd, SocketOption::keep_alive_probes) == 4);
     CHECK(world.transport().write_buffer_limits().high == 1000);
     CHECK(world.transport().write_buffer_limits().low == 10);
     CHECK(world.loop->stats().timers == 1);

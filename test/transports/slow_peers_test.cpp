@@ -122,7 +122,7 @@ TEST_CASE("Two thousand slow peers that are gone have left the process as small 
     INFO(link << ", " << how);
     ForwardKernel* kernel = nullptr;
     HostLoop loop([&] {
-        auto made = std::make_unique<ForwardKernel>(make_epoll_kernel());
+        auto made = std::make_unique<ForwardKernel>(make_default_kernel());
         kernel = made.get();
         return made;
     });

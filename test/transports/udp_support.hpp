@@ -1,5 +1,6 @@
 #pragma once
 
+#include "support/real_kernels.hpp"
 #include "support/resources.hpp"
 
 #include <weft/reactor/loop.hpp>
@@ -43,13 +44,14 @@ inline std::unique_ptr<Kernel> make_sim_kernel() {
 
 /// Generates every kernel.
 inline Maker every_kernel() {
-    return GENERATE(Maker(weft::make_epoll_kernel), Maker(weft::make_poll_kernel),
-                    Maker(make_sim_kernel));
+    auto makers = weft::test::real_kernel_makers();
+    makers.push_back({"sim", &make_sim_kernel});
+    return GENERATE_COPY(from_range(makers)).make;
 }
 
 /// Generates the real kernels.
 inline Maker real_kernel() {
-    return GENERATE(Maker(weft::make_epoll_kernel), Maker(weft::make_poll_kernel));
+    return GENERATE(from_range(weft::test::real_kernel_makers())).make;
 }
 
 /// A loop on a fresh kernel, and the check that nothing is left of it: no source, no descriptor.

@@ -136,11 +136,9 @@ std::error_code Attempt::start(const ConnectOptions& options) {
 
 std::error_code Attempt::outcome() noexcept {
     Kernel& kernel = core_.kernel();
-    int error = 0;
-    if (const Sys asked = kernel.get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
-        !asked.ok())
-        return asked.code();
-    if (error != 0) return errno_code(error);
+    const Sys error = kernel.get_option(fd_, SocketOption::error);
+    if (!error.ok()) return error.code();
+    if (error.value() != 0) return errno_code(static_cast<int>(error.value()));
     if (!address_.is_ip()) return {};
     // A local port that nobody listens on can be chosen as our own port, and TCP then connects the
     // socket to itself (simultaneous open, RFC 9293, 3.5). Nobody is there.

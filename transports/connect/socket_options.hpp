@@ -33,8 +33,8 @@ std::optional<Address> local_for(const Address& local, const Address& peer) noex
 class OptionSetter {
 public:
     OptionSetter(Kernel& kernel, int fd) noexcept : kernel_(kernel), fd_(fd) {}
-    void set(int level, int name, int value) noexcept {
-        if (done_.ok()) done_ = kernel_.set_option(fd_, level, name, &value, sizeof value);
+    void set(SocketOption option, int value) noexcept {
+        if (done_.ok()) done_ = kernel_.set_option(fd_, option, value);
     }
     /// What listening and connecting TCP sockets have in common.
     void set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_alive) noexcept;

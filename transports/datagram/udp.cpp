@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <string>
 #include <sys/socket.h>
 
@@ -39,68 +37,32 @@ Result<Address> parse(std::string_view text) {
 /// What must be set before binding.
 Sys set_before(Kernel& kernel, int fd, const Address& address, const UdpOptions& options) noexcept {
     OptionSetter setter(kernel, fd);
-    if (options.reuse_address) setter.set(SOL_SOCKET, SO_REUSEADDR, 1);
-    if (options.reuse_port) setter.set(SOL_SOCKET, SO_REUSEPORT, 1);
+    if (options.reuse_address) setter.set(SocketOption::reuse_address, 1);
+    if (options.reuse_port) setter.set(SocketOption::reuse_port, 1);
     if (address.family() == Address::Family::ipv6)
-        setter.set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only);
+        setter.set(SocketOption::ipv6_only, options.ipv6_only);
     return setter.result();
-}
-
-// The names that not every system has are macros where they exist.
-
-void set_packet_info(OptionSetter& setter, Kernel& kernel, int fd, bool ipv6) noexcept {
-    const int yes = 1;
-    if (ipv6) {
-        setter.set(IPPROTO_IPV6, IPV6_RECVPKTINFO, yes);
-        setter.set(IPPROTO_IPV6, IPV6_RECVTCLASS, yes);
-#ifdef IP_PKTINFO
-        // Of IPv4 peers, where to answer from; one that has none may refuse.
-        (void)kernel.set_option(fd, IPPROTO_IP, IP_PKTINFO, &yes, sizeof yes);
-#endif
-    } else {
-#ifdef IP_PKTINFO
-        setter.set(IPPROTO_IP, IP_PKTINFO, yes);
-#else
-        setter.set(IPPROTO_IP, IP_RECVDSTADDR, yes);
-#endif
-    }
-#ifdef IP_RECVTOS
-    // For the IPv4 peers of an IPv6 socket, too; one that has none may refuse.
-    if (!ipv6) return setter.set(IPPROTO_IP, IP_RECVTOS, yes);
-    (void)kernel.set_option(fd, IPPROTO_IP, IP_RECVTOS, &yes, sizeof yes);
-#endif
-}
-
-Sys set_error_queue(Kernel& kernel, int fd, bool ipv6) noexcept {
-#ifdef IP_RECVERR
-    const int yes = 1;
-    const Sys four = kernel.set_option(fd, IPPROTO_IP, IP_RECVERR, &yes, sizeof yes);
-    return ipv6 ? kernel.set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, &yes, sizeof yes) : four;
-#else
-    return Sys::fail(ENOPROTOOPT);
-#endif
 }
 
 Sys set_options(Kernel& kernel, int fd, Address::Family family,
                 const UdpOptions& options) noexcept {
     OptionSetter setter(kernel, fd);
-    if (options.broadcast) setter.set(SOL_SOCKET, SO_BROADCAST, 1);
+    if (options.broadcast) setter.set(SocketOption::broadcast, 1);
     const auto size = [](std::size_t bytes) {
         return static_cast<int>(std::min<std::size_t>(bytes, INT32_MAX));
     };
     if (options.receive_buffer != 0)
-        setter.set(SOL_SOCKET, SO_RCVBUF, size(options.receive_buffer));
-    if (options.send_buffer != 0) setter.set(SOL_SOCKET, SO_SNDBUF, size(options.send_buffer));
+        setter.set(SocketOption::receive_buffer, size(options.receive_buffer));
+    if (options.send_buffer != 0) setter.set(SocketOption::send_buffer, size(options.send_buffer));
     if (family == Address::Family::unix_socket || family == Address::Family::none)
         return setter.result(); // the rest is of IP
-    const bool ipv6 = family == Address::Family::ipv6;
-    if (options.packet_info) set_packet_info(setter, kernel, fd, ipv6);
-#ifdef UDP_GRO
-    const int yes = 1;
-    if (options.gro) (void)kernel.set_option(fd, IPPROTO_UDP, UDP_GRO, &yes, sizeof yes);
-#endif
-    if (!setter.result().ok() || !options.report_errors) return setter.result();
-    return set_error_queue(kernel, fd, ipv6);
+    if (options.packet_info) {
+        setter.set(SocketOption::packet_info, 1);
+        setter.set(SocketOption::receive_ecn, 1);
+    }
+    if (options.gro) (void)kernel.set_option(fd, SocketOption::join_segments, 1);
+    if (options.report_errors) setter.set(SocketOption::error_queue, 1);
+    return setter.result();
 }
 
 void check(Loop& loop, const char* what, const std::unique_ptr<DatagramProtocol>& protocol,
@@ -225,11 +187,10 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
     if (done.ok()) done = set_options(kernel, fd, local.family(), options);
     if (!done.ok()) return Error{done.code(), what};
     UdpOptions as_it_is = options;
-#ifdef UDP_GRO
-    int gro = 0; // whoever made the socket may have switched it on
-    if (local.is_ip() && kernel.get_option(fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro).ok())
-        as_it_is.gro = as_it_is.gro || gro != 0;
-#endif
+    // Whoever made the socket may have switched it on.
+    if (local.is_ip())
+        if (const Sys joins = kernel.get_option(fd, SocketOption::join_segments); joins.ok())
+            as_it_is.gro = as_it_is.gro || joins.value() != 0;
     return start(loop, fd, std::move(protocol), peer, as_it_is, what);
 }
 

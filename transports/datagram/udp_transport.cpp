@@ -433,9 +433,8 @@ std::size_t DatagramEndpoint::take_queued_errors(int except) {
 void DatagramEndpoint::take_errors() {
     // A Unix socket has no such queue, and would hand out a datagram instead.
     if (has(internet)) (void)take_queued_errors();
-    int error = 0;
-    const Sys got = core_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
-    if (got.ok() && error != 0) note_error(error, peer_);
+    const Sys error = core_.kernel().get_option(fd_, SocketOption::error);
+    if (error.ok() && error.value() != 0) note_error(static_cast<int>(error.value()), peer_);
     deliver_errors();
 }
 

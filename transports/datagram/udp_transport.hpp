@@ -196,8 +196,7 @@ private:
     void finish(std::error_code reason);
     const Address* checked_target(const Address& to, Address& room) const;
     const Address* fitted(const Address& address, Address& room) const noexcept;
-    Result<void> set_number(const char* what, int number, int ipv4_option, int ipv6_option,
-                            bool ipv4_takes_a_byte);
+    Result<void> set_number(const char* what, SocketOption option, int number);
     Result<void> change_membership(const char* what, bool joins, const Address& group,
                                    std::uint32_t interface, const Address* source);
     std::string describe(const char* what) const;

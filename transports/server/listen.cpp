@@ -4,20 +4,18 @@
 #include "server_state.hpp"
 
 #include <cerrno>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 namespace weft {
 namespace detail {
 
 void OptionSetter::set_tcp(bool nodelay, const std::optional<KeepAlive>& keep_alive) noexcept {
-    if (nodelay) set(IPPROTO_TCP, TCP_NODELAY, 1);
+    if (nodelay) set(SocketOption::no_delay, 1);
     if (!keep_alive) return;
-    set(SOL_SOCKET, SO_KEEPALIVE, 1);
-    set(IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(keep_alive->idle.count()));
-    set(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(keep_alive->interval.count()));
-    set(IPPROTO_TCP, TCP_KEEPCNT, keep_alive->probes);
+    set(SocketOption::keep_alive, 1);
+    set(SocketOption::keep_alive_idle, static_cast<int>(keep_alive->idle.count()));
+    set(SocketOption::keep_alive_interval, static_cast<int>(keep_alive->interval.count()));
+    set(SocketOption::keep_alive_probes, keep_alive->probes);
 }
 
 void check_keep_alive(const std::optional<KeepAlive>& keep_alive) {
@@ -50,10 +48,10 @@ int family_of(const Address& address) noexcept {
 Sys set_tcp_options(Kernel& kernel, int fd, const Address& address,
                     const ListenOptions& options) noexcept {
     OptionSetter setter(kernel, fd);
-    if (options.reuse_address) setter.set(SOL_SOCKET, SO_REUSEADDR, 1);
-    if (options.reuse_port) setter.set(SOL_SOCKET, SO_REUSEPORT, 1);
+    if (options.reuse_address) setter.set(SocketOption::reuse_address, 1);
+    if (options.reuse_port) setter.set(SocketOption::reuse_port, 1);
     if (address.family() == Address::Family::ipv6)
-        setter.set(IPPROTO_IPV6, IPV6_V6ONLY,
+        setter.set(SocketOption::ipv6_only,
                    options.ipv6_only || !(address.is_any() || address.is_mapped()));
     setter.set_tcp(options.nodelay, options.keep_alive);
     return setter.result();

@@ -322,7 +322,8 @@ void StreamTransport::broken_after_eof(std::uint32_t ready) {
         return;
     int error = writer ? EPIPE : 0;
     if (kind_ < StreamKind::memory)
-        (void)core_.kernel().get_option(fd_, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+        if (const Sys told = core_.kernel().get_option(fd_, SocketOption::error); told.ok())
+            error = static_cast<int>(told.value());
     finish(errno_code(error != 0 ? error : ECONNRESET));
 }
 

@@ -1,4 +1,4 @@
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <weft/reactor/error.hpp>
 

@@ -1,4 +1,4 @@
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>
@@ -23,10 +23,6 @@ using Phase = Socket::Phase;
 constexpr int max_backlog = 4096; // net.core.somaxconn
 constexpr int max_attempts = 7;   // one SYN and tcp_syn_retries = 6 more
 
-bool reuses(const Socket& socket, int option) noexcept {
-    return socket.option(SOL_SOCKET, option) != 0;
-}
-
 } // namespace
 
 std::unordered_map<std::uint16_t, Bucket>&
@@ -38,7 +34,7 @@ bool SimKernel::State::covers(const Socket& socket, const Endpoint& endpoint) no
     const Endpoint& local = socket.local;
     if (!local.is_any()) return local.same_ip(endpoint);
     if (local.is_v4()) return endpoint.is_v4();
-    return !endpoint.is_v4() || socket.option(IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+    return !endpoint.is_v4() || !socket.has(SocketOption::ipv6_only);
 }
 
 int SimKernel::State::score(const Socket& socket, const Endpoint& to) noexcept {
@@ -52,19 +48,19 @@ bool SimKernel::State::conflicts(const Socket& socket, const Endpoint& wanted,
     const auto found = ports_of(socket).find(wanted.port);
     if (found == ports_of(socket).end()) return false;
     const Bucket& bucket = found->second;
-    const bool address = reuses(socket, SO_REUSEADDR), port = reuses(socket, SO_REUSEPORT);
+    const bool address = socket.has(SocketOption::reuse_address),
+               port = socket.has(SocketOption::reuse_port);
     if (bucket.connections > 0 && !address && !port && !listening) return true;
-    const bool dual =
-        !wanted.is_v4() && wanted.is_any() && socket.option(IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+    const bool dual = !wanted.is_v4() && wanted.is_any() && !socket.has(SocketOption::ipv6_only);
     for (const Socket* other : bucket.bound) {
         if (other == &socket) continue;
         const bool overlap = covers(*other, wanted) || dual || wanted.same_ip(other->local) ||
                              (wanted.is_any() && wanted.is_v4() == other->local.is_v4());
         if (!overlap) continue;
-        if (port && reuses(*other, SO_REUSEPORT)) continue;
+        if (port && other->has(SocketOption::reuse_port)) continue;
         const bool may_share =
             socket.is_datagram() || (!listening && other->phase != Phase::listening);
-        if (address && reuses(*other, SO_REUSEADDR) && may_share) continue;
+        if (address && other->has(SocketOption::reuse_address) && may_share) continue;
         if (listening && other->phase != Phase::listening) continue;
         return true;
     }
@@ -101,8 +97,7 @@ Sys SimKernel::State::bind(Socket& socket, const Address& address) {
     if (socket.family == AF_INET6 && address.family() != Address::Family::ipv6)
         return Sys::fail(address.family() == Address::Family::ipv4 ? EINVAL : EAFNOSUPPORT);
     const Endpoint wanted = Endpoint::of(address);
-    if (socket.family == AF_INET6 && wanted.is_v4() &&
-        socket.option(IPPROTO_IPV6, IPV6_V6ONLY) != 0)
+    if (socket.family == AF_INET6 && wanted.is_v4() && socket.has(SocketOption::ipv6_only))
         return Sys::fail(EINVAL);
     if (wanted.is_multicast() && socket.is_stream()) return Sys::fail(EADDRNOTAVAIL);
     return bind_ip(socket, wanted);
@@ -166,7 +161,7 @@ Sys SimKernel::State::check_destination(const Socket& socket, const Address& add
     if (socket.family == AF_INET6 && family == Address::Family::ipv4 && socket.is_stream())
         return Sys::fail(EINVAL);
     to = Endpoint::of(address);
-    const bool only6 = socket.family == AF_INET6 && socket.option(IPPROTO_IPV6, IPV6_V6ONLY) != 0;
+    const bool only6 = socket.family == AF_INET6 && socket.has(SocketOption::ipv6_only);
     if (to.is_v4() && only6) return Sys::fail(ENETUNREACH);
     if (socket.bound && !socket.local.is_any() && socket.local.is_v4() != to.is_v4())
         return Sys::fail(ENETUNREACH);

@@ -1,4 +1,4 @@
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <cerrno>
 #include <sys/socket.h>
@@ -7,7 +7,7 @@
 // Some facts about streams on Linux that are kept here
 //
 // TCP. Bytes that arrived before a reset can still be read; then the error is reported once, by
-// recv, send or SO_ERROR, and recv goes on with 0 and send with EPIPE. A reset that comes after the
+// recv, send or as an option, and recv goes on with 0 and send with EPIPE. A reset that comes after the
 // peer's FIN is EPIPE instead of ECONNRESET, and recv keeps returning 0. Closing with unread bytes
 // sends a reset instead of FIN, and so does any byte that arrives at a closed socket: the first
 // send after the peer closed succeeds. A FIN waits for the bytes before it, a reset overtakes those
@@ -185,14 +185,6 @@ void SimKernel::State::stream_close(Socket& socket, bool reset) {
         return;
     }
     if (socket.phase != Phase::established) return;
-    const Option* linger = nullptr;
-    for (const Option& each : socket.options)
-        if (each.level == SOL_SOCKET && each.name == SO_LINGER) linger = &each;
-    if (linger && linger->value.size() == sizeof(struct linger)) {
-        struct linger value;
-        std::memcpy(&value, linger->value.data(), sizeof value);
-        reset = reset || (value.l_onoff != 0 && value.l_linger == 0);
-    }
     if (unread || reset)
         send_reset(connection, socket.side);
     else if (!socket.fin_sent)

@@ -1,5 +1,4 @@
-#include "posix_datagram.hpp"
-
+#include "control_messages.hpp"
 #include "posix_kernel.hpp"
 #include "posix_syscall.hpp"
 
@@ -18,7 +17,7 @@
 // one byte, TCLASS and GRO as an int.
 //
 // Packet info of IPv4 has two addresses: the packet's destination, which may be a group or
-// broadcast address and can not be sent from, and the local address that an answer would leave
+// broadcast address and cannot be sent from, and the local address that an answer would leave
 // from. IPv6 tells the destination alone; sent from the unspecified address with the interface, an
 // answer leaves from the one that the system chooses there. An IPv6 socket that has IP_PKTINFO on
 // as well reports the IPv4 form, too, for packets of IPv4, behind the IPv6 form.
@@ -33,37 +32,15 @@
 namespace weft::detail {
 namespace {
 
-template<class T>
-T payload(const cmsghdr* message) noexcept {
-    T value{};
-    std::memcpy(&value, CMSG_DATA(message),
-                std::min(sizeof value, message->cmsg_len - CMSG_LEN(0)));
-    return value;
-}
+/// What recvmmsg(2) and sendmmsg(2) are told, for one batch each.
+struct Messages {
+    // More than 64 per call gain nothing measurable, and the arrays are to stay within a few pages.
+    static constexpr std::size_t batch = 64;
 
-Address make_address(const in_addr& ip) noexcept {
-    std::array<std::uint8_t, 4> bytes;
-    std::memcpy(bytes.data(), &ip, bytes.size());
-    return Address::ipv4(bytes, 0);
-}
-
-Address make_address(const in6_pktinfo& info) noexcept {
-    std::array<std::uint8_t, 16> bytes;
-    std::memcpy(bytes.data(), &info.ipi6_addr, bytes.size());
-    // Only addresses of a link need the interface to be complete.
-    const bool link =
-        IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr) || IN6_IS_ADDR_MC_LINKLOCAL(&info.ipi6_addr);
-    return Address::ipv6(bytes, 0, link ? info.ipi6_ifindex : 0);
-}
-
-void close_descriptors(const cmsghdr* message) noexcept {
-    const std::size_t count = (message->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-        int fd;
-        std::memcpy(&fd, CMSG_DATA(message) + i * sizeof fd, sizeof fd);
-        ::close(fd);
-    }
-}
+    std::array<mmsghdr, batch> headers{};
+    std::array<iovec, batch> pieces{};
+    std::array<ControlRoom, batch> control;
+};
 
 void read_control(msghdr& header, DatagramSlot& slot) noexcept {
     for (cmsghdr* message = CMSG_FIRSTHDR(&header); message;
@@ -75,17 +52,14 @@ void read_control(msghdr& header, DatagramSlot& slot) noexcept {
             const auto info = payload<in_pktinfo>(message);
             const bool mapped = slot.from.family() == Address::Family::ipv6;
             const auto show = [mapped](const in_addr& ip) {
-                const Address address = make_address(ip);
+                const Address address = address_of(ip);
                 return mapped ? address.mapped() : address;
             };
             slot.to = show(info.ipi_spec_dst);
             slot.destination = show(info.ipi_addr);
             slot.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
         } else if (message->cmsg_level == IPPROTO_IPV6 && type == IPV6_PKTINFO) {
-            const auto info = payload<in6_pktinfo>(message);
-            slot.to = slot.destination = make_address(info);
-            if (slot.to.is_multicast()) slot.to = Address::ipv6({}, 0, info.ipi6_ifindex);
-            slot.interface = info.ipi6_ifindex;
+            read_packet_info(payload<in6_pktinfo>(message), slot);
         } else if (message->cmsg_level == IPPROTO_IP && type == IP_TOS) {
             slot.ecn = static_cast<std::int8_t>(payload<std::uint8_t>(message) & 3);
         } else if (message->cmsg_level == IPPROTO_IPV6 && type == IPV6_TCLASS) {
@@ -99,37 +73,8 @@ void read_control(msghdr& header, DatagramSlot& slot) noexcept {
 /// How much room there is, which the kernel overwrites with how much it used.
 void begin_message(msghdr& header) noexcept {
     header.msg_namelen = Address::capacity;
-    header.msg_controllen = DatagramScratch::control_size;
+    header.msg_controllen = sizeof(ControlRoom);
 }
-
-/// Appends control messages to a header's buffer.
-class ControlWriter {
-public:
-    ControlWriter(msghdr& header, DatagramScratch::Control& room) noexcept
-        : header_(header), room_(room) {
-        header_.msg_control = nullptr;
-        header_.msg_controllen = 0;
-    }
-
-    template<class T>
-    void put(int level, int type, const T& value) noexcept {
-        static_assert(CMSG_SPACE(sizeof(in6_pktinfo)) + 3 * CMSG_SPACE(sizeof(int)) <=
-                      DatagramScratch::control_size);
-        auto* message = reinterpret_cast<cmsghdr*>(room_.bytes + header_.msg_controllen);
-        // The padding too: the kernel reads no further than cmsg_len, but memory checkers do.
-        std::memset(static_cast<void*>(message), 0, CMSG_SPACE(sizeof value));
-        message->cmsg_level = level;
-        message->cmsg_type = type;
-        message->cmsg_len = CMSG_LEN(sizeof value);
-        std::memcpy(CMSG_DATA(message), &value, sizeof value);
-        header_.msg_control = room_.bytes;
-        header_.msg_controllen += CMSG_SPACE(sizeof value);
-    }
-
-private:
-    msghdr& header_;
-    DatagramScratch::Control& room_;
-};
 
 void put_source(ControlWriter& control, const Address& from) noexcept {
     if (from.family() == Address::Family::ipv4) {
@@ -137,16 +82,12 @@ void put_source(ControlWriter& control, const Address& from) noexcept {
         info.ipi_spec_dst = reinterpret_cast<const sockaddr_in*>(from.data())->sin_addr;
         control.put(IPPROTO_IP, IP_PKTINFO, info);
     } else if (from.family() == Address::Family::ipv6) {
-        const auto* address = reinterpret_cast<const sockaddr_in6*>(from.data());
-        in6_pktinfo info{};
-        info.ipi6_addr = address->sin6_addr;
-        info.ipi6_ifindex = address->sin6_scope_id;
-        control.put(IPPROTO_IPV6, IPV6_PKTINFO, info);
+        control.put(IPPROTO_IPV6, IPV6_PKTINFO, packet_info_from(from));
     }
 }
 
 void describe(const OutDatagram& datagram, msghdr& header, iovec& piece,
-              DatagramScratch::Control& room) noexcept {
+              ControlRoom& room) noexcept {
     header = {};
     if (datagram.to && !datagram.to->empty()) {
         header.msg_name = const_cast<sockaddr*>(datagram.to->data());
@@ -170,16 +111,21 @@ void describe(const OutDatagram& datagram, msghdr& header, iovec& piece,
 
 } // namespace
 
-DatagramScratch* PosixKernel::scratch() noexcept {
-    if (!scratch_) scratch_.reset(new (std::nothrow) DatagramScratch);
-    return scratch_.get();
+/// One per kernel, made when first needed.
+struct DatagramScratch {
+    Messages incoming; ///< stays as it is told for the slots it was told last
+    Messages outgoing;
+};
+void FreeDatagramScratch::operator()(DatagramScratch* scratch) const noexcept {
+    delete scratch;
 }
 
 Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
-    DatagramScratch* room = scratch();
+    if (!scratch_) scratch_.reset(new (std::nothrow) DatagramScratch);
+    DatagramScratch* room = scratch_.get();
     if (!room) return Sys::fail(ENOMEM);
-    const std::size_t wanted = std::min(slots.size(), DatagramScratch::batch);
-    DatagramScratch::Messages& in = room->incoming;
+    const std::size_t wanted = std::min(slots.size(), Messages::batch);
+    Messages& in = room->incoming;
     for (std::size_t i = 0; i < wanted; ++i) {
         iovec& piece = in.pieces[i];
         msghdr& header = in.headers[i].msg_hdr;
@@ -231,9 +177,10 @@ Sys PosixKernel::recv_batch(int fd, std::span<DatagramSlot> slots) noexcept {
 Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noexcept {
     if (witness_.forked()) [[unlikely]]
         return Sys::fail(EOWNERDEAD);
-    DatagramScratch* room = scratch();
+    if (!scratch_) scratch_.reset(new (std::nothrow) DatagramScratch);
+    DatagramScratch* room = scratch_.get();
     if (!room) return Sys::fail(ENOMEM);
-    const std::size_t count = std::min(datagrams.size(), DatagramScratch::batch);
+    const std::size_t count = std::min(datagrams.size(), Messages::batch);
     for (std::size_t i = 0; i < count; ++i)
         describe(datagrams[i], room->outgoing.headers[i].msg_hdr, room->outgoing.pieces[i],
                  room->outgoing.control[i]);
@@ -246,7 +193,7 @@ Sys PosixKernel::send_batch(int fd, std::span<const OutDatagram> datagrams) noex
 Sys PosixKernel::recv_error(int fd, Address& to) noexcept {
     if (witness_.forked()) [[unlikely]]
         return Sys::fail(EOWNERDEAD);
-    DatagramScratch::Control control;
+    ControlRoom control;
     std::byte start[1]; // of the datagram that failed, which nobody wants; the rest is cut off
     iovec piece{start, sizeof start};
     msghdr header{};

@@ -1,4 +1,4 @@
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>
@@ -7,9 +7,9 @@
 // Some facts about datagrams on Linux that are kept here
 //
 // A datagram to a port that nobody is bound to comes back as ICMP "port unreachable". A connected
-// socket gets ECONNREFUSED from it, once, in whatever is asked first: SO_ERROR, a receive (before
+// socket gets ECONNREFUSED from it, once, in whatever is asked first: the option `error`, a receive (before
 // any datagram that lies there) or a send, which then sends nothing. An unconnected one hears of it
-// only with IP_RECVERR, and then in the error queue as well, which reports ERR until it is empty.
+// only with an error queue, and then from that as well, which reports ERR until it is empty.
 //
 // A receiver drops what comes while its queue is full, and takes what comes while it is not, even
 // if that fills it over. A connected socket hears only its peer, and goes before all others bound
@@ -24,27 +24,6 @@ using Phase = Socket::Phase;
 constexpr std::size_t max_payload_v4 = 65507; // 65535 - IPv4 header - UDP header
 constexpr std::size_t max_payload_v6 = 65527; // the IPv6 header is not counted
 constexpr std::size_t max_segments = 64;      // UDP_MAX_SEGMENTS of Linux before 6.9
-
-#ifdef IP_RECVERR
-bool wants_errors(const Socket& socket, const Endpoint& to) noexcept {
-    return to.is_v4() ? socket.option(IPPROTO_IP, IP_RECVERR) != 0
-                      : socket.option(IPPROTO_IPV6, IPV6_RECVERR) != 0;
-}
-#else
-bool wants_errors(const Socket&, const Endpoint&) noexcept {
-    return false;
-}
-#endif
-
-bool wants_packet_info(const Socket& socket) noexcept {
-    return socket.family == AF_INET6 ? socket.option(IPPROTO_IPV6, IPV6_RECVPKTINFO) != 0
-                                     : socket.option(IPPROTO_IP, IP_PKTINFO) != 0;
-}
-
-bool wants_ecn(const Socket& socket, bool v4) noexcept {
-    return v4 ? socket.option(IPPROTO_IP, IP_RECVTOS) != 0
-              : socket.option(IPPROTO_IPV6, IPV6_RECVTCLASS) != 0;
-}
 
 void await_room(DatagramState& full, const Socket& sender) {
     auto& waiting = full.waiting_senders;
@@ -111,7 +90,7 @@ Sys SimKernel::State::datagram_connect(Socket& socket, const Address& address) {
     }
     Endpoint to;
     if (const Sys valid = check_destination(socket, address, to); !valid.ok()) return valid;
-    if (to.is_broadcast() && socket.option(SOL_SOCKET, SO_BROADCAST) == 0) return Sys::fail(EACCES);
+    if (to.is_broadcast() && !socket.has(SocketOption::broadcast)) return Sys::fail(EACCES);
     if (!socket.bound) {
         const auto any = socket.family == AF_INET ? Address::any_ipv4(0) : Address::any_ipv6(0);
         if (const Sys bound = bind_ip(socket, Endpoint::of(any)); !bound.ok())
@@ -142,7 +121,7 @@ Sys SimKernel::State::datagram_send(Socket& socket, const OutDatagram& datagram)
     const std::size_t segment = datagram.segment_size ? datagram.segment_size : size;
     if (size > (to.is_v4() ? max_payload_v4 : max_payload_v6)) return Sys::fail(EMSGSIZE);
     if (segment > 0 && size > segment * max_segments) return Sys::fail(EINVAL);
-    if (to.is_broadcast() && socket.option(SOL_SOCKET, SO_BROADCAST) == 0) return Sys::fail(EACCES);
+    if (to.is_broadcast() && !socket.has(SocketOption::broadcast)) return Sys::fail(EACCES);
     if (socket.error != 0) return Sys::fail(socket.take_error());
     if (socket.datagrams->bytes_in_flight >= socket.send_buffer) return Sys::fail(EAGAIN);
     if (!socket.bound) {
@@ -157,10 +136,8 @@ Sys SimKernel::State::datagram_send(Socket& socket, const OutDatagram& datagram)
         if (source.is_multicast() || source.is_broadcast()) return Sys::fail(EINVAL);
         if (!source.is_any()) from.ip = source.ip;
     }
-    const int tos =
-        to.is_v4() ? socket.option(IPPROTO_IP, IP_TOS) : socket.option(IPPROTO_IPV6, IPV6_TCLASS);
-    const int loop_option = to.is_v4() ? socket.option(IPPROTO_IP, IP_MULTICAST_LOOP, 1)
-                                       : socket.option(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 1);
+    const int traffic_class = socket.option(SocketOption::traffic_class);
+    const bool loops_back = socket.option(SocketOption::multicast_loop, 1) != 0;
     std::size_t done = 0;
     do {
         const Bytes part = datagram.data.subspan(done, std::min(segment, size - done));
@@ -170,8 +147,9 @@ Sys SimKernel::State::datagram_send(Socket& socket, const OutDatagram& datagram)
         flight->to = to;
         flight->sender_fd = socket.fd;
         flight->sender_id = socket.id;
-        flight->ecn = static_cast<std::int8_t>((datagram.ecn >= 0 ? datagram.ecn : tos) & 3);
-        flight->loops_back = loop_option != 0;
+        flight->ecn =
+            static_cast<std::int8_t>((datagram.ecn >= 0 ? datagram.ecn : traffic_class) & 3);
+        flight->loops_back = loops_back;
         post_flight(socket, std::move(flight));
         done += part.size();
     } while (done < size);
@@ -252,7 +230,7 @@ Socket* SimKernel::State::find_receiver(const Flight& flight) noexcept {
         best = points;
         last = each;
     }
-    if (equals < 2 || last->option(SOL_SOCKET, SO_REUSEPORT) == 0) return last;
+    if (equals < 2 || !last->has(SocketOption::reuse_port)) return last;
     std::size_t skip = TupleHash()({flight.from, flight.to}) % equals;
     for (Socket* each : found->second.bound)
         if (points_of(*each) == best && skip-- == 0) return each;
@@ -291,7 +269,7 @@ void SimKernel::State::refuse(const Flight& flight) {
 void SimKernel::State::report_refusal(const Flight& flight) {
     Socket* sender = alive(flight.sender_fd, flight.sender_id);
     if (!sender) return;
-    const bool queue = wants_errors(*sender, flight.to);
+    const bool queue = sender->has(SocketOption::error_queue);
     const bool connected = sender->phase == Phase::established;
     if (connected && sender->remote != flight.to) return; // no socket has these two addresses
     if (!queue && !connected) return;
@@ -321,13 +299,13 @@ Sys SimKernel::State::datagram_recv(Socket& socket, DatagramSlot& slot) {
             if (Socket* sender = find(fd)) notify(*sender, ready::writable);
         return Sys(static_cast<std::int64_t>(slot.size));
     }
-    if (wants_packet_info(socket)) {
+    if (socket.has(SocketOption::packet_info)) {
         slot.to = received.to;
         slot.to.set_port(socket.local.port);
         slot.destination = received.destination;
         slot.interface = 1; // the only one, as the loopback interface is on Linux
     }
-    if (wants_ecn(socket, Endpoint::of(received.from).is_v4())) slot.ecn = received.ecn;
+    if (socket.has(SocketOption::receive_ecn)) slot.ecn = received.ecn;
     return Sys(static_cast<std::int64_t>(slot.size));
 }
 

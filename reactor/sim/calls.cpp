@@ -1,11 +1,11 @@
-#include "sim_kernel_state.hpp"
+#include "state.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-// The socket calls: they find the socket, refuse what its type can not do, and hand over.
+// The socket calls: they find the socket, refuse what its type cannot do, and hand over.
 
 namespace weft::sim {
 namespace {
@@ -81,17 +81,30 @@ Sys SimKernel::peer_address(int fd, Address& address) noexcept {
     return Sys(0);
 }
 
-Sys SimKernel::set_option(int fd, int level, int name, const void* value,
-                          std::size_t size) noexcept {
+Sys SimKernel::set_option(int fd, SocketOption option, int value) noexcept {
     Socket* socket = state_->find(fd);
     if (const int error = not_a_socket(socket)) return Sys::fail(error);
-    return state_->set_option(*socket, level, name, value, size);
+    return state_->set_option(*socket, option, value);
 }
 
-Sys SimKernel::get_option(int fd, int level, int name, void* value, std::size_t size) noexcept {
+Sys SimKernel::get_option(int fd, SocketOption option) noexcept {
     Socket* socket = state_->find(fd);
     if (const int error = not_a_socket(socket)) return Sys::fail(error);
-    return state_->get_option(*socket, level, name, value, size);
+    return state_->get_option(*socket, option);
+}
+
+Sys SimKernel::join_group(int fd, const Address& group, std::uint32_t,
+                          const Address* source) noexcept {
+    Socket* socket = state_->find(fd);
+    if (const int error = not_a_socket(socket)) return Sys::fail(error);
+    return state_->join_group(*socket, group, source);
+}
+
+Sys SimKernel::leave_group(int fd, const Address& group, std::uint32_t,
+                           const Address* source) noexcept {
+    Socket* socket = state_->find(fd);
+    if (const int error = not_a_socket(socket)) return Sys::fail(error);
+    return state_->leave_group(*socket, group, source);
 }
 
 Sys SimKernel::peer_credentials(int fd, Credentials& credentials) noexcept {
@@ -174,7 +187,7 @@ Sys SimKernel::recv_error(int fd, Address& to) noexcept {
     auto& errors = socket->datagrams->errors;
     int error;
     std::tie(error, to) = errors.pop();
-    // What SO_ERROR says is the next entry's, or nothing once the last was taken.
+    // What `SocketOption::error` says is the next entry's, or nothing once the last was taken.
     socket->error = errors.empty() ? 0 : errors.front().first;
     return Sys(error);
 }

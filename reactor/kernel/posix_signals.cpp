@@ -1,4 +1,4 @@
-#include "signals.hpp"
+#include "posix_signals.hpp"
 
 #include <array>
 #include <cerrno>

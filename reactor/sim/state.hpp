@@ -1,11 +1,17 @@
 #pragma once
 
-#include "sim_kernel_parts.hpp"
+#include "random.hpp"
+#include "socket.hpp"
 
 #include <weft/reactor/sim/sim_kernel.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
+#include <map>
 #include <mutex>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace weft::sim {
 
@@ -32,7 +38,7 @@ struct NetworkEvent {
 struct SimKernel::State {
     explicit State(const SimOptions& options);
 
-    // sim_kernel_state.cpp: descriptors, readiness, time.
+    // state.cpp: descriptors, readiness, time.
     Socket* find(int fd) noexcept;
     /// Gives `socket` the lowest free descriptor. EMFILE.
     Sys open(std::unique_ptr<Socket> socket);
@@ -53,7 +59,7 @@ struct SimKernel::State {
     Duration delay() noexcept;
     bool unreachable(const Endpoint& a, const Endpoint& b) const noexcept;
 
-    // sim_kernel_stream.cpp: bytes.
+    // streams.cpp: bytes.
     bool writable(const Socket& socket) const noexcept;
     Sys stream_send(Socket& socket, const iovec* pieces, std::size_t count);
     Sys stream_recv(Socket& socket, void* data, std::size_t size);
@@ -70,7 +76,7 @@ struct SimKernel::State {
     void give_up(Connection& connection, int side) noexcept;
     void space_freed(Socket* writer) noexcept;
 
-    // sim_kernel_connect.cpp: names and connections.
+    // connect.cpp: names and connections.
     Sys bind(Socket& socket, const Address& address);
     Sys bind_ip(Socket& socket, Endpoint wanted);
     Sys bind_unix(Socket& socket, const std::string& name);
@@ -93,7 +99,7 @@ struct SimKernel::State {
     Sys check_destination(const Socket& socket, const Address& address,
                           Endpoint& to) const noexcept;
 
-    // sim_kernel_datagram.cpp
+    // datagrams.cpp
     std::uint32_t datagram_mask(Socket& socket) noexcept;
     Sys datagram_connect(Socket& socket, const Address& address);
     Sys datagram_send(Socket& socket, const OutDatagram& datagram);
@@ -109,12 +115,11 @@ struct SimKernel::State {
     Socket* alive(int fd, std::uint64_t id) noexcept; // null once it was closed
     void release_charge(int fd, std::uint64_t id, std::size_t charge) noexcept;
     void report_refusal(const Flight& flight);
-    // sim_kernel_options.cpp
-    Sys set_option(Socket& socket, int level, int name, const void* value, std::size_t size);
-    Sys get_option(Socket& socket, int level, int name, void* value, std::size_t size);
-    /// Joins or leaves a group; nullopt when the option is not about groups.
-    std::optional<Sys> membership_option(Socket& socket, int level, int name, const void* value,
-                                         std::size_t size);
+    // options.cpp
+    Sys set_option(Socket& socket, SocketOption option, int value);
+    Sys get_option(Socket& socket, SocketOption option);
+    Sys join_group(Socket& socket, const Address& address, const Address* source);
+    Sys leave_group(Socket& socket, const Address& address, const Address* source);
 
     SimOptions options;
     TimePoint now;
