@@ -41,7 +41,9 @@ LoopCore::LoopCore(Loop& loop, LoopOptions options)
     : kernel_(checked(options).kernel ? std::move(options.kernel) : make_default_kernel()),
       events_(events_per_wait), mailbox_(std::make_shared<Mailbox>(loop, *kernel_)),
       receive_buffer_(options.receive_buffer, *blocks_), debug_(debug_wanted(options.debug)),
-      options_(std::move(options)), loop_(loop) {}
+      options_(std::move(options)), loop_(loop) {
+    if (!options_.resolver) options_.resolver = make_kernel_resolver();
+}
 
 void LoopCore::end() {
     if (in_turn_ || running_) {

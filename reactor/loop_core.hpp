@@ -37,6 +37,7 @@ public:
     Loop& loop() noexcept { return loop_; }
     const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
     Kernel& kernel() noexcept { return *kernel_; }
+    Resolver& resolver() noexcept { return *options_.resolver; }
     const LoopOptions& options() const noexcept { return options_; }
     bool debug() const noexcept { return debug_; }
 

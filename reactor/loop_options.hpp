@@ -2,6 +2,7 @@
 
 #include <weft/reactor/clock.hpp>
 #include <weft/reactor/kernel/kernel.hpp>
+#include <weft/reactor/resolver.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -16,6 +17,8 @@ namespace weft {
 struct LoopOptions {
     /// The seam to the system; empty: `make_default_kernel()`.
     std::unique_ptr<Kernel> kernel = {};
+    /// Who looks names up; empty: `make_kernel_resolver()`.
+    std::unique_ptr<Resolver> resolver = {};
     /// Checks that cost something: wrong threads, slow callbacks, unread errors, a poisoned receive
     /// buffer. Empty: on iff the environment has `WEFT_DEBUG` set to anything but "" and "0".
     std::optional<bool> debug = {};

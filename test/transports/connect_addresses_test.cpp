@@ -309,6 +309,51 @@ TEST_CASE("A failing look-up fails the connection with its code [F51]") {
     CHECK(client->destroyed);
 }
 
+TEST_CASE("A loop may have a resolver of its own, which answers at once, later, or not any more") {
+    struct Answering final : Resolver {
+        Future<std::vector<Address>> look_up(Loop& loop, const std::string& host,
+                                             std::uint16_t port) override {
+            asked = host + ' ' + std::to_string(port);
+            promise.emplace(loop);
+            promise->on_cancel([this] { cancelled = true; });
+            auto future = promise->future();
+            if (at_once) promise->set_value(std::vector{answer});
+            return future;
+        }
+        bool at_once = false, cancelled = false;
+        Address answer = parsed("10.0.0.1:80");
+        std::string asked;
+        std::optional<Promise<std::vector<Address>>> promise;
+    };
+    auto owned = std::make_unique<Answering>();
+    Answering& resolver = *owned;
+    LoopOptions options;
+    options.resolver = std::move(owned);
+    TestLoop loop(simulated_kernels().front(), std::move(options));
+    Service service(loop, "10.0.0.1:80");
+    Side client;
+    resolver.at_once = GENERATE(true, false);
+    auto future = tcp::connect(loop, "host.example:80", client.protocol());
+    CHECK(resolver.asked == "host.example 80");
+    SECTION("answered") {
+        if (!resolver.at_once) resolver.promise->set_value(std::vector{resolver.answer});
+        CHECK(loop->run_until(future).get() == client->transport);
+        CHECK(client.transport().peer_address() == v4_a);
+    }
+    SECTION("refused") {
+        if (resolver.at_once) return;
+        resolver.promise->set_error({errno_code(ENETDOWN), "no servers"});
+        until(loop, [&] { return future.done(); });
+        CHECK(future.error_code() == std::errc::network_down);
+    }
+    SECTION("cancelled") {
+        future.cancel();
+        CHECK(resolver.cancelled == !resolver.at_once);
+        CHECK(client->destroyed);
+    }
+    loop->run_once();
+}
+
 TEST_CASE("localhost means both loopback addresses and is not looked up [s99]") {
     WEFT_TEST_KERNEL(faulty_kernels);
     TestLoop loop(kernel_kind);

@@ -87,7 +87,7 @@ private:
     std::error_code first_error_;
     Timer deadline_;
     Timer stagger_;
-    Future<void> look_up_;
+    Future<std::vector<Address>> look_up_;
 };
 
 Attempt::Attempt(std::shared_ptr<Connecting> owner, LoopCore& core, const Address& to)
@@ -202,20 +202,12 @@ Future<TransportRef> Connecting::begin() {
 }
 
 void Connecting::look_up(const std::string& host, std::uint16_t port) {
-    struct Answer {
-        std::error_code error;
-        std::vector<Address> addresses;
-    };
-    auto answer = std::make_shared<Answer>();
-    look_up_ = loop_.run_in_executor([kernel = &core_of(loop_).kernel(), host, port, answer] {
-        answer->error = kernel->resolve(host, port, answer->addresses);
-    });
-    look_up_.add_done_callback([self = shared_from_this(), answer](Future<void> done) {
+    look_up_ = core_of(loop_).resolver().look_up(loop_, host, port);
+    look_up_.add_done_callback([self = shared_from_this()](Future<std::vector<Address>> done) {
         if (self->over()) return;
         if (done.cancelled()) return self->end();
         if (const auto error = done.error_code()) return self->fail({error, "look-up"});
-        if (answer->error) return self->fail({answer->error, "look-up"});
-        self->try_addresses(interleaved(std::move(answer->addresses)));
+        self->try_addresses(interleaved(done.take()));
     });
 }
 
