@@ -12,9 +12,6 @@
 namespace weft::detail {
 namespace {
 
-// More events than this wait for the next turn, which comes at once.
-constexpr std::size_t events_per_wait = 512;
-
 bool debug_wanted(const std::optional<bool>& option) {
     if (option) return *option;
     const char* value = std::getenv("WEFT_DEBUG");

@@ -188,6 +188,9 @@ private:
         std::size_t spent = 0; ///< of the reserve
     };
 
+    /// More events than this wait for the next turn, which comes at once.
+    static constexpr std::size_t events_per_wait = 512;
+
     // The turn (turn.cpp).
     void turn(TimePoint wait_until);
     std::size_t make_turn(TimePoint wait_until);

@@ -8,9 +8,6 @@
 namespace weft::detail {
 namespace {
 
-// More events than this wait for the next turn, which comes at once.
-constexpr std::size_t events_per_wait = 512;
-
 // So many connections that had used up their share of an earlier turn go on in every turn, however
 // long it takes.
 constexpr std::size_t bulk_per_turn = 16;
