@@ -29,6 +29,12 @@ private:
     weft::Transport* transport_ = nullptr;
 };
 
+/// Handles nothing: what each layer costs.
+class Layer final : public weft::LayeredTransport {
+public:
+    explicit Layer(std::unique_ptr<weft::Protocol> above) : LayeredTransport(std::move(above)) {}
+};
+
 class LineEcho final : public weft::FramedProtocol<weft::LineFramer> {
 public:
     LineEcho() : FramedProtocol(weft::LineFramer(weft::LineEnd::lf)) {}
@@ -69,10 +75,12 @@ std::string message() {
 
 /// A stream service; a request is a message of `bytes` on each connection.
 template<class P>
-void serve_streams(std::size_t count, std::string bytes) {
+void serve_streams(std::size_t count, std::string bytes, weft::LayerFactory layer = {}) {
     World world(std::move(bytes), connections);
-    auto server =
-        weft::tcp::listen(*world.loop, "127.0.0.1:1", [] { return std::make_unique<P>(); });
+    weft::ListenOptions options;
+    options.layer = std::move(layer);
+    auto server = weft::tcp::listen(
+        *world.loop, "127.0.0.1:1", [] { return std::make_unique<P>(); }, options);
     if (!server) throw std::runtime_error(server.error().message());
     for (int i = 0; i < 4; ++i)
         world.loop->run_once(); // accepts
@@ -81,6 +89,10 @@ void serve_streams(std::size_t count, std::string bytes) {
 
 void echo(std::size_t count) {
     serve_streams<Echo>(count, message());
+}
+
+void layered_echo(std::size_t count) {
+    serve_streams<Echo>(count, message(), weft::layered<Layer>());
 }
 
 void lines(std::size_t count) {
@@ -151,6 +163,7 @@ void post(std::size_t count) {
 
 const std::map<std::string, void (*)(std::size_t)> operations{
     {"echo", echo},
+    {"echo through a layer", layered_echo},
     {"line", lines},
     {"datagram", datagrams},
     {"timer, add and cancel", add_and_cancel},

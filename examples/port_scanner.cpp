@@ -20,7 +20,7 @@ std::vector<int> scan(const std::string& host, int first, int last) {
             auto permit = attempts.permit();
             (void)group.spawn([&, port, permit = std::move(permit)] {
                 try {
-                    (void)coro::connect(host + ":" + std::to_string(port), 1s);
+                    (void)coro::connect(host + ":" + std::to_string(port), {}, 1s);
                     open.push_back(port);
                 } catch (const std::system_error&) { // closed, or no answer
                 }

@@ -29,7 +29,7 @@ template<class T>
 class Future;
 namespace detail {
 class Mailbox;
-class Source;
+class TransportCore;
 } // namespace detail
 
 /// A weak reference to a transport: a slot number and its generation. Copy it freely; `get()` on
@@ -148,17 +148,6 @@ public:
     /// disk. After `write_eof` it throws `UsageError`.
     virtual Future<std::uint64_t> send_file(int file, std::uint64_t offset = 0,
                                             std::optional<std::uint64_t> count = {}) = 0;
-    /// Small writes gather from here on, as they do in a callback of this connection, until
-    /// `Loop::uncork`. What another connection has gathered leaves first. For front-ends, which
-    /// uncork before they let others run. False if what is written now would be dropped: sending
-    /// has failed, or the transport is closing.
-    virtual bool gather() = 0;
-    /// Copies what waits to be sent and has no owner (`Buffer::unowned`): whoever kept it there is
-    /// free to go. For front-ends.
-    virtual void own_queued() {}
-    /// What the loop knows this transport as, and its cork buffer belongs to while this gathers;
-    /// null for one that stands in for the loop's. For front-ends.
-    virtual detail::Source* source() noexcept { return nullptr; }
     /// Ends the sending direction once everything written has left. The peer may still send. Twice
     /// is once.
     virtual void write_eof() = 0;
@@ -245,6 +234,10 @@ protected:
     ~Transport() = default;
 
 private:
+    friend detail::TransportCore;
+    /// Null for one that stands in for the loop's.
+    virtual detail::TransportCore* core() noexcept { return nullptr; }
+
     static constexpr std::size_t copied_write = 512; // less is not worth a block that owns it
 };
 

@@ -2,6 +2,9 @@
 
 #include <weft/coro/net/connect.hpp>
 #include <weft/coro/tasks/await.hpp>
+#include <weft/coro/tasks/task.hpp>
+#include <weft/transports/pipe/pipe.hpp>
+#include <weft/transports/server/server.hpp>
 
 #include <string>
 #include <utility>
@@ -44,6 +47,23 @@ Stream tcp::connect(std::string_view host, std::uint16_t port, const ConnectOpti
     const std::string target = std::string(host) + " port " + std::to_string(port);
     return connect_with(target, deadline, [&](Loop& loop, auto protocol) {
         return weft::tcp::connect(loop, host, port, std::move(protocol), options);
+    });
+}
+
+Stream adopt_connection(int fd) {
+    return stream_over([&](auto protocol) {
+        return weft::adopt_connection(this_loop(), fd, std::move(protocol));
+    });
+}
+
+Stream adopt_read_pipe(int fd) {
+    return stream_over(
+        [&](auto protocol) { return weft::adopt_read_pipe(this_loop(), fd, std::move(protocol)); });
+}
+
+Stream adopt_write_pipe(int fd) {
+    return stream_over([&](auto protocol) {
+        return weft::adopt_write_pipe(this_loop(), fd, std::move(protocol));
     });
 }
 

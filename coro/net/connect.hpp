@@ -9,12 +9,9 @@
 #include <weft/reactor/result.hpp>
 #include <weft/transports/connect/connect.hpp>
 
-#include <concepts>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
-#include <utility>
 
 #pragma GCC visibility push(default)
 
@@ -56,8 +53,15 @@ Stream connect(std::string_view host, Port port, const Rest&... rest) {
 
 } // namespace tcp
 
+/// A stream over a connected stream socket, or over an end of a pipe or a terminal, that was made
+/// elsewhere: see the functions of these names in `weft`. Suspends for a turn. The descriptor is
+/// weft's from then on, and stays the caller's if they throw `std::system_error`.
+Stream adopt_connection(int fd);
+Stream adopt_read_pipe(int fd);
+Stream adopt_write_pipe(int fd);
+
 /// A stream over a transport that is still to be made: `make` gets the protocol to make it with, as
-/// `connect_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;
+/// `adopt_read_pipe(loop, fd, std::move(protocol))` does. Suspends until it is connected;
 /// cancelling closes it. Throws `std::system_error` with the error of `make`.
 Stream stream_over(Function<Result<TransportRef>(std::unique_ptr<Protocol>)> make,
                    Deadline deadline = {});

@@ -61,7 +61,7 @@ DatagramSocket DatagramSocket::connect(const Address& peer, const UdpOptions& op
 
 DatagramSocket DatagramSocket::adopt(int fd, const UdpOptions& options) {
     return make_socket([&](std::unique_ptr<DatagramProtocol> protocol) {
-        return udp::adopt(this_loop(), fd, std::move(protocol), options);
+        return adopt_datagram_endpoint(this_loop(), fd, std::move(protocol), options);
     });
 }
 

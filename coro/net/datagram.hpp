@@ -124,8 +124,8 @@ public:
     DatagramSocket& operator=(DatagramSocket&&) noexcept;
     ~DatagramSocket();
 
-    /// See `udp::bind`, `udp::connect` and `udp::adopt`. They throw `std::system_error` that names
-    /// the address.
+    /// See `udp::bind`, `udp::connect` and `adopt_datagram_endpoint`. They throw
+    /// `std::system_error` that names the address.
     static DatagramSocket bind(std::string_view address, const UdpOptions& options = {});
     static DatagramSocket bind(const Address& address, const UdpOptions& options = {});
     static DatagramSocket connect(std::string_view peer, const UdpOptions& options = {});

@@ -36,7 +36,7 @@ public:
 
 } // namespace
 
-Listener::Listener(std::string_view address, ListenOptions options)
+Listener::Listener(const ListenAddresses& addresses, const ListenOptions& options)
     : state_(std::make_shared<State>()) {
     detail::StartHandler start = [weak = std::weak_ptr<State>(state_)](Stream stream) {
         const auto state = weak.lock();
@@ -50,9 +50,9 @@ Listener::Listener(std::string_view address, ListenOptions options)
         state->waiting.push_back(std::move(stream));
         if (state->waiting.size() >= most_waiting) state->server.pause_accepting();
     };
-    state_->server = weft::listen(this_loop(), address, detail::factory_for(std::move(start)),
-                                  std::move(options))
-                         .value();
+    state_->server =
+        weft::listen(this_loop(), addresses, detail::factory_for(std::move(start)), options)
+            .value();
 }
 
 Listener::Listener(Listener&&) noexcept = default;

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #pragma GCC visibility push(default)
@@ -19,7 +18,7 @@ namespace weft::coro {
 class Listener {
 public:
     /// Throws `std::system_error` if it cannot listen there. Does not suspend.
-    explicit Listener(std::string_view address, ListenOptions options = {});
+    explicit Listener(const ListenAddresses& addresses, const ListenOptions& options = {});
     Listener(Listener&&) noexcept;
     Listener& operator=(Listener&&) noexcept;
     ~Listener();

@@ -117,13 +117,13 @@ private:
 /// from it, with the one who joins them, and another task, the sentry, hears of it.
 class Service {
 public:
-    Service(detail::Coroutine& self, std::span<const std::string> addresses, StreamHandler& handler,
-            ServeOptions& options)
+    Service(detail::Coroutine& self, const ListenAddresses& addresses, StreamHandler& handler,
+            const ServeOptions& options)
         : self_(self), scheduler_(self.scheduler), handler_(handler), options_(options),
           server_(weft::listen(scheduler_.loop(), addresses,
                                detail::factory_for(
                                    [this](Stream stream) { start_handler(std::move(stream)); }),
-                               std::move(options.listen))
+                               options.listen)
                       .value()),
           serving_(options.handle, server_, [this] { stop_listening(); }) {
         if (options.started) options.started(server_.addresses());
@@ -191,7 +191,7 @@ private:
     detail::Coroutine& self_;
     detail::Scheduler& scheduler_;
     StreamHandler& handler_;
-    ServeOptions& options_;
+    const ServeOptions& options_;
     TaskGroup* handlers_ = nullptr;
     Server server_;
     detail::Wait* listening_ = nullptr;
@@ -201,12 +201,7 @@ private:
 
 } // namespace
 
-void serve(std::string_view address, StreamHandler handler, ServeOptions options) {
-    const std::string one(address);
-    serve(std::span(&one, 1), std::move(handler), std::move(options));
-}
-
-void serve(std::span<const std::string> addresses, StreamHandler handler, ServeOptions options) {
+void serve(const ListenAddresses& addresses, StreamHandler handler, const ServeOptions& options) {
     detail::Coroutine& self = detail::running("serve");
     self.scheduler.check_cancelled(self);
     if (Serving::closed_before(options.handle)) return;

@@ -8,12 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -63,24 +61,18 @@ struct ServeOptions {
     /// Of the handlers' coroutines.
     SpawnOptions handler = {.name = "handler"};
     /// Called once it listens, with the addresses: port 0 has become a real one.
-    Function<void(const std::vector<Address>&)> started = {};
+    std::function<void(const std::vector<Address>&)> started = {};
     /// Refers to this `serve` as long as it lasts. `UsageError` if it refers to another one.
     std::optional<ServeHandle> handle = {};
 };
 
-/// Serves connections at `address` (as for `connect`; ":0" is any port). Suspends until it is
+/// Serves connections at an address (as for `connect`; ":0" is any port), or at several: at all of
+/// them or none. Suspends until it is
 /// cancelled. Then it stops listening, gives its handlers the grace to end, cancels those that have
 /// not, joins them all, and throws `Cancelled`. A second `Task::cancel` cuts the grace short.
 /// `std::system_error` if it cannot listen there. Returns only after `ServeHandle::close`.
-void serve(std::string_view address, StreamHandler handler, ServeOptions options = {});
-/// The same at several addresses: at all of them or none.
-void serve(std::span<const std::string> addresses, StreamHandler handler,
-           ServeOptions options = {});
-inline void serve(std::initializer_list<std::string_view> addresses, StreamHandler handler,
-                  ServeOptions options = {}) {
-    const std::vector<std::string> all(addresses.begin(), addresses.end());
-    serve(std::span(all), std::move(handler), std::move(options));
-}
+void serve(const ListenAddresses& addresses, StreamHandler handler,
+           const ServeOptions& options = {});
 
 } // namespace weft::coro
 

@@ -1,5 +1,8 @@
 #include "stream_state.hpp"
 
+#include <weft/coro/tasks/await.hpp>
+#include <weft/transports/layer/layered_transport.hpp>
+
 #include <algorithm>
 #include <cstring>
 
@@ -319,6 +322,26 @@ void Stream::wait_closed(Deadline deadline) {
 bool Stream::is_open() const noexcept {
     return state_ && !state_->closed && state_->transport != nullptr &&
            !state_->transport->is_closing() && !state_->transport->write_error();
+}
+
+void Stream::add_layer(std::unique_ptr<LayeredTransport> layer, Deadline deadline) {
+    detail::StreamState& state = this->state("add_layer");
+    detail::Coroutine& self = detail::running("add_layer");
+    const detail::StreamState::Reading reading(state, self, "add_layer");
+    if (!layer) throw UsageError("add_layer: the layer is null");
+    Transport& transport = state.writable("add_layer");
+    weft::detail::core_of(transport.loop()).cork().flush();
+    transport.unread(state.input());
+    state.consume(state.buffered());
+    Future<TransportRef> opened = layer->when_open(transport.loop());
+    try {
+        state.connected(weft::add_layer(transport, std::move(layer)));
+        detail::wait_for_future(opened.state_ref().get(), true, deadline.at());
+        (void)opened.take();
+    } catch (...) {
+        abort();
+        throw;
+    }
 }
 
 TransportRef Stream::release(std::unique_ptr<Protocol> protocol) {

@@ -17,6 +17,10 @@
 #include <system_error>
 #include <vector>
 
+namespace weft {
+class LayeredTransport;
+}
+
 #pragma GCC visibility push(default)
 
 namespace weft::coro {
@@ -167,6 +171,12 @@ public:
     /// ended its direction.
     bool is_open() const noexcept;
 
+    /// Puts a layer on the connection, as for TLS in the middle of a stream (STARTTLS): what was
+    /// received and not read is its input, what was written has left below it, and everything that
+    /// follows goes through it. Suspends until it is open; what it could not settle with the peer
+    /// is thrown as the loss of the connection, and if it is cancelled the connection is aborted.
+    /// While a coroutine reads it is a `UsageError`.
+    void add_layer(std::unique_ptr<LayeredTransport> layer, Deadline deadline = {});
     /// Hands the connection over to a protocol, whose `connection_made` is called now; what was
     /// received and not read comes to it first, and so does the end of the stream. The stream is
     /// empty afterwards. While a coroutine reads it is a `UsageError`, and nothing has happened.

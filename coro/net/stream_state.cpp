@@ -100,6 +100,8 @@ std::unique_ptr<StreamProtocol> StreamState::make_protocol() {
 }
 
 void StreamState::take_over(Transport& to) {
+    if (weft::detail::TransportCore::of(to) == nullptr)
+        throw UsageError("Stream: the transport is none of a loop's");
     connected(to);
     auto old = to.set_protocol(make_protocol());
     // It may be the one whose callback this is.
@@ -110,12 +112,15 @@ void StreamState::take_over(Transport& to) {
 }
 
 void StreamState::use(Transport* to) noexcept {
-    if (borrowing_ != 0 && transport != nullptr) transport->own_queued();
-    if (source != nullptr) source->path = nullptr;
+    if (core != nullptr) {
+        if (borrowing_ != 0) core->own_queued();
+        core->event_source().path = nullptr;
+    }
     transport = to;
+    core = to != nullptr ? weft::detail::TransportCore::of(*to) : nullptr;
+    cork_owner = core != nullptr ? core->cork_owner() : nullptr;
+    if (core != nullptr) core->event_source().path = &path_;
     quiet_ = false;
-    source = to != nullptr ? to->source() : nullptr;
-    if (source != nullptr) source->path = &path_;
 }
 
 void StreamState::connected(Transport& to) noexcept {
@@ -336,7 +341,7 @@ void StreamState::write_borrowed(Coroutine& self, Bytes data, TimePoint deadline
         explicit Borrowing(StreamState& s) noexcept : state(s) { ++state.borrowing_; }
         ~Borrowing() {
             --state.borrowing_;
-            if (state.transport != nullptr) state.transport->own_queued();
+            if (state.core != nullptr) state.core->own_queued();
         }
         StreamState& state;
     };

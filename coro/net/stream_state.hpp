@@ -7,6 +7,7 @@
 #include <weft/coro/net/stream.hpp>
 #include <weft/protocols/protocol.hpp>
 #include <weft/reactor/source.hpp>
+#include <weft/transports/stream/transport_core.hpp>
 
 #include <memory>
 #include <string>
@@ -23,7 +24,7 @@ inline constexpr std::size_t longest_copy = 64 * 1024;
 /// under way, since a stream may be destroyed while a coroutine waits in one of its functions. The
 /// transport owns a protocol that refers to it, as long as both live.
 class StreamState {
-    // what `source` shows the loop; first, since what follows it is fetched too
+    // what the event source shows the loop; first, since what follows it is fetched too
     weft::detail::Source::Path path_;
 
 public:
@@ -103,7 +104,7 @@ public:
     Transport& writable(const char* what) const;
     /// The same, and the transport gathers what is written.
     Transport& gathering(const char* what) const {
-        if (!closed && !eof_sent && transport != nullptr && transport->gather()) [[likely]]
+        if (!closed && !eof_sent && transport != nullptr && core->gather()) [[likely]]
             return *transport;
         return writable(what); // which throws
     }
@@ -147,8 +148,11 @@ public:
     /// In front of the input.
     void put_back(Bytes data);
 
-    Transport* transport = nullptr;         ///< null once the connection is gone
-    weft::detail::Source* source = nullptr; ///< what the transport is to the loop; null likewise
+    Transport* transport = nullptr;              ///< null once the connection is gone
+    weft::detail::TransportCore* core = nullptr; ///< of the transport; null likewise
+    /// who the cork belongs to while the transport gathers; null where writes cannot go straight
+    /// there
+    weft::detail::Source* cork_owner = nullptr;
     bool eof = false;
     bool closed = false; ///< by this side
     bool writing_paused = false;

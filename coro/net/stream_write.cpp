@@ -12,7 +12,7 @@ namespace weft::coro {
 void Stream::write(Bytes data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.core().cork().add(state.source, data))
+    if (self.scheduler.goes_on(self) && self.scheduler.core().cork().add(state.cork_owner, data))
         [[likely]]
         return;
     const detail::StreamState::Use use(state);
@@ -27,8 +27,8 @@ void Stream::write(Bytes data, Deadline deadline) {
 void Stream::write(Buffer&& data, Deadline deadline) {
     detail::StreamState& state = this->state("write");
     detail::Coroutine& self = detail::running("write");
-    if (self.scheduler.goes_on(self) && self.scheduler.core().cork().add_small(state.source, data))
-        [[likely]]
+    if (self.scheduler.goes_on(self) &&
+        self.scheduler.core().cork().add_small(state.cork_owner, data)) [[likely]]
         return data.clear();
     write_otherwise(state, self, data, deadline);
 }

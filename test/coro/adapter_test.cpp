@@ -4,6 +4,7 @@
 #include <weft/transports/pipe/pipe.hpp>
 
 #include <array>
+#include <sys/socket.h>
 
 using namespace weft;
 using namespace weft::test;
@@ -137,13 +138,8 @@ TEST_CASE("Any transport becomes a stream, pipes included", "[s105][coro]") {
     run_on(kernel_kind, [] {
         int fds[2];
         REQUIRE(::pipe(fds) == 0);
-        Loop& loop = coro::this_loop();
-        Stream reader = coro::stream_over([&](std::unique_ptr<Protocol> protocol) {
-            return connect_read_pipe(loop, fds[0], std::move(protocol));
-        });
-        Stream writer = coro::stream_over([&](std::unique_ptr<Protocol> protocol) {
-            return connect_write_pipe(loop, fds[1], std::move(protocol));
-        });
+        Stream reader = coro::adopt_read_pipe(fds[0]);
+        Stream writer = coro::adopt_write_pipe(fds[1]);
         const std::string text = numbers(300'000);
         auto task = coro::spawn([&] {
             writer.write(text);
@@ -151,9 +147,12 @@ TEST_CASE("Any transport becomes a stream, pipes included", "[s105][coro]") {
         });
         CHECK(reader.read_to_end() == text);
         task.join();
-        CHECK_THROWS_AS(coro::stream_over([&](std::unique_ptr<Protocol> protocol) {
-                            return connect_read_pipe(loop, -1, std::move(protocol));
-                        }),
-                        std::system_error);
+        CHECK_THROWS_AS(coro::adopt_read_pipe(-1), std::system_error);
+        int pair[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+        Stream near = coro::adopt_connection(pair[0]);
+        Stream far = coro::adopt_connection(pair[1]);
+        near.write("across");
+        CHECK(far.read_exactly(6) == "across");
     });
 }

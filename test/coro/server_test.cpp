@@ -259,9 +259,9 @@ TEST_CASE("A connect whose time is up or that is cancelled leaves nothing behind
             coro::Listener listener("127.0.0.1:0");
             const std::string address = listener.addresses().front().to_string();
             const std::size_t sources = coro::this_loop().stats().sources;
-            CHECK(
-                contains(text_thrown<coro::TimeoutError>([&] { (void)coro::connect(address, 1s); }),
-                         "connect to " + address));
+            CHECK(contains(
+                text_thrown<coro::TimeoutError>([&] { (void)coro::connect(address, {}, 1s); }),
+                "connect to " + address));
             auto task = coro::spawn([&] { (void)coro::connect(address); });
             settle();
             task.cancel();

@@ -2,6 +2,7 @@
 
 #include "coro_support.hpp"
 #include "support/buffers.hpp"
+#include "support/xor_transport.hpp"
 
 #include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
@@ -22,8 +23,9 @@ struct LinkKind {
 };
 
 inline std::pair<coro::Stream, coro::Stream> connected_to(coro::Listener& listener,
-                                                          const std::string& address) {
-    coro::Stream near = coro::connect(address);
+                                                          const std::string& address,
+                                                          const ConnectOptions& options = {}) {
+    coro::Stream near = coro::connect(address, options);
     coro::Stream far = listener.accept();
     for (const coro::Stream* stream : {&near, &far})
         fix_buffers(weft::detail::core_of(coro::this_loop()).kernel(), stream->transport()->fd());
@@ -43,8 +45,28 @@ inline std::pair<coro::Stream, coro::Stream> unix_streams() {
     return connected_to(listener, name);
 }
 
+/// The layer is there from the beginning.
+inline std::pair<coro::Stream, coro::Stream> layered_tcp_streams() {
+    coro::Listener listener("127.0.0.1:0", {.layer = layered<XorTransport>(1u)});
+    return connected_to(listener, listener.addresses().front().to_string(),
+                        {.layer = layered<XorTransport>(1u)});
+}
+
+/// The layers are put on a connection that stands.
+inline std::pair<coro::Stream, coro::Stream> thrice_layered_streams() {
+    auto [near, far] = coro::stream_pair();
+    for (unsigned i = 1; i <= 3; ++i)
+        for (coro::Stream* stream : {&near, &far})
+            stream->add_layer(std::make_unique<XorTransport>(nullptr, i));
+    return {std::move(near), std::move(far)};
+}
+
 inline std::vector<LinkKind> all_links() {
-    return {{"tcp", &tcp_streams}, {"unix", &unix_streams}, {"memory", &coro::stream_pair}};
+    return {{"tcp", &tcp_streams},
+            {"unix", &unix_streams},
+            {"memory", &coro::stream_pair},
+            {"xor over tcp", &layered_tcp_streams},
+            {"3 xor over memory", &thrice_layered_streams}};
 }
 
 /// Runs `body(near, far)` with two connected streams on every kernel and every kind of link.

@@ -1,6 +1,7 @@
 #include "connection_model.hpp"
 
 #include <weft/reactor/loop_core.hpp>
+#include <weft/transports/stream/transport_core.hpp>
 
 #include <algorithm>
 #include <cstdlib>
@@ -281,7 +282,8 @@ void Side::gather() {
     world->round.operation("%: gather", WHO);
     const Call call(*this);
     Loop& loop = transport->loop();
-    RANDOM_EQUAL(transport->gather(), !transport->is_closing() && !transport->write_error());
+    auto& core = *weft::detail::TransportCore::of(*transport);
+    RANDOM_EQUAL(core.gather(), !transport->is_closing() && !transport->write_error());
     std::string lent;
     for (std::uint64_t count = random.below(4); count != 0; --count)
         write(random.size(3000));
@@ -291,7 +293,7 @@ void Side::gather() {
         transport->write(Buffer::unowned(bytes_of(lent)));
     }
     weft::detail::core_of(loop).cork().flush();
-    transport->own_queued();
+    core.own_queued();
     std::fill(lent.begin(), lent.end(), '?');
 }
 

@@ -713,7 +713,7 @@ void World::make() {
                                  .value();
         const Sys fd = kernel.socket(AF_UNIX, SOCK_DGRAM, 0);
         RANDOM_CHECK(fd.ok() && kernel.bind(fd.fd(), name).ok());
-        return started(made, udp::adopt(*loop, fd.fd(), std::move(protocol), chosen));
+        return started(made, adopt_datagram_endpoint(*loop, fd.fd(), std::move(protocol), chosen));
     }
     const char* const addresses[] = {"127.0.0.1:0", "[::1]:0", "*:0"};
     started(made, udp::bind(*loop, addresses[kind], std::move(protocol), chosen));
@@ -744,7 +744,7 @@ void World::make_pair() {
         UdpOptions chosen = options();
         if (unix_sockets) chosen.packet_info = false;
         Endpoint& made = add(chosen);
-        started(made, udp::adopt(*loop, fd, std::make_unique<Peer>(made), chosen));
+        started(made, adopt_datagram_endpoint(*loop, fd, std::make_unique<Peer>(made), chosen));
     }
 }
 

@@ -78,7 +78,6 @@ public:
     Future<std::uint64_t> send_file(int, std::uint64_t, std::optional<std::uint64_t>) override {
         throw std::logic_error("FakeTransport has no loop to send files in");
     }
-    bool gather() override { return !closing; }
     std::error_code write_error() const noexcept override { return {}; }
     void write_eof() override {}
     void close(std::error_code = {}) override { closing = true; }

@@ -180,8 +180,8 @@ TEST_CASE("What cannot be adopted stays as it was, and goes on with its owner [s
         auto watch = loop.watch(fds[0]).value();
         int readable = 0;
         watch.on_readable([&] { ++readable; });
-        const auto adopted =
-            udp::adopt(loop, fds[0], std::make_unique<DatagramProtocol>(), {.send_buffer = 9000});
+        const auto adopted = adopt_datagram_endpoint(
+            loop, fds[0], std::make_unique<DatagramProtocol>(), {.send_buffer = 9000});
         CHECK(adopted.error().code == std::errc::file_exists);
         CHECK((fcntl(fds[0], F_GETFL) & O_NONBLOCK) == 0);
         CHECK(loop.stats().sources == 1);

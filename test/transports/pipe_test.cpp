@@ -94,7 +94,7 @@ TEST_CASE("A read pipe delivers what is written and then the end of the stream [
     pipe.writer.write("before ");
     Side side;
     side->keep_open = true; // there is nothing to keep open: a pipe has one direction
-    auto ref = connect_read_pipe(loop, pipe.reader.release(), side.protocol());
+    auto ref = adopt_read_pipe(loop, pipe.reader.release(), side.protocol());
     REQUIRE(ref.ok());
     CHECK(side->events.empty());
     until(loop, [&] { return side->received == "before "; });
@@ -120,7 +120,7 @@ TEST_CASE("A read pipe whose writer is gone already ends, after what it left beh
     if (left) pipe.writer.write("last words");
     pipe.writer.close();
     Side side;
-    REQUIRE(connect_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
+    REQUIRE(adopt_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
     until(loop, [&] { return side->lost; });
     CHECK(side->events == (left ? "made data eof lost" : "made eof lost"));
     CHECK(side->received == (left ? "last words" : ""));
@@ -131,7 +131,7 @@ TEST_CASE("Closing a read pipe tells its writer [s105]") {
     TestLoop loop(kernel_kind);
     Pipe pipe;
     Side side;
-    REQUIRE(connect_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
+    REQUIRE(adopt_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
     until(loop, [&] { return side->made; });
     side.transport().close();
     CHECK(side->events == "made");
@@ -147,7 +147,7 @@ TEST_CASE("Pausing a read pipe holds back data and the end of the stream [s105]"
     Pipe pipe;
     Side side;
     side->hooks["made"] = [](Transport& t) { t.pause_reading(); };
-    REQUIRE(connect_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
+    REQUIRE(adopt_read_pipe(loop, pipe.reader.release(), side.protocol()).ok());
     until(loop, [&] { return side->made; });
     pipe.writer.write("hello");
     pipe.writer.close();
@@ -165,7 +165,7 @@ TEST_CASE("A write pipe writes, and write_eof or close ends it once everything h
     REQUIRE(::fcntl(pipe.writer.fd, F_SETPIPE_SZ, 4096) == 4096);
     const bool by_eof = GENERATE(true, false);
     Side side;
-    REQUIRE(connect_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
+    REQUIRE(adopt_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
     until(loop, [&] { return side->made; });
     const std::string text = pattern(10'000);
     side.transport().write(text);
@@ -196,7 +196,7 @@ TEST_CASE("A large write goes on whenever the reader makes room, in order [s105]
     const bool small = GENERATE(true, false);
     if (small) REQUIRE(::fcntl(pipe.writer.fd, F_SETPIPE_SZ, 4096) == 4096);
     Side side;
-    REQUIRE(connect_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
+    REQUIRE(adopt_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
     until(loop, [&] { return side->made; });
     const std::string text = pattern(1'000'000);
     // Pieces small enough to be atomic (PIPE_BUF), and one that is cut.
@@ -229,7 +229,7 @@ TEST_CASE("An idle write pipe notices that its reader has gone [s105] [F49]") {
     Pipe pipe;
     if (when == "before") pipe.reader.close();
     Side side;
-    REQUIRE(connect_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
+    REQUIRE(adopt_write_pipe(loop, pipe.writer.release(), side.protocol()).ok());
     if (when == "before the announcement") pipe.reader.close();
     until(loop, [&] { return side->made; });
     pipe.reader.close();
@@ -245,7 +245,7 @@ TEST_CASE("Writing to a pipe without a reader ends in EPIPE and raises no SIGPIP
     TestLoop loop(kernel_kind);
     Pipe pipe;
     Side side;
-    auto ref = connect_write_pipe(loop, pipe.writer.release(), side.protocol()).value();
+    auto ref = adopt_write_pipe(loop, pipe.writer.release(), side.protocol()).value();
     const bool blocked = GENERATE(true, false);
     if (blocked) ref->write(std::string(200'000, 'x')); // more than fits: the rest waits
     until(loop, [&] { return side->made; });
@@ -268,7 +268,7 @@ TEST_CASE("The far side of a terminal that goes away is the end of the stream, n
     TestLoop loop(kernel_kind);
     Terminal terminal;
     Side side;
-    REQUIRE(connect_read_pipe(loop, terminal.master.release(), side.protocol()).ok());
+    REQUIRE(adopt_read_pipe(loop, terminal.master.release(), side.protocol()).ok());
     terminal.slave.write("hello\n");
     until(loop, [&] { return side->received == "hello\n"; });
     terminal.slave.write("bye");
@@ -286,7 +286,7 @@ TEST_CASE(
     TestLoop loop(kernel_kind);
     Terminal terminal;
     Side side;
-    REQUIRE(connect_write_pipe(loop, terminal.master.release(), side.protocol()).ok());
+    REQUIRE(adopt_write_pipe(loop, terminal.master.release(), side.protocol()).ok());
     until(loop, [&] { return side->made; });
     const std::string text = pattern(100'000);
     side.transport().write(text);
@@ -309,8 +309,8 @@ TEST_CASE("Both directions of one terminal are two transports over two descripto
     Terminal terminal;
     Fd second(::fcntl(terminal.master.fd, F_DUPFD_CLOEXEC, 0));
     Side reader, writer;
-    REQUIRE(connect_read_pipe(loop, terminal.master.release(), reader.protocol()).ok());
-    REQUIRE(connect_write_pipe(loop, second.release(), writer.protocol()).ok());
+    REQUIRE(adopt_read_pipe(loop, terminal.master.release(), reader.protocol()).ok());
+    REQUIRE(adopt_write_pipe(loop, second.release(), writer.protocol()).ok());
     until(loop, [&] { return reader->made && writer->made; });
     writer.transport().write("in");
     std::string got;
@@ -337,7 +337,7 @@ TEST_CASE("What can not be waited for is refused, named, and stays the caller's 
     TestLoop loop(kernel_kind);
     Fd file(::open(path.c_str(), (path == "/dev/null" ? O_RDWR : O_RDONLY) | O_CLOEXEC));
     REQUIRE(file.fd >= 0);
-    for (const auto connect : {&connect_read_pipe, &connect_write_pipe}) {
+    for (const auto connect : {&adopt_read_pipe, &adopt_write_pipe}) {
         Side side;
         auto result = connect(loop, file.fd, side.protocol());
         REQUIRE_FALSE(result.ok());
@@ -354,15 +354,15 @@ TEST_CASE("Misuse of pipes is named: no descriptor, no protocol, a descriptor th
     WEFT_TEST_KERNEL(real_kernels);
     TestLoop loop(kernel_kind);
     Pipe pipe;
-    CHECK(connect_read_pipe(loop, -1, Side().protocol()).error().code ==
+    CHECK(adopt_read_pipe(loop, -1, Side().protocol()).error().code ==
           std::errc::bad_file_descriptor);
-    CHECK(connect_write_pipe(loop, 999999, Side().protocol()).error().code ==
+    CHECK(adopt_write_pipe(loop, 999999, Side().protocol()).error().code ==
           std::errc::bad_file_descriptor);
-    CHECK_THROWS_AS(connect_read_pipe(loop, pipe.reader.fd, nullptr), UsageError);
+    CHECK_THROWS_AS(adopt_read_pipe(loop, pipe.reader.fd, nullptr), UsageError);
     const int fd = pipe.reader.fd;
     Side first, second;
-    REQUIRE(connect_read_pipe(loop, pipe.reader.release(), first.protocol()).ok());
-    CHECK(connect_read_pipe(loop, fd, second.protocol()).error().code == std::errc::file_exists);
+    REQUIRE(adopt_read_pipe(loop, pipe.reader.release(), first.protocol()).ok());
+    CHECK(adopt_read_pipe(loop, fd, second.protocol()).error().code == std::errc::file_exists);
     CHECK(second->destroyed);
     pipe.writer.write("hello");
     until(loop, [&] { return first->received == "hello"; });
@@ -375,15 +375,14 @@ TEST_CASE("Closing the loop ends pipes with aborted and closes their descriptors
     Pipe late;
     {
         TestLoop loop(kernel_kind);
+        REQUIRE(adopt_read_pipe(loop, ::fcntl(in.reader.fd, F_DUPFD_CLOEXEC, 0), reader.protocol())
+                    .ok());
         REQUIRE(
-            connect_read_pipe(loop, ::fcntl(in.reader.fd, F_DUPFD_CLOEXEC, 0), reader.protocol())
-                .ok());
-        REQUIRE(
-            connect_write_pipe(loop, ::fcntl(out.writer.fd, F_DUPFD_CLOEXEC, 0), writer.protocol())
+            adopt_write_pipe(loop, ::fcntl(out.writer.fd, F_DUPFD_CLOEXEC, 0), writer.protocol())
                 .ok());
         until(loop, [&] { return reader->made && writer->made; });
-        REQUIRE(connect_read_pipe(loop, ::fcntl(late.reader.fd, F_DUPFD_CLOEXEC, 0),
-                                  unannounced.protocol())
+        REQUIRE(adopt_read_pipe(loop, ::fcntl(late.reader.fd, F_DUPFD_CLOEXEC, 0),
+                                unannounced.protocol())
                     .ok());
         loop->close();
     }
@@ -400,10 +399,10 @@ TEST_CASE("The wrong end of a pipe, and what is no stream, are refused by name [
     TestLoop loop(kernel_kind);
     Pipe pipe;
     const auto read = [&](int fd) {
-        return connect_read_pipe(loop, fd, std::make_unique<Protocol>());
+        return adopt_read_pipe(loop, fd, std::make_unique<Protocol>());
     };
     const auto write = [&](int fd) {
-        return connect_write_pipe(loop, fd, std::make_unique<Protocol>());
+        return adopt_write_pipe(loop, fd, std::make_unique<Protocol>());
     };
     const auto wrong_reader = read(pipe.writer.fd);
     REQUIRE_FALSE(wrong_reader.ok());

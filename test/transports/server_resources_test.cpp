@@ -113,8 +113,8 @@ TEST_CASE("No more than 64 are turned away per turn [F1] [F26]") {
 
 TEST_CASE("Without a reserve accepting waits, for a timer or for a descriptor of ours [F1]") {
     LogCapture log;
-    FaultyWorld world(
-        {"sim", []() -> std::unique_ptr<Kernel> { return std::make_unique<sim::SimKernel>(); }});
+    FaultyWorld world(KernelKind{
+        "sim", []() -> std::unique_ptr<Kernel> { return std::make_unique<sim::SimKernel>(); }});
     world.listen();
     RawPeer established = world.connect();
     world.faulty->fail(Call::accept, EMFILE, 1, 1'000'000);

@@ -14,7 +14,7 @@ const std::string& big() {
 } // namespace
 
 TEST_CASE("close sends what is buffered and then ends cleanly, however often it is called [s89]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     world.listen();
     RawPeer peer = world.connect();
@@ -34,7 +34,7 @@ TEST_CASE("close sends what is buffered and then ends cleanly, however often it 
 }
 
 TEST_CASE("abort drops what is buffered, resets, and hands on its reason [s89]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(streams_that_reset);
     const bool after_close = GENERATE(false, true);
     World world(kernel_kind);
     world.listen();
@@ -56,7 +56,7 @@ TEST_CASE("abort drops what is buffered, resets, and hands on its reason [s89]")
 }
 
 TEST_CASE("A close that cannot flush ends with the error when the peer goes [s89]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(streams_that_reset);
     World world(kernel_kind);
     world.listen();
     RawPeer peer = world.connect();
@@ -69,7 +69,7 @@ TEST_CASE("A close that cannot flush ends with the error when the peer goes [s89
 }
 
 TEST_CASE("An early answer reaches a peer that is still sending, without RST [F13]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     const Linger::Mode mode =
         GENERATE(Linger::Mode::unread, Linger::Mode::always, Linger::Mode::never);
     World world(kernel_kind);
@@ -144,7 +144,7 @@ TEST_CASE("A lingering close ends after its time or its bytes [F13]") {
 }
 
 TEST_CASE("A connection that closed with all input read does not linger [F13]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(tcp_streams);
     FaultyWorld world(kernel_kind);
     world.prepare = [](Journal& journal) {
         journal.hooks["data_received"] = [](Transport& t) {
@@ -165,7 +165,7 @@ TEST_CASE("A connection that closed with all input read does not linger [F13]") 
 
 TEST_CASE(
     "Closing a connection inside another's callback leaves that one's data alone [F7] [F13]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     world.listen();
     RawPeer first = world.connect();

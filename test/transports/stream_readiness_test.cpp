@@ -35,7 +35,7 @@ std::string more_than_fits(std::size_t size = 12 << 20) {
 } // namespace
 
 TEST_CASE("Whatever is written behind a file that has not begun follows it [s93] [s124]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     const bool inside = GENERATE(true, false);
     const int how = GENERATE(range(0, 6));
     CAPTURE(inside, how);
@@ -84,7 +84,7 @@ TEST_CASE("Whatever is written behind a file that has not begun follows it [s93]
 }
 
 TEST_CASE("Pieces behind a file that had its share of the turn are not forgotten [s124]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     LoopOptions options;
     options.reads_per_turn = 1;
     World world(kernel_kind, std::move(options));
@@ -134,7 +134,7 @@ TEST_CASE(
 }
 
 TEST_CASE("A writer that goes on until it is paused ends when sending has failed [s125] [F14]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(streams_of_sockets);
     const bool was_paused = GENERATE(true, false);
     World world(kernel_kind);
     world.listen();
@@ -177,7 +177,7 @@ TEST_CASE("A writer that goes on until it is paused ends when sending has failed
 }
 
 TEST_CASE("Waiting for room fails with the reason once the connection is aborted [s91] [s125]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     world.listen();
     RawPeer peer = world.connect();
@@ -195,7 +195,7 @@ TEST_CASE("Waiting for room fails with the reason once the connection is aborted
 
 TEST_CASE(
     "A protocol that takes over while writing is paused is never resumed unpaused [s90] [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     const bool writes = GENERATE(true, false);
     World world(kernel_kind);
     world.listen();

@@ -1,7 +1,8 @@
 #pragma once
 
+#include "memory_peer.hpp"
+#include "stream_kinds.hpp"
 #include "support/buffers.hpp"
-#include "support/kernels.hpp"
 
 #include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/sim/faulty_kernel.hpp>
@@ -19,6 +20,7 @@
 #include <string>
 #include <sys/socket.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 /// What the tests of streams and servers share.
@@ -165,15 +167,19 @@ void until(Loop& loop, Done&& done) {
     FAIL("it did not come to pass");
 }
 
-/// The other end of a connection: a bare socket, used by the test itself.
+/// The other end of a connection: a bare socket, or the end of a pair in memory, used by the test
+/// itself. What it sends and receives goes through the same layers as at the end that is tested.
 class RawPeer {
 public:
     RawPeer(Kernel& kernel, int fd) noexcept : kernel_(&kernel), fd_(fd) {
         fix_buffers(kernel, fd);
     }
+    explicit RawPeer(std::shared_ptr<MemoryPeer> peer) noexcept : memory_(std::move(peer)) {}
     RawPeer(RawPeer&& other) noexcept
         : received(std::move(other.received)), ended(other.ended), error(other.error),
-          kernel_(other.kernel_), fd_(std::exchange(other.fd_, -1)) {}
+          kernel_(other.kernel_), fd_(std::exchange(other.fd_, -1)),
+          memory_(std::move(other.memory_)), out_(std::move(other.out_)),
+          in_(std::move(other.in_)) {}
     RawPeer& operator=(RawPeer&&) = delete;
     ~RawPeer() { close(); }
 
@@ -186,23 +192,39 @@ public:
         REQUIRE((begun.ok() || begun.error() == EINPROGRESS));
         return peer;
     }
+    /// From now on, what it sends and receives is changed by `layers`.
+    void stand_behind(int layers) {
+        for (int i = 0; i < layers; ++i) {
+            out_.emplace_back(unsigned(i));
+            in_.emplace_back(unsigned(i));
+        }
+    }
 
     int fd() const noexcept { return fd_; }
     /// Sends all of `text`; there must be room for it.
     void send(std::string_view text) {
-        while (!text.empty()) {
-            const Sys sent = kernel_->send(fd_, text.data(), text.size());
+        const std::string changed = crossed(out_, text);
+        for (std::string_view left = changed; !left.empty();) {
+            const Sys sent = send_once(left);
             REQUIRE(sent.error() == 0);
-            text.remove_prefix(sent.count());
+            left.remove_prefix(sent.count());
         }
     }
     /// As much of it as there is room for; how much that was.
     std::size_t send_some(std::string_view text) {
-        const Sys sent = kernel_->send(fd_, text.data(), text.size());
-        return sent.ok() ? sent.count() : 0;
+        auto trial = out_;
+        const Sys sent = send_once(crossed(trial, text));
+        if (!sent.ok()) return 0;
+        (void)crossed(out_, text.substr(0, sent.count()));
+        return sent.count();
     }
-    void finish_sending() { REQUIRE(kernel_->shutdown_write(fd_).ok()); }
+    void finish_sending() {
+        if (memory_) return memory_->finish_sending();
+        REQUIRE(kernel_->shutdown_write(fd_).ok());
+    }
     void close(bool reset = false) {
+        if (memory_) memory_->close(reset);
+        memory_.reset();
         if (fd_ >= 0) kernel_->close(fd_, reset);
         fd_ = -1;
     }
@@ -211,11 +233,13 @@ public:
     void receive(std::size_t most = SIZE_MAX) {
         std::array<char, 65536> buffer;
         while (most > 0 && !ended && error == 0) {
-            const Sys got = kernel_->recv(fd_, buffer.data(), std::min(buffer.size(), most));
+            const std::size_t size = std::min(buffer.size(), most);
+            const Sys got = memory_ ? memory_->receive(buffer.data(), size)
+                                    : kernel_->recv(fd_, buffer.data(), size);
             if (got.would_block()) return;
             if (!got.ok()) error = got.error();
             if (got.ok() && got.count() == 0) ended = true;
-            if (got.ok()) received.append(buffer.data(), got.count());
+            if (got.ok()) received += crossed(in_, {buffer.data(), got.count()});
             if (got.ok()) most -= got.count();
         }
     }
@@ -232,8 +256,22 @@ public:
     int error = 0;      ///< what receiving failed with
 
 private:
-    Kernel* kernel_;
-    int fd_;
+    static std::string crossed(std::vector<XorStream>& streams, std::string_view text) {
+        std::string changed(text);
+        for (XorStream& stream : streams)
+            changed = text_of(stream.crossed(bytes_of(changed)));
+        return changed;
+    }
+    Sys send_once(std::string_view text) {
+        if (memory_) return memory_->send(text);
+        return kernel_->send(fd_, text.data(), text.size());
+    }
+
+    Kernel* kernel_ = nullptr;
+    int fd_ = -1;
+    std::shared_ptr<MemoryPeer> memory_;
+    std::vector<XorStream> out_;
+    std::vector<XorStream> in_;
 };
 
 /// A loop over any kernel, also one that the case has prepared, with what nobody caught collected
@@ -263,12 +301,24 @@ public:
 struct World {
     explicit World(const KernelKind& kind, LoopOptions options = {})
         : loop(kind.make, std::move(options)) {}
+    explicit World(const StreamStage& stage, LoopOptions options = {})
+        : World(static_cast<const KernelKind&>(stage), std::move(options)) {
+        kind = stage.transport;
+    }
     explicit World(const std::function<std::unique_ptr<Kernel>()>& make, LoopOptions options = {})
         : loop(make, std::move(options)) {}
 
-    /// Listens on a free port; `prepare` sees each journal before its connection is made.
-    void listen(ListenOptions options = {}, std::string_view address = "127.0.0.1:0") {
-        auto listening = tcp::listen(loop, address, factory(), std::move(options));
+    /// Listens where nobody else does; `prepare` sees each journal before its connection is made.
+    void listen(const ListenOptions& options = {}) {
+        if (kind.base == TransportKind::Base::memory) return set_options(options);
+        const bool tcp = kind.base == TransportKind::Base::tcp;
+        static int count = 0;
+        listen(options, tcp ? "127.0.0.1:0"
+                            : "unix:@weft-test-" + std::to_string(::getpid()) + "-" +
+                                  std::to_string(++count));
+    }
+    void listen(const ListenOptions& options, std::string_view address) {
+        auto listening = weft::listen(loop, address, factory(), options);
         INFO((listening.ok() ? std::string() : listening.error().message()));
         REQUIRE(listening.ok());
         server = std::move(*listening);
@@ -278,13 +328,14 @@ struct World {
             auto journal = std::make_shared<Journal>();
             if (prepare) prepare(*journal);
             journals.push_back(journal);
-            return std::make_unique<Recorder>(journal);
+            return kind.wrap(std::make_unique<Recorder>(journal));
         };
     }
-    /// Connects a bare socket and waits for its connection to be made.
+    /// Connects a bare end and waits for its connection to be made.
     RawPeer connect() {
         const std::size_t before = journals.size();
-        RawPeer peer = RawPeer::connect(peers(), server.addresses().at(0));
+        RawPeer peer = begin_to_connect();
+        peer.stand_behind(kind.layers);
         until([&] { return journals.size() > before && journals.back()->made; });
         return peer;
     }
@@ -304,12 +355,39 @@ struct World {
     sim::FaultyKernel* faulty = nullptr; ///< that of a `FaultyWorld`
     HostLoop loop;
     std::function<void(Journal&)> prepare;
+    TransportKind kind; ///< of its connections
     std::vector<std::shared_ptr<Journal>> journals;
     Server server;
+
+private:
+    RawPeer begin_to_connect() {
+        if (kind.base != TransportKind::Base::memory)
+            return RawPeer::connect(peers(), server.addresses().at(0));
+        auto peer = std::make_shared<MemoryPeer>();
+        const auto pair = connected_pair(loop, factory()(), peer->protocol());
+        if (write_limits_)
+            pair.first->set_write_buffer_limits(write_limits_->high, write_limits_->low);
+        if (linger_) pair.first->set_linger(*linger_);
+        if (idle_timeout_ > Duration::zero()) pair.first->set_idle_timeout(idle_timeout_);
+        return RawPeer(std::move(peer));
+    }
+    /// What a server would give to its connections.
+    void set_options(const ListenOptions& options) {
+        write_limits_ = options.write_limits;
+        linger_ = options.linger;
+        idle_timeout_ = options.idle_timeout;
+    }
+    std::optional<WriteLimits> write_limits_;
+    std::optional<Linger> linger_;
+    Duration idle_timeout_{0};
 };
 
 /// The same over a kernel whose calls can be made to fail, and are counted.
 struct FaultyWorld : World {
+    explicit FaultyWorld(const StreamStage& stage, LoopOptions options = {})
+        : FaultyWorld(static_cast<const KernelKind&>(stage), std::move(options)) {
+        kind = stage.transport;
+    }
     explicit FaultyWorld(const KernelKind& kind, LoopOptions options = {})
         : World(
               [&]() -> std::unique_ptr<Kernel> {

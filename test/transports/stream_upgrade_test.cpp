@@ -29,7 +29,7 @@ void pull(Journal& journal, std::size_t most = 64) {
 } // namespace
 
 TEST_CASE("An upgrade in the middle of the stream loses and repeats no byte [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     const Reading before = GENERATE(Reading::push, Reading::buffered, Reading::pull);
     const Reading after = GENERATE(Reading::push, Reading::buffered, Reading::pull);
     const std::size_t cut = GENERATE(1, 8, 9, 10, 500); // the first packet's size
@@ -83,7 +83,7 @@ TEST_CASE("An upgrade in the middle of the stream loses and repeats no byte [s92
 }
 
 TEST_CASE("A protocol that is exchanged inside get_buffer is not read into [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     auto next = std::make_shared<Journal>();
     world.prepare = [&](Journal& journal) {
@@ -104,7 +104,7 @@ TEST_CASE("A protocol that is exchanged inside get_buffer is not read into [s92]
 }
 
 TEST_CASE("An end that was read before an upgrade is told to the new protocol [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     auto next = std::make_shared<Journal>();
     std::string rest;
@@ -139,7 +139,7 @@ TEST_CASE("An end that was read before an upgrade is told to the new protocol [s
 
 TEST_CASE(
     "What is given back last comes first, once reading is on, and before the end [s86] [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     const Reading reading = GENERATE(Reading::push, Reading::buffered);
     World world(kernel_kind);
     world.prepare = [&](Journal& journal) { journal.reading = reading; };
@@ -168,7 +168,7 @@ TEST_CASE(
 }
 
 TEST_CASE("Giving back in pieces what was taken in pieces keeps the order [s92]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     world.prepare = [](Journal& journal) {
         journal.hooks["made"] = [](Transport& t) { t.pause_reading(); };
@@ -200,7 +200,7 @@ TEST_CASE("Giving back in pieces what was taken in pieces keeps the order [s92]"
 }
 
 TEST_CASE("A pulling protocol is told again only after it has met an empty stream [s86]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     world.prepare = [](Journal& journal) { journal.reading = Reading::pull; };
     world.listen();
@@ -215,8 +215,12 @@ TEST_CASE("A pulling protocol is told again only after it has met an empty strea
     world.settle();
     CHECK(journal.count("ready") == 1);
     CHECK(read().size == 8);
-    CHECK(read().size == 5);
-    CHECK(read().state == ReadResult::State::would_block);
+    std::size_t rest = 0; // a layer may not put together what came in two pieces
+    ReadResult last = read();
+    for (; last.state == ReadResult::State::data; last = read())
+        rest += last.size;
+    CHECK(rest == 5);
+    CHECK(last.state == ReadResult::State::would_block);
     CHECK_THROWS_AS((peer.send("x"), world.settle(), world.transport().try_read({})), UsageError);
     CHECK(journal.count("ready") == 2);
     CHECK(read().size == 1);
@@ -232,7 +236,7 @@ TEST_CASE("A pulling protocol is told again only after it has met an empty strea
 }
 
 TEST_CASE("A pulling protocol finds errors where it reads [s83]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(streams_that_reset);
     World world(kernel_kind);
     world.prepare = [](Journal& journal) { journal.reading = Reading::pull; };
     world.listen();
@@ -252,7 +256,7 @@ TEST_CASE("A pulling protocol finds errors where it reads [s83]") {
 }
 
 TEST_CASE("try_read takes from a pushing protocol what it would have been pushed [s82]") {
-    WEFT_TEST_KERNEL(all_kernels);
+    WEFT_TEST_STREAM(all_streams);
     World world(kernel_kind);
     std::string taken;
     world.prepare = [&](Journal& journal) {

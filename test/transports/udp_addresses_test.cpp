@@ -267,7 +267,8 @@ TEST_CASE("An endpoint is made of UDP and Unix sockets alone [s103]") {
     Bench bench(real_kernel());
     const int other = ::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_ROUTE);
     REQUIRE(other >= 0);
-    const auto adopted = weft::udp::adopt(bench.loop, other, std::make_unique<DatagramProtocol>());
+    const auto adopted =
+        weft::adopt_datagram_endpoint(bench.loop, other, std::make_unique<DatagramProtocol>());
     REQUIRE_FALSE(adopted.ok());
     CHECK(adopted.error().code == std::errc::address_family_not_supported);
     ::close(other);

@@ -85,8 +85,8 @@ TEST_CASE("Any callback may close, abort or throw, and the end comes once and la
     UdpOptions options;
     options.write_limits = weft::WriteLimits{0, 0};
     DatagramRef endpoint =
-        weft::udp::adopt(bench.loop, fds[0], std::make_unique<Actor>(lines, action, callback),
-                         options)
+        weft::adopt_datagram_endpoint(bench.loop, fds[0],
+                                      std::make_unique<Actor>(lines, action, callback), options)
             .value();
     bench.settle();
     for (const char* text : {"1", "2", "3"})

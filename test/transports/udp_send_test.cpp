@@ -20,7 +20,8 @@ struct Pair {
         int fds[2];
         REQUIRE(b.kernel->socketpair(SOCK_DGRAM, fds).ok());
         far = fds[1];
-        endpoint = weft::udp::adopt(b.loop, fds[0], std::move(protocol), options).value();
+        endpoint =
+            weft::adopt_datagram_endpoint(b.loop, fds[0], std::move(protocol), options).value();
     }
     ~Pair() { bench.kernel->close(far); }
     /// The next datagram at the far end, "(none)" if there is none.

@@ -326,7 +326,7 @@ TEST_CASE("A descriptor that is no datagram socket stays the caller's") {
     Lines lines;
     Bench bench(real_kernel());
     const auto code = [&](int fd) {
-        return weft::udp::adopt(bench.loop, fd, recorder(lines)).error().code;
+        return weft::adopt_datagram_endpoint(bench.loop, fd, recorder(lines)).error().code;
     };
     int fds[2];
     REQUIRE(pipe(fds) == 0);
@@ -339,7 +339,8 @@ TEST_CASE("A descriptor that is no datagram socket stays the caller's") {
     ::close(fds[0]);
     ::close(fds[1]);
     CHECK(code(fds[0]) == std::errc::bad_file_descriptor);
-    const auto what = weft::udp::adopt(bench.loop, fds[0], recorder(lines)).error().message();
+    const auto what =
+        weft::adopt_datagram_endpoint(bench.loop, fds[0], recorder(lines)).error().message();
     CHECK_THAT(what, Catch::Contains("descriptor " + std::to_string(fds[0])));
     CHECK(lines.empty());
 }
@@ -352,7 +353,7 @@ TEST_CASE("An adopted socket works as one that was made here") {
     const Address any = Address::loopback_ipv4(0);
     REQUIRE(::bind(fd, any.data(), any.size()) == 0);
     DatagramRef server =
-        weft::udp::adopt(bench.loop, fd, std::make_unique<Echo>(at_server)).value();
+        weft::adopt_datagram_endpoint(bench.loop, fd, std::make_unique<Echo>(at_server)).value();
     CHECK(server->fd() == fd);
     DatagramRef client = local(bench.loop, recorder(at_client));
     client->send_to(bytes_of("hello"), bench.bound(server));

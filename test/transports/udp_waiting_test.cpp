@@ -61,7 +61,8 @@ TEST_CASE("A receiver without room holds up nobody else, and the loop does not s
     Lines lines;
     Bench bench(every_kernel());
     Sockets sockets(bench);
-    auto endpoint = weft::udp::adopt(bench.loop, sockets.mine, recorder(lines)).value();
+    auto endpoint =
+        weft::adopt_datagram_endpoint(bench.loop, sockets.mine, recorder(lines)).value();
     bench.loop.run_once();
     constexpr int many = 2000;
     for (int i = 0; i < many; ++i)
@@ -106,7 +107,8 @@ TEST_CASE(
     Sockets sockets(bench);
     UdpOptions options;
     options.write_limits = weft::WriteLimits{1000, 100};
-    auto endpoint = weft::udp::adopt(bench.loop, sockets.mine, recorder(lines), options).value();
+    auto endpoint =
+        weft::adopt_datagram_endpoint(bench.loop, sockets.mine, recorder(lines), options).value();
     bench.loop.run_once();
     for (int i = 0; i < 4000 && count(lines, "pause") == 0; ++i)
         endpoint->send_to("x", sockets.address("lazy"));
@@ -133,7 +135,8 @@ TEST_CASE("A receiver that is gone is told of, and what waited for it goes [s104
     Lines lines;
     Bench bench(every_kernel());
     Sockets sockets(bench);
-    auto endpoint = weft::udp::adopt(bench.loop, sockets.mine, recorder(lines)).value();
+    auto endpoint =
+        weft::adopt_datagram_endpoint(bench.loop, sockets.mine, recorder(lines)).value();
     bench.loop.run_once();
     for (int i = 0; i < 2000; ++i)
         endpoint->send_to("x", sockets.address("lazy"));
@@ -158,11 +161,11 @@ TEST_CASE("Endpoints that are closed while each waits for the other's room end, 
             send();
         from->pause_reading();
     };
-    auto alone = weft::udp::adopt(bench.loop, sockets.mine, recorder(lines)).value();
+    auto alone = weft::adopt_datagram_endpoint(bench.loop, sockets.mine, recorder(lines)).value();
     int fds[2];
     REQUIRE(bench.kernel->socketpair(SOCK_DGRAM, fds).ok());
-    auto one = weft::udp::adopt(bench.loop, fds[0], recorder(lines)).value();
-    auto other = weft::udp::adopt(bench.loop, fds[1], recorder(lines)).value();
+    auto one = weft::adopt_datagram_endpoint(bench.loop, fds[0], recorder(lines)).value();
+    auto other = weft::adopt_datagram_endpoint(bench.loop, fds[1], recorder(lines)).value();
     full(alone, [&] { alone->send_to("to itself", sockets.address("mine")); });
     full(one, [&] { one->send("one"); });
     full(other, [&] { other->send("other"); });

@@ -34,6 +34,9 @@ struct ConnectOptions {
     /// and no other. It is weft's once connected, and given back, open and non-blocking, if that
     /// fails or is cancelled.
     int socket = -1;
+    /// What stands between the connection and its protocol. The future completes when it is open,
+    /// with a reference to the transport that the protocol has.
+    LayerFactory layer = {};
 };
 
 namespace tcp {
@@ -49,15 +52,18 @@ namespace tcp {
 /// aborts the connection. Dropping the future cancels nothing. When the loop is closed first, it
 /// fails with `Errc::aborted`. Nothing is called before this returns.
 Future<TransportRef> connect(Loop& loop, std::string_view address,
-                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+                             std::unique_ptr<Protocol> protocol,
+                             const ConnectOptions& options = {});
 /// The same for a host, a name or a numeric address (an IPv6 one with or without brackets), and a
 /// port. What a proxy wants for a target that its client names: whatever the text says, this makes
 /// a TCP connection or none.
 Future<TransportRef> connect(Loop& loop, std::string_view host, std::uint16_t port,
-                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+                             std::unique_ptr<Protocol> protocol,
+                             const ConnectOptions& options = {});
 /// The same for addresses, tried in this order.
 Future<TransportRef> connect(Loop& loop, std::span<const Address> addresses,
-                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+                             std::unique_ptr<Protocol> protocol,
+                             const ConnectOptions& options = {});
 
 } // namespace tcp
 
@@ -67,7 +73,7 @@ namespace unix_socket {
 /// `tcp::connect` does. EAGAIN when the server's backlog is full: unlike with TCP the system does
 /// not wait for room (connect(2)).
 Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<Protocol> protocol,
-                             ConnectOptions options = {});
+                             const ConnectOptions& options = {});
 
 } // namespace unix_socket
 
@@ -76,10 +82,11 @@ Future<TransportRef> connect(Loop& loop, std::string_view path, std::unique_ptr<
 /// `Address::to_string` will do. For the texts of a program's owner; a client's go to
 /// `tcp::connect`.
 Future<TransportRef> connect(Loop& loop, std::string_view address,
-                             std::unique_ptr<Protocol> protocol, ConnectOptions options = {});
+                             std::unique_ptr<Protocol> protocol,
+                             const ConnectOptions& options = {});
 /// The same for one address, IP or Unix.
 Future<TransportRef> connect(Loop& loop, const Address& address, std::unique_ptr<Protocol> protocol,
-                             ConnectOptions options = {});
+                             const ConnectOptions& options = {});
 
 /// Two transports connected to each other in memory, without descriptors, with a buffer of 64 KiB
 /// each way. Both `connection_made` come in the next turn. They behave as a TCP connection does:

@@ -1,7 +1,7 @@
 // From addresses to datagram endpoints.
 
 #include "../connect/socket_options.hpp"
-#include "udp_transport.hpp"
+#include "datagram_endpoint.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -9,7 +9,8 @@
 #include <string>
 #include <sys/socket.h>
 
-namespace weft::udp {
+namespace weft {
+namespace udp {
 namespace {
 
 using detail::DatagramEndpoint;
@@ -165,9 +166,13 @@ Result<DatagramRef> connect(Loop& loop, std::string_view peer,
     return connect(loop, *parsed, std::move(protocol), options);
 }
 
-Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
-                          const UdpOptions& options) {
-    check(loop, "udp::adopt", protocol, options);
+} // namespace udp
+
+Result<DatagramRef> adopt_datagram_endpoint(Loop& loop, int fd,
+                                            std::unique_ptr<DatagramProtocol> protocol,
+                                            const UdpOptions& options) {
+    using namespace udp;
+    check(loop, "adopt_datagram_endpoint", protocol, options);
     const std::string what = "adopt a datagram endpoint from descriptor " + std::to_string(fd);
     Kernel& kernel = detail::core_of(loop).kernel();
     const FileKind kind = kernel.kind_of(fd);
@@ -194,4 +199,4 @@ Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> 
     return start(loop, fd, std::move(protocol), peer, as_it_is, what);
 }
 
-} // namespace weft::udp
+} // namespace weft

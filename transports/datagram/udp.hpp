@@ -78,14 +78,16 @@ Result<DatagramRef> connect(Loop& loop, const Address& peer,
                             std::unique_ptr<DatagramProtocol> protocol,
                             const UdpOptions& options = {});
 
+} // namespace udp
+
 /// Makes an endpoint of a datagram socket that was made elsewhere, UDP or Unix, connected or not.
 /// Of the options, those of binding are ignored. The descriptor is weft's on success and stays the
 /// caller's on failure; ENOTSOCK or EINVAL if it is no datagram socket, EAFNOSUPPORT if it is
 /// neither IP nor Unix.
-Result<DatagramRef> adopt(Loop& loop, int fd, std::unique_ptr<DatagramProtocol> protocol,
-                          const UdpOptions& options = {});
+Result<DatagramRef> adopt_datagram_endpoint(Loop& loop, int fd,
+                                            std::unique_ptr<DatagramProtocol> protocol,
+                                            const UdpOptions& options = {});
 
-} // namespace udp
 } // namespace weft
 
 #pragma GCC visibility pop

@@ -42,7 +42,7 @@ Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> 
         break;
     }
     const Sys mode = kernel.access_mode(fd);
-    const int wrong = kind == detail::StreamKind::pipe_reader ? O_WRONLY : O_RDONLY;
+    const int wrong = detail::traits_of(kind).reads ? O_WRONLY : O_RDONLY;
     if (!mode.ok()) return failed(mode.code());
     if (mode.value() == wrong)
         return Error{errno_code(EBADF),
@@ -59,14 +59,14 @@ Result<TransportRef> connect_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> 
 
 } // namespace
 
-Result<TransportRef> connect_read_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
+Result<TransportRef> adopt_read_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
     return connect_pipe(loop, fd, std::move(protocol), detail::StreamKind::pipe_reader,
-                        "connect_read_pipe");
+                        "adopt_read_pipe");
 }
 
-Result<TransportRef> connect_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
+Result<TransportRef> adopt_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol) {
     return connect_pipe(loop, fd, std::move(protocol), detail::StreamKind::pipe_writer,
-                        "connect_write_pipe");
+                        "adopt_write_pipe");
 }
 
 } // namespace weft

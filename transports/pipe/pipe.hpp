@@ -16,12 +16,12 @@ namespace weft {
 /// every process that shares it. `Errc::not_an_event_fd` for files and directories, and, where the
 /// kernel can tell (epoll), for devices that are always ready, as /dev/null. EBADF for what is open
 /// for writing alone; of sockets only connected stream sockets will do (EPROTOTYPE, ENOTCONN).
-Result<TransportRef> connect_read_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
+Result<TransportRef> adopt_read_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 /// The same for a writing end; EBADF for what is open for reading alone. Nothing is read from it.
 /// `write_eof` closes it once everything has left; when the last reader goes away `connection_lost`
 /// gets EPIPE, also if nothing is being written. SIGPIPE is never raised.
-Result<TransportRef> connect_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
+Result<TransportRef> adopt_write_pipe(Loop& loop, int fd, std::unique_ptr<Protocol> protocol);
 
 } // namespace weft
 

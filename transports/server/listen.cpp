@@ -179,16 +179,15 @@ Result<void> listen_on_path(ServerState& server, std::string_view path) {
 }
 
 /// A server on all of these, each of which `listen_on_one(state, text)` understands, or on none.
-template<class Text, class ListenOnOne>
-Result<Server> listen_on_each(Loop& loop, std::span<const Text> texts, ProtocolFactory factory,
-                              ListenOptions options, ListenOnOne listen_on_one) {
+Result<Server> listen_on_each(Loop& loop, const ListenAddresses& addresses, ProtocolFactory factory,
+                              const ListenOptions& options,
+                              Result<void> (*listen_on_one)(ServerState&, std::string_view)) {
     core_of(loop).check_usable("listen");
-    auto state =
-        std::make_shared<ServerState>(core_of(loop), std::move(factory), std::move(options));
+    auto state = std::make_shared<ServerState>(core_of(loop), std::move(factory), options);
     Server server(state);
-    for (const Text& text : texts)
+    for (const std::string& text : addresses.texts())
         if (auto done = listen_on_one(*state, text); !done.ok()) return done.error();
-    if (texts.empty()) return Error{Errc::bad_address, "listen (no address given)"};
+    if (addresses.texts().empty()) return Error{Errc::bad_address, "listen (no address given)"};
     return server;
 }
 
@@ -201,15 +200,9 @@ Result<void> listen_on_named(ServerState& server, std::string_view text) {
 
 namespace tcp {
 
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
-                      ListenOptions options) {
-    return detail::listen_on_each(loop, std::span<const std::string_view>(&address, 1),
-                                  std::move(factory), std::move(options), detail::listen_on_text);
-}
-
-Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
-                      ListenOptions options) {
-    return detail::listen_on_each(loop, addresses, std::move(factory), std::move(options),
+Result<Server> listen(Loop& loop, const ListenAddresses& addresses, ProtocolFactory factory,
+                      const ListenOptions& options) {
+    return detail::listen_on_each(loop, addresses, std::move(factory), options,
                                   detail::listen_on_text);
 }
 
@@ -217,27 +210,21 @@ Result<Server> listen(Loop& loop, std::span<const std::string> addresses, Protoc
 
 namespace unix_socket {
 
-Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
-                      ListenOptions options) {
-    return detail::listen_on_each(loop, std::span<const std::string_view>(&path, 1),
-                                  std::move(factory), std::move(options), detail::listen_on_path);
+Result<Server> listen(Loop& loop, const ListenAddresses& paths, ProtocolFactory factory,
+                      const ListenOptions& options) {
+    return detail::listen_on_each(loop, paths, std::move(factory), options, detail::listen_on_path);
 }
 
 } // namespace unix_socket
 
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
-                      ListenOptions options) {
-    return detail::listen_on_each(loop, std::span<const std::string_view>(&address, 1),
-                                  std::move(factory), std::move(options), detail::listen_on_named);
-}
-
-Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
-                      ListenOptions options) {
-    return detail::listen_on_each(loop, addresses, std::move(factory), std::move(options),
+Result<Server> listen(Loop& loop, const ListenAddresses& addresses, ProtocolFactory factory,
+                      const ListenOptions& options) {
+    return detail::listen_on_each(loop, addresses, std::move(factory), options,
                                   detail::listen_on_named);
 }
 
-Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, ListenOptions options) {
+Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory,
+                              const ListenOptions& options) {
     detail::core_of(loop).check_usable("adopt_listener");
     Kernel& kernel = detail::core_of(loop).kernel();
     detail::Socket socket(kernel, fd);
@@ -250,8 +237,8 @@ Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory, Liste
     Address address;
     if (const Sys done = kernel.local_address(fd, address); !done.ok()) return failed(done.code());
     if (address.family() == Address::Family::none) return failed(errno_code(EAFNOSUPPORT));
-    auto state = std::make_shared<detail::ServerState>(detail::core_of(loop), std::move(factory),
-                                                       std::move(options));
+    auto state =
+        std::make_shared<detail::ServerState>(detail::core_of(loop), std::move(factory), options);
     Server server(state);
     const auto kind = address.is_ip() ? detail::StreamKind::tcp : detail::StreamKind::unix_socket;
     if (auto done = state->add_listener(socket.release(), kind, address, {}); !done.ok())

@@ -19,9 +19,8 @@ constexpr int shed_per_wake = 64;
 
 } // namespace
 
-ServerState::ServerState(LoopCore& c, ProtocolFactory factory, ListenOptions listen_options)
-    : core(c), options(std::move(listen_options)), remote_(c.mailbox()),
-      factory_(std::move(factory)) {
+ServerState::ServerState(LoopCore& c, ProtocolFactory factory, const ListenOptions& listen_options)
+    : core(c), options(listen_options), remote_(c.mailbox()), factory_(std::move(factory)) {
     if (!factory_) throw UsageError("listen: the protocol factory is empty");
     check_option(options.backlog >= 0, "ListenOptions: backlog", options.backlog,
                  "can not be negative");
@@ -49,13 +48,13 @@ Result<void> ServerState::add_listener(int fd, StreamKind kind, const Address& a
 
 // --- Connections ---
 
-void ServerState::add_connection(ListNode& link) noexcept {
+void ServerState::add_connection(ServerLink& link) noexcept {
     connections_.push_back(link);
     if (connection_count++ == 0) self_ = shared_from_this();
     update_armed();
 }
 
-void ServerState::remove_connection(ListNode& link) noexcept {
+void ServerState::remove_connection(ServerLink& link) noexcept {
     const auto keep = shared_from_this();
     link.unlink();
     if (--connection_count == 0) self_.reset();
@@ -73,7 +72,7 @@ void ServerState::each_connection(Visit&& visit) {
     // None of these calls takes a connection out of the list: that happens in the closing phase.
     for (ListNode* link = connections_.next; link != &connections_;) {
         ListNode* next = link->next;
-        visit(StreamTransport::from_server_link(*link));
+        visit(static_cast<ServerLink*>(link)->transport); // it holds nothing else
         link = next;
     }
 }
@@ -106,6 +105,7 @@ std::unique_ptr<Protocol> ServerState::make_protocol(const Address& peer) {
     std::unique_ptr<Protocol> protocol;
     try {
         if (!options.admit || options.admit(peer)) protocol = factory_();
+        if (protocol && options.layer) protocol = options.layer(std::move(protocol));
     } catch (...) {
         core.report_exception("making a protocol for " + peer.to_string());
     }
@@ -223,7 +223,10 @@ Future<std::size_t> ServerState::drain(Duration deadline) {
     // Never before returning: the protocols hear of it in the next turn, one by one.
     each_connection([this](StreamTransport& transport) {
         core.loop().call_soon([ref = transport.ref()] {
-            if (Transport* open = ref.get()) static_cast<StreamTransport&>(*open).tell_draining();
+            Transport* const open = ref.get();
+            if (open == nullptr || open->is_closing()) return;
+            TransportCore::of(*open)->run_callback("draining",
+                                                   [open] { open->protocol().draining(*open); });
         });
     });
     const TimePoint end = core.deadline_in(deadline);

@@ -2,7 +2,9 @@
 
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop.hpp>
+#include <weft/transports/layer/layered_transport.hpp>
 
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -40,12 +42,29 @@ struct ListenOptions {
     bool reuse_port = false;   ///< TCP: several listeners share the port, one per loop
     bool ipv6_only = false;    ///< TCP: an IPv6 address does not take IPv4 connections as well
     bool nodelay = true;       ///< TCP: small writes leave at once
-    std::optional<KeepAlive> keep_alive = {};       ///< TCP
-    std::size_t max_connections = 0;                ///< stop accepting at so many; 0: no bound
-    Duration idle_timeout{0};                       ///< given to every connection; 0: none
-    std::optional<WriteLimits> write_limits = {};   ///< likewise
-    std::optional<Linger> linger = {};              ///< likewise
-    Function<bool(const Address& peer)> admit = {}; ///< false closes the connection at once
+    std::optional<KeepAlive> keep_alive = {};            ///< TCP
+    std::size_t max_connections = 0;                     ///< stop accepting at so many; 0: no bound
+    Duration idle_timeout{0};                            ///< given to every connection; 0: none
+    std::optional<WriteLimits> write_limits = {};        ///< likewise
+    std::optional<Linger> linger = {};                   ///< likewise
+    std::function<bool(const Address& peer)> admit = {}; ///< false closes the connection at once
+    LayerFactory layer = {}; ///< what stands between every connection and its protocol
+};
+
+/// What to listen on: the text of one address or of several.
+class ListenAddresses {
+public:
+    ListenAddresses(std::initializer_list<std::string_view> texts)
+        : texts_(texts.begin(), texts.end()) {}
+    ListenAddresses(std::string_view text) : texts_{std::string(text)} {}
+    ListenAddresses(const char* text) : texts_{text} {}
+    ListenAddresses(const std::string& text) : texts_{text} {}
+    ListenAddresses(const std::vector<std::string>& texts) : texts_(texts) {}
+    ListenAddresses(std::span<const std::string> texts) : texts_(texts.begin(), texts.end()) {}
+    const std::vector<std::string>& texts() const noexcept { return texts_; }
+
+private:
+    std::vector<std::string> texts_;
 };
 
 /// Listening sockets and the connections that came of them. A handle: destroying it stops
@@ -99,19 +118,11 @@ private:
 namespace tcp {
 
 /// Listens on "127.0.0.1:80", "[::1]:80", "localhost:80" (both loopbacks), "*:80" or ":80" (any
-/// address, IPv6 and IPv4). Port 0 lets the system choose, one for both loopbacks. Accepted
-/// connections never call back before this returns. The error names the address.
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
-                      ListenOptions options = {});
-/// The same on several addresses; all or none.
-Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
-                      ListenOptions options = {});
-/// The same for addresses that are written out.
-inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
-                             ProtocolFactory factory, ListenOptions options = {}) {
-    const std::vector<std::string> all(addresses.begin(), addresses.end());
-    return listen(loop, std::span(all), std::move(factory), std::move(options));
-}
+/// address, IPv6 and IPv4), or on several of them: on all or none. Port 0 lets the system choose,
+/// one for both loopbacks. Accepted connections never call back before this returns. The error
+/// names the address.
+Result<Server> listen(Loop& loop, const ListenAddresses& addresses, ProtocolFactory factory,
+                      const ListenOptions& options = {});
 
 } // namespace tcp
 
@@ -123,30 +134,21 @@ namespace unix_socket {
 /// that of several that start at once one has the path and the others are told; it may take a fifth
 /// of a second to find that another program keeps it locked. A relative path is the file's in the
 /// program's present folder, also when that changes.
-Result<Server> listen(Loop& loop, std::string_view path, ProtocolFactory factory,
-                      ListenOptions options = {});
+Result<Server> listen(Loop& loop, const ListenAddresses& paths, ProtocolFactory factory,
+                      const ListenOptions& options = {});
 
 } // namespace unix_socket
 
-/// Listens on what a text names: a Unix socket if `Address::names_unix` says so ("unix:/path",
-/// "/path", "@name"), else as `tcp::listen` does.
-Result<Server> listen(Loop& loop, std::string_view address, ProtocolFactory factory,
-                      ListenOptions options = {});
-/// The same on several of them, TCP and Unix sockets alike; all or none.
-Result<Server> listen(Loop& loop, std::span<const std::string> addresses, ProtocolFactory factory,
-                      ListenOptions options = {});
-/// The same for addresses that are written out.
-inline Result<Server> listen(Loop& loop, std::initializer_list<std::string_view> addresses,
-                             ProtocolFactory factory, ListenOptions options = {}) {
-    const std::vector<std::string> all(addresses.begin(), addresses.end());
-    return listen(loop, std::span(all), std::move(factory), std::move(options));
-}
+/// Listens on what texts name, TCP and Unix sockets alike: a Unix socket if `Address::names_unix`
+/// says so ("unix:/path", "/path", "@name"), else as `tcp::listen` does. On all or none.
+Result<Server> listen(Loop& loop, const ListenAddresses& addresses, ProtocolFactory factory,
+                      const ListenOptions& options = {});
 
 /// Serves a listening stream socket that was made elsewhere: inherited, or passed on by a
 /// supervisor. The descriptor is weft's from now on, also if this fails. ENOTSOCK or EINVAL if it
 /// is no listening stream socket.
 Result<Server> adopt_listener(Loop& loop, int fd, ProtocolFactory factory,
-                              ListenOptions options = {});
+                              const ListenOptions& options = {});
 
 /// Makes a transport of a connected stream socket that was made elsewhere. `connection_made` comes
 /// in the next turn. The descriptor is weft's on success and stays the caller's on failure.

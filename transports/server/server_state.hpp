@@ -54,15 +54,15 @@ private:
 class ServerState final : public std::enable_shared_from_this<ServerState> {
 public:
     /// `UsageError` for options that cannot be meant.
-    ServerState(LoopCore& core, ProtocolFactory factory, ListenOptions options);
+    ServerState(LoopCore& core, ProtocolFactory factory, const ListenOptions& options);
     /// A handle may outlive the loop, which has then closed this.
     bool loop_alive() const noexcept { return remote_->loop() != nullptr; }
 
     /// Takes `fd` over, also if this fails.
     Result<void> add_listener(int fd, StreamKind kind, const Address& address, SocketFile file);
 
-    void add_connection(ListNode& link) noexcept;
-    void remove_connection(ListNode& link) noexcept;
+    void add_connection(ServerLink& link) noexcept;
+    void remove_connection(ServerLink& link) noexcept;
 
     void close();
     void set_paused(bool paused) noexcept;
@@ -102,7 +102,7 @@ private:
 
     std::shared_ptr<Mailbox> remote_;
     ProtocolFactory factory_;
-    ListNode connections_;
+    ListNode connections_;              // of `ServerLink`s
     std::shared_ptr<ServerState> self_; // while there are connections
     int reserve_ = -1;
     bool paused_ = false;

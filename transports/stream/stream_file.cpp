@@ -21,14 +21,12 @@ Future<std::uint64_t> StreamTransport::send_file(int file, std::uint64_t offset,
                                                  std::optional<std::uint64_t> count) {
     Promise<std::uint64_t> promise(core_.loop());
     auto future = promise.future();
-    if (has(closing | write_broken)) {
-        promise.set_error(
-            {has(write_broken) ? extras().write_error : end_reason(), describe("send_file")});
+    if (has(closing) || broken()) {
+        promise.set_error({broken() ? extras().write_error : end_reason(), describe("send_file")});
         return future;
     }
-    if (kind_ == StreamKind::pipe_reader)
-        throw UsageError("send_file: this end of the pipe is for reading");
-    if (has(eof_wanted)) throw UsageError(describe("send_file: write_eof was called"));
+    if (!traits().writes) throw UsageError("send_file: this end of the pipe is for reading");
+    if (has(sends_no_more)) throw UsageError(describe("send_file: write_eof was called"));
     if (!has(queued)) begin_queue();
     if (in_callback()) {
         core_.cork().for_each([this](Bytes piece, Buffer* owner) { queue_rest(piece, owner); });
@@ -95,20 +93,11 @@ bool StreamTransport::copy_file(const FilePart& part, std::size_t size, Sys& don
 }
 
 void StreamTransport::fail_file(int error) {
-    const auto part = extras_->queue->take_file();
-    part->promise.set_error_if_pending(
-        {errno_code(error), "send_file (descriptor " + std::to_string(part->file) + " at offset " +
-                                std::to_string(part->offset) + ", " + std::to_string(part->sent) +
-                                " bytes sent)"});
+    extras_->queue->take_file()->fail(errno_code(error));
 }
 
 void StreamTransport::drop_queue(std::error_code why) {
-    if (!has(queued)) return;
-    const auto queue = take_queue();
-    for (; !queue->empty(); queue->drop_first())
-        if (FilePart* part = queue->file())
-            part->promise.set_error_if_pending(
-                {why, "send_file (" + std::to_string(part->sent) + " bytes sent)"});
+    if (has(queued)) take_queue()->fail_files(why);
 }
 
 } // namespace weft::detail

@@ -1,11 +1,15 @@
 #pragma once
 
+#include "held_input.hpp"
+#include "stream_kind.hpp"
+#include "stream_phase.hpp"
 #include "write_queue.hpp"
 
 #include <weft/protocols/protocol.hpp>
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/loop_core.hpp>
 #include <weft/reactor/source.hpp>
+#include <weft/transports/stream/transport_core.hpp>
 
 #include <array>
 #include <memory>
@@ -16,14 +20,19 @@ namespace weft::detail {
 
 class ServerState;
 
-/// What a stream transport is made over.
-enum class StreamKind : std::uint8_t { tcp, unix_socket, memory, pipe_reader, pipe_writer };
+class StreamTransport;
+
+/// A connection's place in its server's list.
+struct ServerLink : ListNode {
+    explicit ServerLink(StreamTransport& of) noexcept : transport(of) {}
+    StreamTransport& transport;
+};
 
 /// The one stream transport: TCP, Unix sockets and in-memory pairs differ in the channel that moves
 /// their bytes and in what a short read means. Registered once, edge-triggered, with the readiness
 /// kept in `flags_`: a call is made only when the kernel said that it can succeed. The loop owns
 /// it; it deletes itself in the closing phase.
-class StreamTransport final : public Source, public Transport {
+class StreamTransport final : public TransportCore, public Transport {
 public:
     /// Takes over `fd`, which is registered with `token` for this transport or about to be. `pair`
     /// moves the bytes of one in memory, which `fd` is then an end of; it outlives this.
@@ -42,13 +51,8 @@ public:
                                  std::unique_ptr<Protocol> protocol, TransportRef& ref);
     /// Joins the connections of `server`.
     void attach(ServerState& server) noexcept;
-    /// Calls `Protocol::draining`.
-    void tell_draining();
     /// Only `connection_lost` is left to come.
-    bool is_over() const noexcept { return has(finishing); }
-    /// The server's hook in its list of connections.
-    ListNode server_link;
-    static StreamTransport& from_server_link(ListNode& link) noexcept;
+    bool is_over() const noexcept { return finishing(); }
 
     void write(Bytes data) override;
     void write(Buffer&& data) override;
@@ -57,18 +61,12 @@ public:
     Buffer keep(Bytes data) const override { return core_.receive_buffer().keep(data); }
     Future<std::uint64_t> send_file(int file, std::uint64_t offset,
                                     std::optional<std::uint64_t> count) override;
-    void own_queued() override;
-    bool gather() override {
-        if (in_callback()) [[likely]]
-            return !has(closing | write_broken);
-        return gather_newly();
-    }
     void write_eof() override;
     void close(std::error_code reason = {}) override;
     void close_within(Duration limit) override;
     void abort(std::error_code reason) override;
     std::error_code write_error() const noexcept override {
-        return has(write_broken) ? extras_->write_error : std::error_code();
+        return broken() ? extras_->write_error : std::error_code();
     }
     bool is_closing() const noexcept override { return has(closing); }
     void pause_reading() override;
@@ -92,7 +90,7 @@ public:
     Protocol& protocol() const noexcept override { return *protocol_; }
     Address local_address() const override;
     Address peer_address() const override;
-    int fd() const noexcept override { return kind_ == StreamKind::memory ? -1 : fd_; }
+    int fd() const noexcept override { return traits().has_descriptor ? fd_ : -1; }
     std::optional<Credentials> peer_credentials() const override;
     Loop& loop() const noexcept override { return core_.loop(); }
     TransportRef ref() const override { return {core_.mailbox(), token_}; }
@@ -104,35 +102,42 @@ public:
     void on_loop_closing() override;
     Registration registration() const noexcept override;
     Transport* as_transport() noexcept override { return this; }
-    Source* source() noexcept override { return this; }
+
+    bool gather() override {
+        if (in_callback()) [[likely]]
+            return !has(closing) && !broken();
+        return gather_newly();
+    }
+    void own_queued() override;
+    Source* cork_owner() noexcept override { return this; }
+    Source& event_source() noexcept override { return *this; }
+    void protocol_changed() override;
+    void hold_input(bool holds) override;
+    void leave_end_above() override { flags_ |= ended_above; }
 
     // Facts about the connection, any number at once.
     enum Flag : std::uint32_t {
         readable = 1 << 0, ///< the kernel said so, and no read has found it empty since
         hangup = 1 << 1,   ///< FIN, RST or an error was announced: a short read does not mean empty
         writable = 1 << 2, ///< the kernel said so, and no send has found it full since
-        eof_seen = 1 << 3, ///< a read has returned the end of the stream
-        paused = 1 << 4,   ///< the user does not want to be called with data
-        closing = 1 << 5,  ///< close, abort or loss: the user's writes are dropped from now on
-        finishing = 1 << 6,  ///< stands in the loop's list of what ends in the closing phase
-        eof_wanted = 1 << 7, ///< write_eof was called
-        eof_sent = 1 << 8,   ///< the sending direction is shut down
-        /// the buffer rose above the high-water mark, and is not at the low one yet
-        writing_paused = 1 << 9,
-        again_queued = 1 << 10, ///< stands in the loop's list for another turn
-        ready_told = 1 << 11, ///< a pulling protocol was told and has not met an empty socket since
-        lingering = 1 << 12,  ///< closed for the user, discarding input until the peer is done
-        reset = 1 << 13,      ///< close with RST
-        write_broken = 1 << 14, ///< sending failed; what can still be read is delivered first
+        paused = 1 << 3,   ///< the user does not want to be called with data
+        again_queued = 1 << 4, ///< stands in the loop's list for another turn
+        ready_told = 1 << 5, ///< a pulling protocol was told and has not met an empty socket since
+        reset = 1 << 6,      ///< close with RST
         /// TCP: a read that did not fill its buffer has emptied the socket
-        short_read_empties = 1 << 15,
-        given_back = 1 << 16,  ///< `Extras::unread` holds input to be delivered before any other
-        unannounced = 1 << 17, ///< `connection_made` is still to come
-        pause_told = 1 << 18,  ///< the protocol there is now was told to pause
-        queued = 1 << 19,      ///< something waits in `Extras::queue` to be sent
+        short_read_empties = 1 << 7,
+        given_back = 1 << 8,   ///< `Extras::unread` holds input to be delivered before any other
+        unannounced = 1 << 9,  ///< `connection_made` is still to come
+        queued = 1 << 10,      ///< something waits in `Extras::queue` to be sent
+        held = 1 << 11,        ///< what is above has input that its protocol has not taken
+        ended_above = 1 << 13, ///< see `leave_end_above`
+        exchanged = 1 << 12,   ///< another protocol reads, since `get_buffer` was called last
     };
 
 private:
+    TransportCore* core() noexcept override { return this; }
+    bool run_callback(const char* name, void (*call)(void*), void* callable) override;
+
     /// What few connections need, allocated for those.
     struct Extras final : TimerNode {
         explicit Extras(StreamTransport& t) noexcept : transport(t) {}
@@ -147,8 +152,7 @@ private:
         Linger linger;
         WriteLimits limits;
         std::size_t discarded = 0;
-        std::vector<std::byte> unread; ///< given back by the protocol
-        std::size_t unread_begin = 0;  ///< so many of them have been taken again
+        HeldInput unread; ///< given back by the protocol
         std::error_code write_error;
         std::error_code reason;
         std::vector<Promise<void>> drain_waiters;
@@ -176,6 +180,34 @@ private:
     };
 
     bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
+    // Above the flags in the same word: each is more than 0 once it is out of the ordinary.
+    template<class State, unsigned begin, unsigned bits>
+    struct Field {
+        static constexpr std::uint32_t mask = ((1U << bits) - 1U) << begin;
+        static State get(std::uint32_t word) noexcept {
+            return static_cast<State>((word & mask) >> begin);
+        }
+        static void set(std::uint32_t& word, State state) noexcept {
+            word = (word & ~mask) | (static_cast<std::uint32_t>(state) << begin);
+        }
+    };
+    using LifeField = Field<Life, 16, 2>;
+    using SendingField = Field<Sending, 18, 2>;
+    using ReceivingField = Field<Receiving, 20, 1>;
+    using PressureField = Field<Pressure, 21, 2>;
+    static constexpr std::uint32_t closing = LifeField::mask; ///< whatever comes after open
+    static constexpr std::uint32_t sends_no_more = SendingField::mask;   ///< likewise
+    static constexpr std::uint32_t eof_seen = ReceivingField::mask;      ///< likewise
+    static constexpr std::uint32_t under_pressure = PressureField::mask; ///< likewise
+    Life life() const noexcept { return LifeField::get(flags_); }
+    Sending sending() const noexcept { return SendingField::get(flags_); }
+    Pressure pressure() const noexcept { return PressureField::get(flags_); }
+    bool finishing() const noexcept { return life() == Life::finishing; }
+    bool broken() const noexcept { return sending() == Sending::broken; }
+    void enter(Life life) noexcept { LifeField::set(flags_, life); }
+    void enter(Sending sending) noexcept { SendingField::set(flags_, sending); }
+    void enter(Receiving receiving) noexcept { ReceivingField::set(flags_, receiving); }
+    void enter(Pressure pressure) noexcept { PressureField::set(flags_, pressure); }
     /// What moves its bytes.
     ByteChannel& channel() noexcept {
         if (kind_ == StreamKind::memory) [[unlikely]]
@@ -191,7 +223,7 @@ private:
         return std::move(extras_->queue);
     }
     bool can_read() const noexcept {
-        return has(readable | given_back) && !has(paused | closing | eof_seen | unannounced);
+        return has(readable | given_back) && !has(paused | closing | eof_seen | unannounced | held);
     }
     Extras& extras();
     void note_activity() noexcept {
@@ -217,7 +249,7 @@ private:
     void got_eof();
     void broken_after_eof(std::uint32_t ready);
     void reset_by_peer();
-    bool is_pipe() const noexcept { return kind_ >= StreamKind::pipe_reader; }
+    const StreamTraits& traits() const noexcept { return traits_of(kind_); }
     template<class Call>
     bool guarded(const char* name, Call&& call);
     std::exception_ptr reported(const char* name);
@@ -225,7 +257,7 @@ private:
     /// A callback of this connection is on the stack, and its small writes gather in the loop's
     /// cork buffer.
     bool in_callback() const noexcept { return core_.cork().owner() == this; }
-    bool may_gather() const noexcept { return !has(queued | closing | eof_wanted | write_broken); }
+    bool may_gather() const noexcept { return !has(queued | closing | sends_no_more); }
     /// The cork, which is empty, is this connection's.
     void cork() noexcept { core_.cork().open(this, may_gather()); }
     /// To be called when something has changed that lets its writes gather, or keeps them from it.
@@ -237,7 +269,7 @@ private:
         Cork& gathered = core_.cork();
         gathered.close();
         if (!gathered.empty()) send_gathered();
-        if (has(closing | eof_wanted) && !has(queued)) [[unlikely]]
+        if (has(closing | sends_no_more) && !has(queued)) [[unlikely]]
             drained();
     }
     bool gather_newly();
@@ -289,6 +321,7 @@ private:
     std::unique_ptr<Protocol> protocol_;
     std::unique_ptr<Extras> extras_;
     ServerState* server_ = nullptr;
+    ServerLink server_link_{*this};
     Token token_ = 0;
     int fd_;
     std::uint32_t flags_;

@@ -19,9 +19,9 @@ iovec piece_of(Bytes bytes) noexcept {
 } // namespace
 
 [[gnu::noinline]] bool StreamTransport::gather_newly() {
-    if (has(closing | write_broken)) return false;
+    if (has(closing) || broken()) return false;
     core_.cork().flush();
-    if (has(closing | write_broken)) return false;
+    if (has(closing) || broken()) return false;
     cork();
     return true;
 }
@@ -44,10 +44,10 @@ void StreamTransport::write(Buffer&& data) {
 
 /// Whether what is written now would leave. Throws where writing is a mistake.
 bool StreamTransport::takes_writes(const char* what) {
-    if (has(closing | write_broken)) return false;
-    if (kind_ == StreamKind::pipe_reader)
+    if (has(closing) || broken()) return false;
+    if (!traits().writes)
         throw UsageError(std::string(what) + ": this end of the pipe is for reading");
-    if (has(eof_wanted)) throw UsageError(describe(what) + ": write_eof was called");
+    if (has(sends_no_more)) throw UsageError(describe(what) + ": write_eof was called");
     return true;
 }
 
@@ -216,7 +216,7 @@ void StreamTransport::flush_queue() {
     // What waits can be much, a file be long and its peer fast: the others have their turn in
     // between.
     Share share(core_);
-    while (has(queued) && has(writable) && !has(finishing)) {
+    while (has(queued) && has(writable) && !finishing()) {
         FilePart* file = extras_->queue->file();
         const std::size_t sent = file == nullptr ? flush_bytes() : flush_file(*file);
         if (has(queued) && extras_->queue->empty()) (void)take_queue();
@@ -259,13 +259,14 @@ void StreamTransport::own_queued() {
 
 /// Everything written has left: what waited for that goes on.
 void StreamTransport::drained() {
-    if (has(finishing)) return;
-    if (has(eof_wanted) && !has(eof_sent)) {
-        flags_ |= eof_sent;
+    if (finishing()) return;
+    if (sending() == Sending::ending) {
+        enter(Sending::ended);
         (void)channel().shutdown_write(fd_);
-        if (has(eof_seen)) flags_ |= closing; // both directions are done
+        // both directions are done
+        if (has(eof_seen) && !has(ended_above) && life() == Life::open) enter(Life::closing);
     }
-    if (has(closing) && !has(lingering)) finish_or_linger();
+    if (life() == Life::closing) finish_or_linger();
 }
 
 /// Sending is over for good. What the peer sent before it went away is delivered first, then the
@@ -276,21 +277,22 @@ void StreamTransport::send_failed(int error) {
     drop_queue(code);
     extras().write_error = code;
     // The kernel may have no news of this: only EAGAIN or the end of the stream ends the reading.
-    flags_ |= write_broken | hangup;
+    enter(Sending::broken);
+    flags_ |= hangup;
     flags_ &= ~writable;
     if (in_callback()) core_.cork().clear();
     note_room();
     fail_drain_waiters(code);
-    if (!can_read()) return finish(code);
+    if (!can_read() && !has(held)) return finish(code);
     queue_again();
     // Whoever writes as long as nobody stops it is stopped, for good.
-    flags_ |= writing_paused;
-    if (!has(pause_told | unannounced)) tell_pause();
+    if (pressure() == Pressure::none) enter(Pressure::high);
+    if (pressure() == Pressure::high && !has(unannounced)) tell_pause();
 }
 
 void StreamTransport::write_eof() {
-    if (has(closing | eof_wanted)) return;
-    flags_ |= eof_wanted;
+    if (has(closing | sends_no_more)) return;
+    enter(Sending::ending);
     note_room();
     if (!has(queued) && !in_callback()) drained();
 }
@@ -310,13 +312,13 @@ void StreamTransport::set_write_buffer_limits(std::size_t high, std::optional<st
 }
 
 void StreamTransport::check_high_water() {
-    if (!has(queued) || has(pause_told | unannounced)) return;
-    if (extras_->queue->size() > write_buffer_limits().high) flags_ |= writing_paused;
-    if (has(writing_paused)) tell_pause();
+    if (!has(queued) || has(unannounced) || pressure() == Pressure::told) return;
+    if (extras_->queue->size() > write_buffer_limits().high) enter(Pressure::high);
+    if (pressure() == Pressure::high) tell_pause();
 }
 
 void StreamTransport::tell_pause() {
-    flags_ |= pause_told;
+    enter(Pressure::told);
     try {
         protocol_->pause_writing();
     } catch (...) {
@@ -327,19 +329,18 @@ void StreamTransport::tell_pause() {
 void StreamTransport::check_low_water() {
     // What was dropped has not left: those who wait for room hear the reason from whoever dropped
     // it.
-    if (!has(writing_paused) || has(write_broken | finishing) ||
+    if (!has(under_pressure) || broken() || finishing() ||
         (has(queued) && extras_->queue->size() > write_buffer_limits().low))
         return;
-    flags_ &= ~writing_paused;
+    const bool told = pressure() == Pressure::told;
+    enter(Pressure::none);
     if (extras_) {
         auto waiters = std::move(extras_->drain_waiters);
         extras_->drain_waiters.clear();
         for (auto& waiter : waiters)
             waiter.set_value_if_pending();
     }
-    if (!has(pause_told)) return;
-    flags_ &= ~pause_told;
-    tell_resume();
+    if (told) tell_resume();
 }
 
 /// What the callback writes gathers, as in any other, also where it comes inside the callback of
@@ -366,17 +367,17 @@ void StreamTransport::tell_resume() {
 }
 
 void StreamTransport::on_recork() {
-    if (!has(finishing)) cork();
+    if (!finishing()) cork();
 }
 
 Future<void> StreamTransport::drain() {
     Promise<void> promise(core_.loop());
     Future<void> future = promise.future();
-    if (has(write_broken)) {
+    if (broken()) {
         promise.set_error({extras().write_error, describe("drain")});
-    } else if (has(finishing)) {
+    } else if (finishing()) {
         promise.set_error({end_reason(), describe("drain")});
-    } else if (!has(writing_paused)) {
+    } else if (!has(under_pressure)) {
         promise.set_value();
     } else {
         auto& waiters = extras().drain_waiters;

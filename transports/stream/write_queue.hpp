@@ -10,6 +10,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <string>
 #include <sys/uio.h>
 
 namespace weft::detail {
@@ -22,6 +23,12 @@ struct FilePart {
     Promise<std::uint64_t> promise;
     std::uint64_t sent = 0;
     bool copying = false; ///< the kernel cannot send this file: it is read and written
+
+    void fail(std::error_code error) {
+        promise.set_error_if_pending({error, "send_file (descriptor " + std::to_string(file) +
+                                                 " at offset " + std::to_string(offset) + ", " +
+                                                 std::to_string(sent) + " bytes sent)"});
+    }
 };
 
 /// Bytes that the kernel had no room for, and files among them, in order. Allocated when a
@@ -72,10 +79,20 @@ public:
         return file;
     }
 
-    /// Drops the oldest bytes, or the file, unsent.
-    void drop_first() noexcept {
-        size_ -= chunks_.front().end - chunks_.front().begin;
+    /// Takes out bytes that are to be sent next, as they lie there.
+    Buffer take_bytes() noexcept {
+        Chunk& first = chunks_.front();
+        Buffer bytes = std::move(first.buffer);
+        bytes.truncate(first.end);
+        bytes.remove_prefix(first.begin);
+        size_ -= bytes.size();
         chunks_.pop_front();
+        return bytes;
+    }
+    /// Tells those who wait for files that these are not sent.
+    void fail_files(std::error_code why) {
+        for (Chunk& chunk : chunks_)
+            if (chunk.file) chunk.file->fail(why);
     }
 
     /// Fills `pieces` with the oldest bytes up to the first file, once `most` of them are there no

@@ -1,6 +1,6 @@
 // Options of datagram sockets that change while they are used.
 
-#include "udp_transport.hpp"
+#include "datagram_endpoint.hpp"
 
 #include <cerrno>
 

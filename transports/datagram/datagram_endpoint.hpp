@@ -1,6 +1,7 @@
 #pragma once
 
-#include "udp_queue.hpp"
+#include "datagram_queue.hpp"
+#include "datagram_room.hpp"
 
 #include <weft/protocols/transport.hpp>
 #include <weft/reactor/future.hpp>
@@ -15,39 +16,6 @@
 #include <vector>
 
 namespace weft::detail {
-
-/// What the datagram endpoints of one loop share, because only one of them runs at a time: receive
-/// slots, the arrays that system calls and callbacks are given, and a queue for whoever sends next.
-class DatagramRoom {
-public:
-    // What the kernels do in one call.
-    static constexpr std::size_t max_batch = 64;
-
-    /// The loop's room, made if there is none.
-    static std::shared_ptr<DatagramRoom> of(LoopCore& core);
-    explicit DatagramRoom(LoopCore& core) noexcept : core_(core) {}
-
-    /// Allocates what a receive of `count` slots and a batch of `views` will need, if that can be
-    /// done now.
-    void reserve(std::size_t count, std::size_t size, std::size_t views);
-    /// `count` slots of `size` bytes. Allocates only when more is asked for than ever before.
-    std::span<DatagramSlot> slots(std::size_t count, std::size_t size);
-    std::unique_ptr<DatagramQueue> take_queue();
-    void give_back(std::unique_ptr<DatagramQueue> queue) noexcept;
-
-    std::vector<Datagram> batch; ///< the views that a protocol is handed
-    bool busy = false;           ///< it has them in its hands: neither views nor slots may move
-    std::array<OutDatagram, max_batch> out;
-
-private:
-    LoopCore& core_;
-    std::vector<DatagramSlot> slots_;
-    const std::byte* borrowed_ = nullptr; // the loop's receive buffer, if the slots lie there
-    std::unique_ptr<std::byte[]> bytes_;
-    std::size_t capacity_ = 0;
-    std::size_t slot_size_ = 0; ///< that `slots_` are set up for
-    std::unique_ptr<DatagramQueue> spare_;
-};
 
 /// A datagram socket, level-triggered. The loop owns it; it deletes itself in the closing phase.
 ///
@@ -76,10 +44,10 @@ public:
     void deliver_errors() override;
     void close() override;
     void abort(std::error_code reason) override;
-    bool is_closing() const noexcept override { return has(closing); }
+    bool is_closing() const noexcept override { return phase_ != Phase::open; }
     void pause_reading() override;
     void resume_reading() override;
-    bool is_reading() const noexcept override { return !has(paused | closing); }
+    bool is_reading() const noexcept override { return can_read(); }
     void unread(std::span<const Datagram> batch) override;
     void unread_rest(std::span<const Datagram> batch) override;
     bool has_unread() const noexcept override { return backlog_ != nullptr; }
@@ -112,23 +80,40 @@ public:
     DatagramTransport* as_datagram_transport() noexcept override { return this; }
 
 private:
+    /// |           | close           | abort, an error | everything sent |
+    /// |-----------|-----------------|-----------------|-----------------|
+    /// | open      | closing         | aborted         |                 |
+    /// | closing   |                 | aborted         | finishing       |
+    /// | finishing |                 | aborted         |                 |
+    /// | aborted   |                 |                 |                 |
+    enum class Phase : std::uint8_t {
+        open,
+        closing,   ///< what is sent now is dropped, what was sent before leaves
+        finishing, ///< stands in the loop's list of what ends in the closing phase
+        aborted,   ///< likewise, and has no callback but `connection_lost` any more
+    };
+    /// |        | pause  | resume | somebody shuts the direction down |
+    /// |--------|--------|--------|-----------------------------------|
+    /// | open   | paused |        | shut                              |
+    /// | paused |        | open   | shut                              |
+    /// | shut   |        |        |                                   |
+    enum class Receiving : std::uint8_t { open, paused, shut };
+    /// |         | the socket's buffer is full | it is writable, or has an error |
+    /// |---------|-----------------------------|---------------------------------|
+    /// | ready   | blocked                     |                                 |
+    /// | blocked |                             | ready                           |
+    enum class Sending : std::uint8_t { ready, blocked };
     // Facts about the endpoint, any number at once.
-    enum Flag : std::uint32_t {
+    enum Flag : std::uint16_t {
         made = 1 << 0,           ///< connection_made was called
-        paused = 1 << 1,         ///< the user does not want to be called with data
-        closing = 1 << 2,        ///< close or abort: sends are dropped from now on
-        finishing = 1 << 3,      ///< stands in the loop's list of what ends in the closing phase
-        writing_paused = 1 << 4, ///< the protocol was told to pause
-        blocked = 1 << 5,        ///< the socket's buffer was full, and nothing was heard since
-        in_callback = 1 << 6,    ///< a callback of this endpoint is on the stack
-        flush_queued = 1 << 7,   ///< stands in the loop's list for the flush phase
-        again_queued = 1 << 8,   ///< stands in the loop's list for another turn
-        deaf = 1 << 9,           ///< somebody shut the receiving direction down
-        split_here = 1 << 10,    ///< the kernel does not split (GSO) for this socket
-        errors_queued = 1 << 11, ///< IP_RECVERR is on: errors of the past wait in a queue
-        retried = 1 << 12,       ///< the first in the queue met an error that was another's
-        internet = 1 << 13,      ///< IPv4 or IPv6
-        aborted = 1 << 14,       ///< no callback but connection_lost any more
+        writing_paused = 1 << 1, ///< the protocol was told to pause
+        in_callback = 1 << 2,    ///< a callback of this endpoint is on the stack
+        flush_queued = 1 << 3,   ///< stands in the loop's list for the flush phase
+        again_queued = 1 << 4,   ///< stands in the loop's list for another turn
+        split_here = 1 << 5,     ///< the kernel does not split (GSO) for this socket
+        errors_queued = 1 << 6,  ///< IP_RECVERR is on: errors of the past wait in a queue
+        retried = 1 << 7,        ///< the first in the queue met an error that was another's
+        internet = 1 << 8,       ///< IPv4 or IPv6
     };
     struct SendError {
         std::error_code code;
@@ -154,11 +139,21 @@ private:
         std::error_code reason = make_error_code(Errc::closed); ///< for those who still wait
     };
 
-    bool has(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
-    bool can_read() const noexcept { return !has(paused | closing | deaf); }
+    bool has(unsigned flags) const noexcept { return (flags_ & flags) != 0; }
+    void set(Flag flag) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flag); }
+    void clear(Flag flag) noexcept { flags_ = static_cast<std::uint16_t>(flags_ & ~flag); }
+    bool can_read() const noexcept {
+        return receiving_ == Receiving::open && phase_ == Phase::open;
+    }
+    /// Only `connection_lost` is left to come.
+    bool is_over() const noexcept { return phase_ >= Phase::finishing; }
+    bool blocked() const noexcept { return sending_ == Sending::blocked; }
     /// Closed, with something left to be sent that a Unix receiver may have no room for: it may be
     /// waiting for ours.
-    bool discards() const noexcept { return has(closing) && !has(internet | deaf) && !all_sent(); }
+    bool discards() const noexcept {
+        return phase_ != Phase::open && receiving_ != Receiving::shut && !has(internet) &&
+               !all_sent();
+    }
 
     template<class Call>
     void guarded(const char* name, Call&& call, bool throwing_ends_it = true);
@@ -210,7 +205,10 @@ private:
     std::vector<SendError> errors_;
     Token token_ = 0;
     int fd_;
-    std::uint32_t flags_ = 0;
+    std::uint16_t flags_ = 0;
+    Phase phase_ = Phase::open;
+    Receiving receiving_ = Receiving::open;
+    Sending sending_ = Sending::ready;
     Interest armed_ = Interest::read;
     std::uint16_t family_ = 0; // sa_family of the socket
     std::size_t datagram_size_;
@@ -225,18 +223,18 @@ private:
 /// what the callbacks of flow control throw is only reported.
 template<class Call>
 void DatagramEndpoint::guarded(const char* name, Call&& call, bool throwing_ends_it) {
-    const std::uint32_t outer = flags_ & in_callback;
-    flags_ |= in_callback;
+    const bool outer = has(in_callback);
+    set(in_callback);
     try {
         call();
     } catch (...) {
-        flags_ = (flags_ & ~in_callback) | outer;
+        if (!outer) clear(in_callback);
         if (throwing_ends_it) abort(Errc::callback_threw);
         if (!outer) settle();
         core_.report_exception(describe(name));
         return;
     }
-    flags_ = (flags_ & ~in_callback) | outer;
+    if (!outer) clear(in_callback);
     if (!outer) settle();
 }
 

@@ -1,4 +1,4 @@
-#include "udp_queue.hpp"
+#include "datagram_queue.hpp"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // The sending half of the datagram endpoint.
 
-#include "udp_transport.hpp"
+#include "datagram_endpoint.hpp"
 
 #include <cerrno>
 #include <sys/socket.h>
@@ -27,19 +27,19 @@ void DatagramEndpoint::send_to(Bytes data, const Address& to) {
 }
 
 void DatagramEndpoint::send(Bytes data) {
-    if (has(closing)) return;
+    if (is_closing()) return;
     if (peer_.empty()) throw UsageError(describe("send") + ": it is not connected, use send_to");
     gather(data, nullptr, SendOptions());
 }
 
 void DatagramEndpoint::send_to(Bytes data, const Address& to, const SendOptions& options) {
-    if (has(closing)) return;
+    if (is_closing()) return;
     Address room;
     gather(data, checked_target(to, room), options);
 }
 
 void DatagramEndpoint::send_batch(std::span<const Outgoing> batch) {
-    if (has(closing) || batch.empty()) return;
+    if (is_closing() || batch.empty()) return;
     // Whatever can be refused is refused before anything is taken.
     Address room;
     std::size_t bytes = 0;
@@ -112,7 +112,7 @@ void DatagramEndpoint::gather(Bytes data, const Address* to, const SendOptions& 
 }
 
 void DatagramEndpoint::after_append() {
-    if (has(blocked)) return check_high_water();
+    if (blocked()) return check_high_water();
     if (!queue_ || queue_->empty()) {
         drop_queue(); // all of a batch waits for receivers
         return check_high_water();
@@ -126,7 +126,7 @@ void DatagramEndpoint::after_append() {
 }
 
 void DatagramEndpoint::flush() {
-    if (queue_ && !has(blocked)) flush_queue();
+    if (queue_ && !blocked()) flush_queue();
 }
 
 /// Sends until everything is gone or the socket's buffer is full.
@@ -135,7 +135,7 @@ void DatagramEndpoint::flush_queue() {
     if (waiting_) [[unlikely]] {
         tell_drained();
         check_high_water();
-    } else if (has(blocked)) {
+    } else if (blocked()) {
         check_high_water();
     }
 }
@@ -146,7 +146,7 @@ void DatagramEndpoint::send_queue() {
         const std::size_t count = queue_->describe(room_->out, gso);
         const Sys sent = core_.kernel().send_batch(fd_, std::span(room_->out).first(count));
         if (sent.value() > 0) {
-            flags_ &= ~retried;
+            clear(retried);
             queue_->pop(sent.count(), gso);
             if (queue_->empty()) drop_queue();
         } else if (sent.ok() || sent.would_block()) {
@@ -162,7 +162,7 @@ void DatagramEndpoint::send_failed(int error) {
     const bool gso = !has(split_here);
     if (queue_->first_is_segmented(gso)) {
         if (means_no_gso(error)) {
-            flags_ |= split_here;
+            set(split_here);
             return;
         }
         if (error == EMSGSIZE)
@@ -174,10 +174,10 @@ void DatagramEndpoint::send_failed(int error) {
         return; // there may be more of them than are taken at once
     if (error == ECONNREFUSED && has(internet) && !has(retried)) {
         note_error(error, peer_);
-        flags_ |= retried;
+        set(retried);
         return;
     }
-    flags_ &= ~retried;
+    clear(retried);
     const Address& target = queue_->first_target();
     note_error(error, target.empty() ? peer_ : target, true);
     queue_->pop(1, gso);
@@ -188,15 +188,15 @@ void DatagramEndpoint::send_failed(int error) {
 
 /// The socket's buffer is full: what is left waits until it has room.
 void DatagramEndpoint::block() {
-    flags_ |= blocked;
+    sending_ = Sending::blocked;
     update_interest();
 }
 
 /// It has room again, or something else happened that a send will tell.
 void DatagramEndpoint::unblock() {
-    flags_ &= ~blocked;
+    sending_ = Sending::ready;
     if (queue_) flush_queue();
-    if (!has(blocked)) update_interest();
+    if (!blocked()) update_interest();
     check_low_water();
     settle();
 }
@@ -207,7 +207,7 @@ void DatagramEndpoint::drop_queue() noexcept {
 
 void DatagramEndpoint::request_flush() {
     if (has(flush_queued)) return;
-    flags_ |= flush_queued;
+    set(flush_queued);
     core_.flush_later(*this);
 }
 
@@ -217,14 +217,14 @@ void DatagramEndpoint::set_write_buffer_limits(std::size_t high, std::optional<s
         throw UsageError("set_write_buffer_limits: low (" + std::to_string(lower) +
                          ") is above high (" + std::to_string(high) + ")");
     limits_ = {high, lower};
-    if (has(blocked) || waiting_) check_high_water();
+    if (blocked() || waiting_) check_high_water();
     check_low_water();
 }
 
 // What is gathered and about to leave does not count as buffered: only a full socket pauses.
 void DatagramEndpoint::check_high_water() {
     if (has(writing_paused) || write_buffer_size() <= limits_.high) return;
-    flags_ |= writing_paused;
+    set(writing_paused);
     try {
         protocol_->pause_writing();
     } catch (...) {
@@ -233,8 +233,8 @@ void DatagramEndpoint::check_high_water() {
 }
 
 void DatagramEndpoint::check_low_water() {
-    if (!has(writing_paused) || has(finishing) || write_buffer_size() > limits_.low) return;
-    flags_ &= ~writing_paused;
+    if (!has(writing_paused) || is_over() || write_buffer_size() > limits_.low) return;
+    clear(writing_paused);
     guarded(
         "resume_writing", [&] { protocol_->resume_writing(); }, false);
 }

@@ -5,7 +5,7 @@
 // (unix(7)). So what is for that receiver is set aside, the others have theirs, and a timer tries
 // again.
 
-#include "udp_transport.hpp"
+#include "datagram_endpoint.hpp"
 
 namespace weft::detail {
 
@@ -82,7 +82,7 @@ Future<void> DatagramEndpoint::drain() {
     Promise<void> promise(core_.loop());
     auto future = promise.future();
     flush();
-    if (has(finishing)) {
+    if (is_over()) {
         promise.set_error({reason_ ? reason_ : make_error_code(Errc::closed), describe("drain")});
     } else if (all_sent()) {
         promise.set_value();
