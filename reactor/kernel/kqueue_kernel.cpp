@@ -13,12 +13,12 @@
 // What is registered. A registration (a "knote") is of one descriptor and one filter: reading and
 // writing are two, and are reported as two events, which `wait` puts together again. It hangs on
 // the descriptor's number and ends when that number is closed, whatever duplicates are left. So no
-// event ever comes for a number that is somebody else's by now. What is kept here beside it may
-// be stale, though: enabling a knote that is gone gives ENOENT, and so it is found out. Files are
+// event ever comes for a number that is somebody else's by now. What is kept here beside it may be
+// stale, though: enabling a knote that is gone gives ENOENT, and so it is found out. Files are
 // taken, and always ready; they are refused here as other kernels do.
 //
-// Changes. kevent(2) takes a list of them. One that fails is reported as an event with EV_ERROR,
-// if there is room for events, and else ends the call with the later ones not looked at. With
+// Changes. kevent(2) takes a list of them. One that fails is reported as an event with EV_ERROR, if
+// there is room for events, and else ends the call with the later ones not looked at. With
 // EV_RECEIPT each change is answered, by EV_ERROR with 0 for success, and nothing else is reported
 // by that call. Adding what is there already changes its limits and its `udata`, but not whether it
 // is EV_CLEAR; so `modify` deletes and adds.
@@ -26,18 +26,17 @@
 // Level and edge. A filter reports for as long as its condition is true. With EV_CLEAR it reports
 // once, and again when something happens to the descriptor: the edges of `Interest::edge`.
 //
-// A read ends at the mark of urgent data and leaves what came behind it, of which no edge tells. The
-// filter counts it, though (`data`): a read that took neither all of that nor all it had room for
-// is followed by another look, as if the registration were new.
+// A read ends at the mark of urgent data and leaves what came behind it, of which no edge tells.
+// The filter counts it, though (`data`): a read that took neither all of that nor all it had room
+// for is followed by another look, as if the registration were new.
 //
 // End of file. EV_EOF on the filter that reads: the peer sends no more, or the connection is gone;
 // bytes may be left, `data` of them. EV_EOF on the one that writes: this side can send no more, for
 // having shut it or for the loss of the connection; of a pipe, that nobody reads it. `fflags` then
 // has the socket's pending error, which nobody has taken yet. There is no event for errors alone:
 // of `Interest::none`, both filters are asked for more bytes than there can be (NOTE_LOWAT), which
-// leaves the end and errors. The pending error of a datagram socket makes it readable,
-// with nothing to read; so is one that has an empty datagram, for which a look at the error is no
-// harm.
+// leaves the end and errors. The pending error of a datagram socket makes it readable, with nothing
+// to read; so is one that has an empty datagram, for which a look at the error is no harm.
 //
 // Time. The timeout of kevent is a timespec, and relative. Some systems refuse one of more than
 // 10^8 seconds. EVFILT_TIMER counts milliseconds where NOTE_NSECONDS is not known.

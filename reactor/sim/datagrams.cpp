@@ -7,9 +7,10 @@
 // Some facts about datagrams on Linux that are kept here
 //
 // A datagram to a port that nobody is bound to comes back as ICMP "port unreachable". A connected
-// socket gets ECONNREFUSED from it, once, in whatever is asked first: the option `error`, a receive (before
-// any datagram that lies there) or a send, which then sends nothing. An unconnected one hears of it
-// only with an error queue, and then from that as well, which reports ERR until it is empty.
+// socket gets ECONNREFUSED from it, once, in whatever is asked first: the option `error`, a receive
+// (before any datagram that lies there) or a send, which then sends nothing. An unconnected one
+// hears of it only with an error queue, and then from that as well, which reports ERR until it is
+// empty.
 //
 // A receiver drops what comes while its queue is full, and takes what comes while it is not, even
 // if that fills it over. A connected socket hears only its peer, and goes before all others bound

@@ -7,17 +7,17 @@
 // Some facts about streams on Linux that are kept here
 //
 // TCP. Bytes that arrived before a reset can still be read; then the error is reported once, by
-// recv, send or as an option, and recv goes on with 0 and send with EPIPE. A reset that comes after the
-// peer's FIN is EPIPE instead of ECONNRESET, and recv keeps returning 0. Closing with unread bytes
-// sends a reset instead of FIN, and so does any byte that arrives at a closed socket: the first
-// send after the peer closed succeeds. A FIN waits for the bytes before it, a reset overtakes those
-// that do not fit in the receiver's buffer. Once both FINs have arrived the socket has no peer any
-// more (ENOTCONN).
+// recv, send or as an option, and recv goes on with 0 and send with EPIPE. A reset that comes after
+// the peer's FIN is EPIPE instead of ECONNRESET, and recv keeps returning 0. Closing with unread
+// bytes sends a reset instead of FIN, and so does any byte that arrives at a closed socket: the
+// first send after the peer closed succeeds. A FIN waits for the bytes before it, a reset overtakes
+// those that do not fit in the receiver's buffer. Once both FINs have arrived the socket has no
+// peer any more (ENOTCONN).
 //
 // Room. A TCP socket is writable while at least a third of its buffer is free, a Unix socket while
-// three quarters are; a send takes what there is room for all the same. Room is reported
-// only to who was refused before. What a Unix socket sent fills the sender's buffer until it is
-// read: there is no receive buffer.
+// three quarters are; a send takes what there is room for all the same. Room is reported only to
+// who was refused before. What a Unix socket sent fills the sender's buffer until it is read: there
+// is no receive buffer.
 
 namespace weft::sim {
 namespace {
