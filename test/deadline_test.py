@@ -36,7 +36,7 @@ def stuck(program, case, *texts):
 
 counting = load(sys.argv[1])
 behind = stuck(sys.argv[2], "A case that waits for ever", "kernel: epoll", "its loop has", "this thread is here",
-               "Loop::run")
+               "LoopCore::run_turns")
 if len(behind) != 2 or "not run" not in behind[1]:
     failures += 1
     print(f"FAIL: the case behind the one that is stuck does not count: {behind}")
