@@ -91,7 +91,7 @@ private:
     std::uint32_t size_ = 0;
 };
 
-/// Who is at the other end of a Unix socket (SO_PEERCRED).
+/// The process at the other end of a Unix socket (SO_PEERCRED).
 struct Credentials {
     std::int64_t pid = -1; ///< -1 where the system does not tell
     std::uint32_t uid = 0;

@@ -15,7 +15,7 @@ class DatagramTransport;
 namespace detail {
 
 /// When something last happened, for what is to be told when nothing does: see
-/// `Loop::note_activity`.
+/// `LoopCore::note_activity`.
 struct Activity : ListNode {
     TimePoint at{}; ///< unless `linked()`: then it was in the turn that is still going on
     ~Activity() { unlink(); }
@@ -27,9 +27,8 @@ struct Activity : ListNode {
 class Source {
 public:
     /// Memory outside of the source that `on_ready` is going to touch, if that resumes a coroutine.
-    /// The loop asks for it while it handles the events before, so that a batch of connections does
-    /// not wait for memory once per connection. Nothing depends on these addresses but that
-    /// something is there, however old.
+    /// The front-end prefetches it (`FrontEnd::look_ahead`). Nothing depends on these addresses but
+    /// that something is there, however old.
     struct Path {                     ///< itself and the two lines behind it
         const void* object = nullptr; ///< two lines from here on
         const void* stack = nullptr;  ///< seven; null only if `object` is
@@ -37,14 +36,14 @@ public:
     /// Something else's, which takes it away before it goes; null: none.
     const Path* path = nullptr;
 
-    /// The descriptor is ready, or `Loop::again` asked for another turn. Bits of `weft::ready`.
+    /// The descriptor is ready, or `LoopCore::again` asked for another turn. Bits of `weft::ready`.
     virtual void on_ready(std::uint32_t ready) = 0;
-    /// In the closing phase, after `Loop::finish_later`: tell all that must be told, and go. The
-    /// source may delete itself; the loop does not touch it afterwards.
+    /// In the closing phase, after `LoopCore::finish_later`: tell all that must be told, and go.
+    /// The source may delete itself; the loop does not touch it afterwards.
     virtual void on_finish() {}
-    /// In the flush phase, after `Loop::flush_later`.
+    /// In the flush phase, after `LoopCore::flush_later`.
     virtual void on_flush() {}
-    /// `Loop::uncork`: send what this source has gathered in the cork buffer, which is its no more.
+    /// `Cork::flush`: send what this source has gathered in the cork buffer, which is its no more.
     virtual void on_uncork() {}
     /// The cork was taken for another in the middle of a callback of this source, and is free
     /// again.
@@ -92,9 +91,10 @@ public:
     /// `step_back`.
     virtual void step_aside() noexcept = 0;
     virtual void step_back() noexcept = 0;
-    /// The sources of the events after the one that is handled next, each null if there is none:
-    /// memory that they are going to touch can be asked for now, so that a batch of connections
-    /// does not wait for it once per connection. Asked of the first front-end of a loop.
+    /// The sources of the events after the one that is handled next, each null if there is none. A
+    /// front-end may prefetch the memory that they are going to touch, so that a batch of
+    /// connections does not wait for it once per connection. Asked of the first front-end of a
+    /// loop.
     virtual void look_ahead(const Source* first, const Source* second,
                             const Source* third) const noexcept {
         (void)first, (void)second, (void)third;

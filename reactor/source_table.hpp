@@ -28,7 +28,8 @@ public:
         const Slot& slot = slots_[index(token)];
         return slot.generation == token >> 32 ? slot.source : nullptr;
     }
-    /// Who has the slot now, stale or not; null if nobody. Likewise.
+    /// The source in the slot of a token that `add` has made, though the token may be stale; null
+    /// if there is none.
     const Source* in_slot(Token token) const noexcept { return slots_[index(token)].source; }
     std::size_t size() const noexcept { return size_; }
 

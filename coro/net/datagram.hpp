@@ -102,8 +102,9 @@ inline DatagramBatch::Iterator DatagramBatch::end() const noexcept {
 /// coroutines of its loop, any number at a time, whether they receive or send.
 ///
 /// Every function with a deadline may suspend, and throws when it is cancelled (`Cancelled`) or the
-/// deadline comes (`TimeoutError`); then it has taken nothing, and no datagram is lost. Who need
-/// not wait does not suspend, but lets others run now and then. All other functions never suspend.
+/// deadline comes (`TimeoutError`); then it has taken nothing, and no datagram is lost. A call
+/// that need not wait does not suspend, but lets others run now and then. All other functions never
+/// suspend.
 ///
 /// An error of one datagram is no affair of those who receive, nor of those who send to others: a
 /// stranger who makes an answer fail ends nothing. It is thrown once, as `std::system_error` with

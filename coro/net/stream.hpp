@@ -53,8 +53,8 @@ class StreamState;
 /// Every function with a deadline may suspend, and throws when it is cancelled (`Cancelled`) or the
 /// deadline comes (`TimeoutError`), besides the deadlines of the scopes around it. Then it has
 /// taken nothing: no byte is lost and none is written, but for what `write` and `send_file` say of
-/// themselves. Who need not wait does not suspend, but lets others run now and then. All other
-/// functions never suspend.
+/// themselves. A call that need not wait does not suspend, but lets others run now and then. All
+/// other functions never suspend.
 ///
 /// A lost connection throws `std::system_error` with its reason: from every read once what had come
 /// was read, from every write, and from those that wait. After `close` they are a `UsageError`; for

@@ -116,7 +116,7 @@ struct Socket {
     int take_error() noexcept { return std::exchange(error, 0); }
 };
 
-/// Who is bound to a port.
+/// The sockets that are bound to a port.
 struct Bucket {
     std::vector<Socket*> bound;  // in the order of binding
     std::size_t connections = 0; // accepted and connecting sockets that have the port

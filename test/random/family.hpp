@@ -55,7 +55,7 @@ struct Family {
     const Family* next = nullptr;
 };
 
-/// Registers a family, at namespace scope: `const RegisterFamily family({"timers", "timers and …",
+/// Registers a family, at namespace scope: `const RegisterFamily family({"timers", "what it does",
 /// &round});`
 struct RegisterFamily {
     explicit RegisterFamily(Family family) noexcept;
